@@ -1,0 +1,31 @@
+"Everything about the package is written in settings.ini; this file hands it to setuptools."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+parser = ConfigParser(delimiters=["="], comment_prefixes=["#"])
+parser.read(here / "settings.ini", encoding="utf-8")
+cfg = parser["DEFAULT"]
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    keywords=cfg["keywords"],
+    author=cfg["author"],
+    license="Apache-2.0",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=f">={cfg['min_python']}",
+    packages=find_packages(include=["ddpm_course", "ddpm_course.*"]),
+    package_data={"ddpm_course": ["py.typed", "assets/*", "assets/**/*"]},
+    install_requires=cfg["requirements"].split(),
+    extras_require={
+        "course": cfg["course_requirements"].split(),
+        "dev": cfg["dev_requirements"].split(),
+    },
+    entry_points={"console_scripts": [cfg["console_scripts"]]},
+    zip_safe=False,
+)

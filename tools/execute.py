@@ -1,0 +1,78 @@
+"""Execute notebooks in place and keep their real outputs.
+
+    python tools/execute.py                      # every notebook
+    python tools/execute.py nbs/02_schedules.ipynb ...
+    python tools/execute.py --flags slow         # cells marked `#| slow` too
+
+Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outputs they have, as are
+`#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
+"""
+import argparse, configparser, json, os, re, sys, time
+from hashlib import sha256
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def source_hash(cells: list[dict]) -> str:
+    "A fingerprint of the code cells, kept beside the outputs: it shows when outputs belong to other code."
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    return sha256(json.dumps(code).encode()).hexdigest()[:16]
+
+
+def skipped(source: str, flags: set[str]) -> bool:
+    "Whether a cell is left alone: a flag that is not switched on, or `eval: false`."
+    directives = re.findall(r"^#\|\s*(\S+)(?:\s+(\S+))?", source, re.M)
+    return any(name in flags or (name == "eval:" and value == "false") for name, value in directives)
+
+
+def stored(outputs: list[dict]) -> list[dict]:
+    "Outputs as they are committed: no widget views, no progress or warnings on stderr."
+    return [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
+
+
+def execute(path: Path, flags: set[str]) -> float:
+    "Run one notebook from its own folder, write its outputs back, return the seconds it took."
+    from execnb.shell import CaptureShell
+
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    shell = CaptureShell(path, mpl_format="png")
+    start = time.time()
+    for i, cell in enumerate(nb["cells"]):
+        shell._cell_idx = i                 # what the error report names
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or skipped(source, flags):
+            continue
+        outputs = shell.run(source)
+        if shell.exc:
+            sys.exit(shell.prettytb(path))
+        cell.update(outputs=stored([dict(o) for o in outputs]), execution_count=None, metadata={})
+    nb["metadata"]["executed"] = source_hash(nb["cells"])
+    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    return time.time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook under nbs/")
+    parser.add_argument("--flags", default="", help="flags whose cells run too, for example: slow")
+    args = parser.parse_args()
+    config = configparser.ConfigParser()
+    config.read(ROOT / "settings.ini")
+    flags = set(config["DEFAULT"]["tst_flags"].split()) - set(args.flags.split())
+    sys.path.insert(0, str(ROOT))
+    paths = args.notebooks or sorted((ROOT / "nbs").rglob("[!.]*.ipynb"))
+    paths = [p.resolve() for p in paths if ".ipynb_checkpoints" not in p.parts]
+    if len(paths) == 1:
+        os.chdir(paths[0].parent)
+        print(f"{execute(paths[0], flags):5.1f} s  {paths[0].name}")
+        return
+    for path in paths:                      # a fresh process each: one notebook cannot lean on another
+        pid = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, str(path), "--flags", args.flags])
+        if pid:
+            sys.exit(pid)
+
+
+if __name__ == "__main__":
+    main()
