@@ -1,0 +1,219 @@
+"""The notebooks as files (outputs, size, links) and as lessons: every one runs, and in the time that is promised.
+
+Each check takes the path of a notebook and returns what is wrong with it.
+"""
+import importlib.util, json, os, re, signal, subprocess, time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from test_structure import (
+    CHAPTERS, NOTEBOOKS, ROOT, cells, default_exp, directives, each, each_check, number, read, script)
+
+PROMISED = 360                  # seconds for all notebooks with two workers; twice that is asserted
+PROMISED_EACH = 60              # seconds for one notebook
+MAX_BYTES = 500_000
+LAST = "19"                     # the chapter that no other follows
+WIDGET = "application/vnd.jupyter.widget-"
+
+
+def load(name: str):
+    "A script of tools/ as a module."
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+source_hash = load("execute").source_hash
+
+
+def code_cells(path: Path) -> list[dict]:
+    return [c for c in json.loads(read(path))["cells"] if c["cell_type"] == "code"]
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+def too_large(path: Path) -> list[str]:
+    "notebook of 500 KB or more"
+    return [f"{path.stat().st_size} bytes"] * (path.stat().st_size >= MAX_BYTES)
+
+
+def widget_state(path: Path) -> list[str]:
+    "widgets in the metadata or in outputs"
+    mimes = [(c["id"], mime) for c in code_cells(path) for o in c["outputs"] for mime in o.get("data", ())]
+    found = [name for name, mime in mimes if mime.startswith(WIDGET)]
+    return [*json.loads(read(path))["metadata"].keys() & {"widgets"}, *found]
+
+
+def stored_errors(path: Path) -> list[str]:
+    "outputs that are errors"
+    return [c["id"] for c in code_cells(path) if any(o["output_type"] == "error" for o in c["outputs"])]
+
+
+def few_outputs(path: Path) -> list[str]:
+    "less than a quarter of the code cells with an output"
+    shown = [bool(c["outputs"]) for c in code_cells(path)]
+    return [f"{sum(shown)} of {len(shown)}"] * (4 * sum(shown) < len(shown))
+
+
+def bad_ids(path: Path) -> list[str]:
+    "cell ids missing or used twice"
+    ids = Counter(c.get("id", "no id") for c in json.loads(read(path))["cells"])
+    return [name for name, n in ids.items() if n > 1 or name == "no id"]
+
+
+def other_code(path: Path) -> list[str]:
+    "outputs of other code: run tools/execute.py"
+    nb = json.loads(read(path))
+    kept, now = nb["metadata"].get("executed"), source_hash(nb["cells"])
+    return [f"{kept} is stored, the cells are {now}"] * (kept != now)
+
+
+def empty_cells(path: Path) -> list[str]:
+    "empty code cells"
+    return [c["id"] for c in code_cells(path) if not "".join(c["source"]).strip()]
+
+
+def dead_links(path: Path) -> list[str]:
+    "links to files that do not exist"
+    link = r"""(?:\]\(|src=["'])(?![a-z]+:)([^)"'\s#]+\.\w+)(?=[)"'\s#])"""         # a path with a suffix, no address
+    targets = re.findall(link, "\n".join(cells(path, "markdown")))
+    return [target for target in targets if not (path.parent / target).exists()]
+
+
+def late_default_exp(path: Path) -> list[str]:
+    "`default_exp` outside the first code cell"
+    return default_exp(path) if "default_exp" not in directives((cells(path) or [""])[0]) else []
+
+
+def no_next(path: Path) -> list[str]:
+    "no line that starts with **Next:**"
+    lines = "\n".join(cells(path, "markdown")).splitlines()
+    return [] if number(path) == LAST or any(line.startswith("**Next:**") for line in lines) else ["add one"]
+
+
+def run_faults(output: str, notebooks: list[Path]) -> list[str]:
+    "Notebooks that `nbdev_test --do_print --timing` did not report, or that took too long."
+    seconds = dict(re.findall(r"^(\S+\.ipynb): (\d+) secs$", output, re.M))
+    missing = [p for p in notebooks if f"- Completed {p}\n" not in output or p.name not in seconds]
+    slow = [name for name, s in seconds.items() if int(s) >= 2 * PROMISED_EACH]
+    return [f"{p.name} was not run" for p in missing] + [f"{name} took {seconds[name]} s" for name in slow]
+
+
+def nbdev_test(root: Path, limit: float) -> tuple[int, str]:
+    "Run all notebooks with two workers of one thread; exit code and output. After `limit` seconds all is killed."
+    command = [script("nbdev_test"), "--n_workers", "2", "--do_print", "--timing"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               start_new_session=True)
+    try:
+        output, _ = process.communicate(timeout=limit)
+    finally:
+        if process.poll() is None:                      # too late, or interrupted: the workers go too
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return process.returncode, output
+
+
+FILE_CHECKS = [too_large, widget_state, stored_errors, few_outputs, bad_ids, other_code, empty_cells, dead_links]
+CHAPTER_CHECKS = [late_default_exp, no_next]
+
+
+# -- the notebooks ----------------------------------------------------------------------------------------------------
+
+@each(NOTEBOOKS)
+@each_check(*FILE_CHECKS)
+def test_notebook(path, check):
+    found = check(path)
+    assert not found, f"{path.name}: {check.__doc__}: {found}"
+
+
+@each(CHAPTERS)
+@each_check(*CHAPTER_CHECKS)
+def test_chapter(path, check):
+    found = check(path)
+    assert not found, f"{path.name}: {check.__doc__}: {found}"
+
+
+def test_every_notebook_runs_in_time():
+    start = time.perf_counter()
+    code, output = nbdev_test(ROOT, limit=2 * PROMISED)
+    seconds = time.perf_counter() - start
+    print(output)                                       # shown when an assertion fails
+    assert code == 0, f"nbdev_test ended with {code}; see its output"
+    faults = run_faults(output, NOTEBOOKS)
+    assert not faults, faults
+    assert seconds < 2 * PROMISED, f"the notebooks took {seconds:.0f} s together, {PROMISED} are promised"
+
+
+# -- the checks can fail ----------------------------------------------------------------------------------------------
+
+def code(source: str, *outputs: dict, id: str = "a") -> dict:
+    return {"cell_type": "code", "id": id, "source": source, "outputs": outputs}
+
+
+def text(source: str, **more) -> dict:
+    return {"cell_type": "markdown", "id": "text", "source": source, **more}
+
+
+def write(path: Path, *nb_cells: dict, **metadata) -> Path:
+    "A notebook of these cells, marked as executed."
+    meta = {"executed": source_hash(nb_cells), **metadata}
+    path.write_text(json.dumps({"cells": nb_cells, "metadata": meta, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+SHOWN = {"output_type": "execute_result", "data": {"text/plain": "1"}}
+FINE = [code("#| default_exp topic", id="0"), code("1", SHOWN),
+        text("[own](05_topic.ipynb#end) $[a](b)$ [web](https://a.b/c.d)\n\n**Next:** x")]
+
+
+def test_fine_notebook_passes(tmp_path):
+    path = write(tmp_path / "05_topic.ipynb", *FINE)
+    assert {check.__name__: found for check in FILE_CHECKS + CHAPTER_CHECKS if (found := check(path))} == {}
+
+
+@pytest.mark.parametrize("check, nb_cells, metadata", [
+    (too_large, [text("x" * MAX_BYTES)], {}),
+    (widget_state, [], {"widgets": {}}),
+    (widget_state, [code("s", {"output_type": "display_data", "data": {WIDGET + "view+json": {}}})], {}),
+    (stored_errors, [code("1 / 0", {"output_type": "error"})], {}),
+    (few_outputs, [code("1", SHOWN), *[code("x = 1")] * 4], {}),
+    (bad_ids, [code("1"), code("2")], {}),
+    (bad_ids, [text("x", id="no id")], {}),
+    (other_code, [code("1")], {"executed": source_hash([code("2")])}),
+    (other_code, [code("1")], {"executed": None}),
+    (empty_cells, [code(" \n")], {}),
+    (dead_links, [text("[x](06_gone.ipynb)")], {}),
+    (dead_links, [text('<img src="gone.png">')], {}),
+    (dead_links, [text("![x](images/gone.png 'title')")], {}),
+    (late_default_exp, [code("1"), code("#| default_exp topic")], {}),
+    (no_next, [text("see **Next:**")], {}),
+])
+def test_notebook_check_can_fail(tmp_path, check, nb_cells, metadata):
+    assert check(write(tmp_path / "05_topic.ipynb", *nb_cells, **metadata))
+
+
+def test_run_faults_can_fail():
+    a, b = Path("/nbs/00_a.ipynb"), Path("/nbs/01_b.ipynb")
+    output = f"- Completed {a}\nSuccess.\n00_a.ipynb: {2 * PROMISED_EACH - 1} secs\n"
+    assert run_faults(output, [a]) == []
+    assert run_faults(output, [a, b]) == ["01_b.ipynb was not run"]
+    assert run_faults("No files were eligible for testing\n", [a]) == ["00_a.ipynb was not run"]
+    assert run_faults(output.replace(": 1", ": 91"), [a]) == ["00_a.ipynb took 9119 s"]
+
+
+def test_failing_notebook_is_noticed(tmp_path):
+    (tmp_path / "nbs/solutions").mkdir(parents=True)
+    (tmp_path / "ddpm_course").mkdir()
+    (tmp_path / "settings.ini").write_text(read(ROOT / "settings.ini"))
+    fine, solution = write(tmp_path / "nbs/00_fine.ipynb", code("1")), tmp_path / "nbs/solutions/00_s.ipynb"
+    write(solution, code("x = 2"), code("assert x == 2"))
+    status, output = nbdev_test(tmp_path, limit=60)
+    assert status == 0 and run_faults(output, [fine, solution]) == [], output
+    write(solution, code("x = 2"), code("assert x == 3"))
+    status, output = nbdev_test(tmp_path, limit=60)
+    assert status != 0 and "00_s.ipynb" in output
+    with pytest.raises(subprocess.TimeoutExpired):
+        nbdev_test(tmp_path, limit=0.1)

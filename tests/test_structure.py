@@ -1,0 +1,355 @@
+"""What holds the course together: one notebook makes one module, modules lean on earlier ones only, both say the same.
+
+Each check is a function that returns what is wrong, so that it runs on the course and, in the last test of this file,
+on input that must fail: a check that cannot fail checks nothing.
+"""
+import ast, json, os, re, shutil, subprocess, sys
+from functools import cache
+from itertools import chain, pairwise
+from pathlib import Path
+
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from pyflakes import checker, messages
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ddpm_course"
+MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.stem not in {"__init__", "__main__", "_modidx"})
+BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/*.py")]
+NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "nbs" and p.name != "index.ipynb"]
+LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]             # chapters and their solutions
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+FLAWS = (messages.UndefinedName, messages.UndefinedLocal, messages.UndefinedExport, messages.UnusedImport,
+         messages.ImportStarUsed, messages.ImportStarUsage)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def cells(path: Path, kind: str = "code") -> list[str]:
+    "The sources of a notebook's cells."
+    return ["".join(c["source"]) for c in json.loads(read(path))["cells"] if c["cell_type"] == kind]
+
+
+def directives(source: str) -> dict[str, str]:
+    "`#| name value` lines of a cell, as name: value."
+    return dict(re.findall(r"^#[ \t]*\|[ \t]*(\S+)[ \t]*(.*)$", source, re.M))
+
+
+def exported(source: str) -> bool:
+    return not directives(source).keys().isdisjoint({"export", "exports", "exporti"})
+
+
+def default_exp(path: Path) -> list[str]:
+    "The modules that a notebook names as its own: one or none."
+    return [value for value in (directives(s).get("default_exp") for s in cells(path)) if value]
+
+
+def number(path: Path) -> str:
+    "The chapter's number, which is its place in the order: `05` < `05a` < `06`."
+    return path.name.split("_")[0]
+
+
+def parse(source: str) -> ast.Module:
+    "The syntax tree of a module or of a code cell, magics and shell lines included."
+    return ast.parse(TransformerManager().transform_cell(source))
+
+
+def script(name: str) -> str:
+    "A console script of the environment that runs the tests."
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or name
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+def flaws(source: str) -> list[str]:
+    "undefined names or unused imports"
+    found = checker.Checker(ast.parse(source)).messages
+    return [f"line {m.lineno}: {m.message % m.message_args}" for m in found if isinstance(m, FLAWS)]
+
+
+def star_imports(source: str) -> list[str]:
+    "star imports"
+    nodes = [n for n in ast.walk(parse(source)) if isinstance(n, ast.ImportFrom)]
+    return [ast.unparse(n) for n in nodes if n.names[0].name == "*"]
+
+
+def own_imports(source: str) -> set[str]:
+    "Modules of the package that are imported anywhere in the source, absolute or relative."
+    names = set()
+    for node in ast.walk(parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parts = ["ddpm_course"] * bool(node.level) + [node.module] * bool(node.module)
+            names |= {".".join([*parts, alias.name]) for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("ddpm_course.")}
+
+
+def late_imports(source: str, own: str, order: dict[str, str], lesson: bool = False) -> list[str]:
+    "imports from later chapters"
+    late = {module for module, place in order.items() if place > own or (place == own and not lesson)}
+    return sorted(own_imports(source) & late)
+
+
+def undocumented(source: str) -> list[str]:
+    "public functions without docstring or annotation"
+    body = ast.parse(source).body
+    assigned = [n for n in body if isinstance(n, ast.Assign)]
+    public = {name for n in assigned if ast.unparse(n.targets) == "__all__" for name in ast.literal_eval(n.value)}
+    found = []
+    for node in body:
+        if not isinstance(node, DEFINITIONS) or node.name not in public:
+            continue
+        if not ast.get_docstring(node):
+            found.append(f"{node.name} has no docstring")
+        if isinstance(node, ast.ClassDef):
+            continue
+        a = node.args
+        found += [f"{node.name}({arg.arg}) has no annotation"
+                  for arg in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg)
+                  if arg and not arg.annotation and arg.arg not in {"ax", "self", "cls"}]
+    return found
+
+
+def defined(source: str) -> list[str]:
+    "Functions and classes that a cell defines at its top."
+    return [n.name for n in parse(source).body if isinstance(n, DEFINITIONS)]
+
+
+def long_exports(sources: list[str]) -> list[str]:
+    "exported cells of more than 40 lines"
+    sizes = [(len([line for line in s.splitlines() if line.strip() and not line.startswith("#|")]), s)
+             for s in sources if exported(s)]
+    return [f"{n} lines: {defined(s) or s[:60]}" for n, s in sizes if n > 40]
+
+
+def undemonstrated(sources: list[str]) -> list[str]:
+    "exported definitions with no lesson cell before the next one"
+    return [f"{defined(a)} and {defined(b)}" for a, b in pairwise(sources)
+            if all(exported(s) and defined(s) for s in (a, b))]
+
+
+def main_guards(sources: list[str]) -> list[str]:
+    "exported cells with `if __name__`"
+    return [s for s in sources if exported(s) and re.search(r"\bif\s+__name__", s)]
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    "Python files that are not the same, byte for byte, in two folders."
+    files = [{p.name: p.read_bytes() for p in folder.glob("*.py")} for folder in (one, other)]
+    return sorted(name for name in files[0] | files[1] if files[0].get(name) != files[1].get(name))
+
+
+PROBE = '''
+import builtins, dis, importlib, json, sys, types
+
+def nested(code):
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield const
+            yield from nested(const)
+
+name = sys.argv[1]
+module = importlib.import_module(name)
+heavy = sorted({"torch", "matplotlib"} & sys.modules.keys())
+known = {*vars(module), *vars(builtins), "__annotations__"}
+leaked = []
+for code in nested(module.__spec__.loader.get_code(name)):                      # functions, methods, class bodies
+    steps = list(dis.get_instructions(code))
+    local = {s.argval for s in steps if s.opname == "STORE_NAME"}
+    loaded = {s.argval for s in steps if s.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    leaked += [f"{code.co_qualname}: {n}" for n in sorted(loaded - local - known)]
+missing = [n for n in getattr(module, "__all__", []) if not hasattr(module, n)]
+print(json.dumps({"heavy": heavy, "leaked": leaked, "missing": missing}))
+'''
+
+
+@cache
+def probe(root: Path, module: str) -> dict[str, list[str]]:
+    "Import one module in a fresh process: heavy imports, names of `__all__` it lacks, globals its functions lack."
+    run = subprocess.run([sys.executable, "-c", PROBE, module], cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, f"{module} does not import on its own:\n{run.stderr}"
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def readme(root: Path, *args: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "tools/readme.py", *args], cwd=root, capture_output=True, text=True)
+
+
+# -- the course -------------------------------------------------------------------------------------------------------
+
+def each(paths: list[Path]):
+    return pytest.mark.parametrize("path", paths, ids=lambda p: p.name)
+
+
+def each_check(*checks):
+    return pytest.mark.parametrize("check", checks, ids=lambda c: c.__name__)
+
+
+@pytest.fixture(scope="module")
+def order() -> dict[str, str]:
+    "Each module's chapter number."
+    return {module: number(path) for path in CHAPTERS for module in default_exp(path)}
+
+
+@each(MODULES + BY_HAND)
+@each_check(flaws, star_imports)
+def test_python_file(path, check):
+    found = check(read(path))
+    assert not found, f"{path.relative_to(ROOT)}: {check.__doc__}: {found}"
+
+
+@each(MODULES)
+def test_module_is_documented(path):
+    found = undocumented(read(path))
+    assert not found, f"{path.name}: {undocumented.__doc__}: {found}"
+
+
+@each(MODULES)
+def test_module_imports_earlier_chapters_only(path, order):
+    found = late_imports(read(path), order.get(path.stem, ""), order)
+    assert not found, f"{path.name}: {late_imports.__doc__}: {found}"
+
+
+@each(MODULES)
+def test_module_has_its_notebook(path):
+    notebooks = [p.name for p in CHAPTERS if path.stem in default_exp(p)]
+    assert len(notebooks) == 1, f"{path.name} is exported by {notebooks or 'no notebook'}, not by one chapter"
+
+
+@each(NOTEBOOKS)
+def test_notebook_has_its_module(path):
+    names = default_exp(path)
+    if path not in CHAPTERS:
+        assert not names, f"{path.name} is no chapter and exports to {names}"
+        return
+    assert re.fullmatch(r"\d\d[a-z]?_\w+\.ipynb", path.name), f"{path.name} is not named NN_topic.ipynb"
+    own = path.stem.removeprefix(number(path) + "_")
+    assert names in ([], [own]), f"{path.name} exports to {names}, not to {own}"
+    assert names or not any(map(exported, cells(path))), f"{path.name} exports cells and has no default_exp"
+    assert all((PACKAGE / f"{name}.py").exists() for name in names), f"{path.name}: no ddpm_course/{names[0]}.py"
+
+
+@each(NOTEBOOKS)
+def test_notebook_has_no_star_import(path):
+    found = list(chain(*map(star_imports, cells(path))))
+    assert not found, f"{path.name}: {found}"
+
+
+@each(LESSONS)
+def test_lesson_imports_earlier_chapters_only(path, order):
+    found = [name for s in cells(path) for name in late_imports(s, number(path), order, lesson=True)]
+    assert not found, f"{path.name}: {late_imports.__doc__}: {found}"
+
+
+@each(CHAPTERS)
+@each_check(long_exports, undemonstrated, main_guards)
+def test_exported_cells(path, check):
+    found = check(cells(path))
+    assert not found, f"{path.name}: {check.__doc__}: {found}"
+
+
+def test_export_is_in_sync(tmp_path):
+    for name in ("settings.ini", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("nbs", "ddpm_course"):
+        skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "assets", "runs")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=skip)
+    for path in MODULES:
+        (tmp_path / "ddpm_course" / path.name).unlink()
+    subprocess.run([script("nbdev_export")], cwd=tmp_path, check=True)
+    found = differing(PACKAGE, tmp_path / "ddpm_course")
+    assert not found, f"{found} differ from their notebooks: run nbdev_export"
+
+
+def test_readme_is_in_sync():
+    run = readme(ROOT, "--check")
+    assert run.returncode == 0, f"README.md does not follow from nbs/index.ipynb:\n{run.stderr}"
+
+
+@each(MODULES)
+def test_module_stands_alone(path):
+    found = probe(ROOT, f"ddpm_course.{path.stem}")
+    assert not found["missing"], f"{path.name}: in __all__ but not in the module: {found['missing']}"
+    assert not found["leaked"], f"{path.name}: globals that only the notebook has: {found['leaked']}"
+
+
+LIGHT = ["ddpm_course", *(f"ddpm_course.{p.stem}" for p in MODULES if p.stem in {"config", "cli"})]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_import_is_light(module):
+    found = probe(ROOT, module)["heavy"]
+    assert not found, f"import {module} imports {found}"
+
+
+# -- the checks can fail ----------------------------------------------------------------------------------------------
+
+ORDER = {"core": "00", "data": "01", "extra": "01a", "schedules": "02"}
+EXPORT = "#| export\ndef {}(): pass"
+
+
+def late(source: str) -> list[str]:
+    "imports that the module `data` may not have"
+    return late_imports(source, "01", ORDER)
+
+
+def late_in_lesson(source: str) -> list[str]:
+    return late_imports(source, "01", ORDER, lesson=True)
+
+
+@pytest.mark.parametrize("check, good, bad", [
+    (flaws, "import re\nre.sub", "re.sub"),
+    (flaws, "import re\nre.sub", "import re"),
+    (flaws, "f = 1\n__all__ = ['f']", "__all__ = ['f']"),
+    (star_imports, "!ls *\nfrom math import pi", "%time 1\nif True:\n    from math import *"),
+    (late, "from .core import x\nfrom . import __version__", "from .data import x"),
+    (late, "from ddpm_course import core, __version__", "from ddpm_course import core, schedules"),
+    (late, "import ddpm_course.core, ddpm_course", "import ddpm_course.schedules as s"),
+    (late, "def f():\n    from . import core", "def f():\n    from . import extra"),
+    (late_in_lesson, "from ddpm_course.data import x", "from ddpm_course.extra import x"),
+    (undocumented, "__all__ = ['f']\ndef f(x: int, ax): 'doc'\ndef _g(x): 1", "__all__ = ['f']\ndef f(x: int): 1"),
+    (undocumented, "__all__ = ['f']\ndef f(*, x: int): 'doc'", "__all__ = ['f']\ndef f(*, x): 'doc'"),
+    (undocumented, "__all__ = ['A']\nclass A: 'doc'", "__all__ = ['A']\nclass A: pass"),
+    (long_exports, ["#| export\n" + "x = 1\n\n" * 40, "x = 1\n" * 41], ["#| export\n" + "x = 1\n" * 41]),
+    (undemonstrated, [EXPORT.format("f"), "f()", EXPORT.format("g")], [EXPORT.format("f"), EXPORT.format("g")]),
+    (main_guards, ["if __name__ == '__main__': pass"], ["#| export\nif __name__ == '__main__': pass"]),
+])
+def test_source_check_can_fail(check, good, bad):
+    assert not check(good)
+    assert check(bad)
+
+
+def test_probe_can_fail(tmp_path):
+    (tmp_path / "fine.py").write_text("import re\nclass A:\n    x: int = 1\n    y = x\n    def f(self): re, len\n")
+    (tmp_path / "bad.py").write_text("import matplotlib\n__all__ = ['gone']\ndef f():\n    return lambda: leaked\n")
+    assert probe(tmp_path, "fine") == {"heavy": [], "leaked": [], "missing": []}
+    bad = {"heavy": ["matplotlib"], "leaked": ["f.<locals>.<lambda>: leaked"], "missing": ["gone"]}
+    assert probe(tmp_path, "bad") == bad
+    with pytest.raises(AssertionError, match="does not import"):
+        probe(tmp_path, "absent")
+
+
+def test_differing_can_fail(tmp_path):
+    for folder, text in (("a", "1"), ("b", "1 ")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text("1")
+        (tmp_path / folder / "edited.py").write_text(text)
+        (tmp_path / folder / f"only_{folder}.py").write_text("1")
+    assert differing(tmp_path / "a", tmp_path / "a") == []
+    assert differing(tmp_path / "a", tmp_path / "b") == ["edited.py", "only_a.py", "only_b.py"]
+
+
+def test_readme_can_be_out_of_date(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "nbs").mkdir()
+    shutil.copy(ROOT / "tools/readme.py", tmp_path / "tools")
+    (tmp_path / "nbs/index.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "# Title"}]}))
+    assert readme(tmp_path).returncode == 0 and readme(tmp_path, "--check").returncode == 0
+    (tmp_path / "README.md").write_text("# Another title")
+    assert "out of date" in readme(tmp_path, "--check").stderr
