@@ -32,7 +32,8 @@ class TimeEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(channels, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.layers(timestep_embedding(t, self.channels))
+        waves = timestep_embedding(t, self.channels)
+        return self.layers(waves.to(self.layers[0].weight.dtype))
 
 # %% ../nbs/07_embeddings.ipynb #14b8547b
 class ClassEmbedding(nn.Module):
