@@ -392,6 +392,7 @@ def train(
             since[:] = now, state.step
             with open(run / 'metrics.jsonl', 'a') as file:
                 file.write(json.dumps(line) + '\n')
+            record['logged'] = line                             # for the hooks that come after
 
     def save(state: TrainState, record: dict) -> None:
         if state.step % c.save_every == 0 or state.step == c.steps:
@@ -454,7 +455,8 @@ def plot_losses(metrics: list[dict], floor: Sequence[float] = ()):
         if floor:
             right.axhline(floor[q], color=colour, linestyle=':', linewidth=1)
     right.set(xlabel='step', title='by quarter of t (dotted: exact denoiser)' if floor else 'by quarter of t')
-    right.legend(fontsize=8, loc='upper right')
+    left.set_ylim(bottom=1e-3)
+    right.legend(fontsize=8, loc='lower left')
     fig.tight_layout()
     plt.close(fig)
     return fig

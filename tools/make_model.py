@@ -1,0 +1,36 @@
+"""Make ddpm_course/assets/mnist16/, the model that ships with the package, from a finished run.
+
+    ddpm train --out runs/mnist16 && python tools/make_model.py runs/mnist16
+
+Only the averaged weights are kept, in bfloat16; config.json and metrics.jsonl are copied as they are.
+"""
+import json, shutil, sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddpm_course.training import checksum, newest_checkpoint, verified
+
+PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
+
+
+def main() -> None:
+    run = Path(sys.argv[1])
+    checkpoint = newest_checkpoint(run)
+    weights = load_file(verified(checkpoint, "ema.safetensors"))
+    meta = json.loads((checkpoint / "meta.json").read_text())
+    shutil.rmtree(PATH, ignore_errors=True)
+    folder = PATH / "checkpoints" / checkpoint.name
+    folder.mkdir(parents=True)
+    save_file({name: weight.to(torch.bfloat16) for name, weight in weights.items()}, folder / "ema.safetensors")
+    meta["files"] = {"ema.safetensors": checksum(folder / "ema.safetensors")}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+    for name in ("config.json", "metrics.jsonl"):
+        shutil.copy(run / name, PATH / name)
+    size = sum(path.stat().st_size for path in PATH.rglob("*") if path.is_file())
+    print(f"{PATH}: {size / 1e6:.2f} MB from {checkpoint}")
+
+
+if __name__ == "__main__":
+    main()
