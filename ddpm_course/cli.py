@@ -4,18 +4,19 @@
 __all__ = ['log', 'FOUND_IN_DATA', 'numbers', 'add_settings', 'read_settings', 'presets', 'draw_grid', 'Interrupt', 'watch',
            'finish', 'train', 'chosen_classes', 'save_samples', 'sample', 'Parser', 'make_parser', 'main']
 
-# %% ../nbs/19_cli.ipynb #72ccf0ca
+# %% ../nbs/19_cli.ipynb #d10e6e7f
 import argparse
 import dataclasses
 import difflib
 import logging
+import math
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from . import __version__
 from .config import COSTS, PRESETS, SECTIONS, RunConfig, override, to_json
@@ -28,12 +29,15 @@ if TYPE_CHECKING:                       # nothing heavy is imported until a comm
 log = logging.getLogger('ddpm_course')
 
 # %% ../nbs/19_cli.ipynb #51f11d67
-FOUND_IN_DATA = ('image_channels', 'classes')
+FOUND_IN_DATA = ('image_channels', 'classes', 'digest')
 
 
 def numbers(text: str) -> tuple[int, ...]:
     "`'16,8'` to (16, 8), `''` to ()."
-    return tuple(int(part) for part in text.split(',') if part)
+    try:
+        return tuple(int(part) for part in text.split(',') if part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'expected whole numbers with commas between, not {text!r}') from None
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +47,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(section)
         for field in dataclasses.fields(kind):
             hint, flag = get_type_hints(kind)[field.name], '--' + field.name.replace('_', '-')
-            how = {'type': numbers if get_origin(hint) is tuple else hint, 'metavar': field.name.upper()}
+            choices = '|'.join(map(str, field.metadata['choices']))
+            how = {'type': numbers if get_origin(hint) is tuple else hint, 'metavar': choices or field.name.upper()}
             if hint is bool:
                 how = {'action': argparse.BooleanOptionalAction}
+            standard = ','.join(map(str, field.default)) if get_origin(hint) is tuple else field.default
             if field.name not in FOUND_IN_DATA:
-                group.add_argument(flag, default=None, help=field.metadata['help'].replace('%', '%%'), **how)
+                group.add_argument(flag, default=None, help=f'{field.metadata["help"]} (mnist16: {standard})', **how)
 
 
 def read_settings(args: argparse.Namespace) -> RunConfig:
@@ -73,7 +79,7 @@ def draw_grid(
     rows: int,
     path: Path,                             # where the picture goes
     classes: Sequence[int] | None = None,   # None: all, at most the first twenty
-    guidance: float = 2.0,
+    guidance: float | None = None,          # None: 2 where labels were dropped in training, else 1
     seed: int = 0,
     **how: Any,                             # sampler, steps, ...: see `sampling.reverse_process`
 ) -> tuple['Tensor', 'Tensor']:             # images (N, C, H, W) and labels (N,), -1 without classes
@@ -81,6 +87,10 @@ def draw_grid(
     import torch
     from ddpm_course import sampling, training
     names, n = config.data.classes, config.num_classes
+    if guidance is None:
+        guidance = 2.0 if config.training.label_drop else 1.0
+    if how.get('steps') == config.diffusion.T and how.get('variance') is None:
+        how['variance'] = config.diffusion.variance
     columns = list(range(min(n, 20) or 10)) if classes is None else list(classes)
     keys, y = sampling.class_keys(columns, rows)
     images = sampling.sample(
@@ -101,6 +111,7 @@ class Interrupt:
 
     def note(self, number: int, frame: Any) -> None:
         self.signal = number
+        signal.signal(number, self.before[number])      # a second one stops at once
 
     def __exit__(self, *error: Any) -> None:
         for number, handler in self.before.items():
@@ -124,7 +135,8 @@ def watch(config: RunConfig, out: Path, interrupt: Interrupt) -> Callable[[Any, 
         bar.update()
         if t.grid_every and state.step % t.grid_every == 0 and state.step < t.steps:
             (out / 'samples').mkdir(exist_ok=True)
-            draw_grid(state.ema.eval(), config, 4, out / 'samples' / f'step_{state.step:08d}.png', sampler='ddim', steps=25)
+            draw_grid(state.ema.eval(), config, 4, out / 'samples' / f'step_{state.step:08d}.png', sampler='ddim',
+                      steps=min(25, config.diffusion.T))
         if state.step == t.steps or interrupt.signal:
             bar.close()
         if interrupt.signal:
@@ -135,12 +147,12 @@ def watch(config: RunConfig, out: Path, interrupt: Interrupt) -> Callable[[Any, 
 def finish(network: 'nn.Module', config: RunConfig, out: Path, images: 'ImageSet', held_out: 'ImageSet') -> None:
     "Write loss.png and samples.png, print the held-out loss and what to do next."
     from ddpm_course import training
-    metrics = training.read_metrics(out)
-    floor = training.loss_floor(images, config) if len(images) <= 100_000 else ()
-    training.plot_losses(metrics, floor).savefig(out / 'loss.png', dpi=100)
     draw_grid(network, config, 8, out / 'samples.png', sampler='ddim', steps=min(50, config.diffusion.T))
     found = training.heldout_loss(network, held_out, config)
     quarters = ' '.join(f'{q:.3f}' for q in found['eps_mse']['quarters'])
+    metrics = training.read_metrics(out)
+    floor = training.loss_floor(images, config) if images.pixels.nbytes < 2e8 else ()
+    training.plot_losses(metrics, floor).savefig(out / 'loss.png', dpi=100)         # last: it says that all is done
     print(f'test {config.diffusion.objective} loss {found["loss"]["mean"]:.3f} ± {found["loss"]["se"]:.3f} '
           f'(train {metrics[-1]["loss"]:.3f}); eps mse by quarter of t {quarters}')
     print(f'wrote {out}: samples.png loss.png checkpoints/{training.newest_checkpoint(out).name}')
@@ -157,6 +169,10 @@ def train(args: argparse.Namespace) -> None:
     from ddpm_course.data import load_images
     device = training.pick_device(args.device)
     images, held_out = (load_images(config.data.data, split, config.data.size) for split in ('train', 'test'))
+    for what in ('channels', 'classes'):
+        a, b = getattr(images, what), getattr(held_out, what)
+        if a != b:
+            raise ValueError(f'{config.data.data}: the training images have {what} {a}, the test images {b}')
     config = training.settle(config, out, images, device)
     log.info('settings of the run: %s', to_json(config))
     t, parameters = config.training, sum(p.numel() for p in training.build_network(config).parameters())
@@ -173,7 +189,7 @@ def train(args: argparse.Namespace) -> None:
             again = shlex.join(['ddpm', *args.words])
             print(f'stopped and saved {training.newest_checkpoint(out).name}; go on with:  {again}')
             sys.exit(128 + interrupt.signal)
-    if begun and begun.name == f'step_{t.steps:08d}' and (out / 'samples.png').exists():
+    if begun and begun.name == f'step_{t.steps:08d}' and (out / 'loss.png').exists():
         print(f'{out} is finished; nothing to do')
         return
     finish(state.ema.eval(), config, out, images, held_out)
@@ -200,7 +216,8 @@ def save_samples(images: 'Tensor', labels: 'Tensor', names: Sequence[str], npz: 
     pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
     if npz:
         Path(npz).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(npz, images=pixels, labels=labels.numpy())
+        with open(npz, 'wb') as file:
+            np.savez_compressed(file, images=pixels, labels=labels.numpy())
     if folder:
         for k, (image, label) in enumerate(zip(pixels, labels.tolist())):
             path = Path(folder) / (names[label] if label >= 0 else '') / f'{k:05d}.png'
@@ -219,12 +236,15 @@ def sample(args: argparse.Namespace) -> None:
     classes = chosen_classes(args.classes, names)
     if args.n < 1:
         raise ValueError(f'--n must be at least 1, not {args.n}')
+    steps = min(50, config.diffusion.T) if args.steps is None else args.steps
+    if not (args.guidance is None or math.isfinite(args.guidance)):
+        raise ValueError(f'--guidance must be a number, not {args.guidance}')
     path = Path(args.out) if args.out else (run if args.run else Path()) / 'samples.png'
     if path.suffix.lower() != '.png':
         raise ValueError(f'--out must name a .png file, not {path}')
     path.parent.mkdir(parents=True, exist_ok=True)
     images, labels = draw_grid(network, config, args.n, path, classes, args.guidance, args.seed,
-                               sampler=args.sampler, steps=args.steps, eta=args.eta, spacing=args.spacing)
+                               sampler=args.sampler, steps=steps, variance=args.variance, eta=args.eta, spacing=args.spacing)
     save_samples(images, labels, names, args.npz, args.images)
     print('wrote ' + ' '.join(filter(None, (str(path), args.npz, args.images))))
 
@@ -238,7 +258,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, words: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:
         args, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            known = [flag for p in args.parser for flag in p._option_string_actions]
+            known = getattr(args, 'parser', self)._option_string_actions
             close = difflib.get_close_matches(unknown[0].split('=')[0], known, 1)
             raise ValueError(f'{unknown[0]} is not known' + (f': did you mean {close[0]}?' if close else ': see --help'))
         return args
@@ -252,9 +272,9 @@ def make_parser() -> Parser:
 
     def command(call: Callable, help: str) -> Parser:
         p = commands.add_parser(call.__name__, help=help, description=call.__doc__, allow_abbrev=False)
-        p.set_defaults(call=call, parser=[p])
+        p.set_defaults(call=call, parser=p)
         p.add_argument('--device', default='auto', help='auto, cpu, cuda or mps')
-        p.add_argument('--debug', type=int, nargs='?', const=1, default=0, metavar='LEVEL', help='1: show tracebacks; 2: log what is done, too')
+        p.add_argument('--debug', action='count', default=0, help='show tracebacks; given twice, log what is done, too')
         return p
 
     p = command(train, 'train a model (defaults need no data, network or GPU)')
@@ -266,9 +286,10 @@ def make_parser() -> Parser:
     p.add_argument('run', nargs='?', help="a run's folder (default: the model that ships with the package)")
     p.add_argument('--classes', help='names, with commas (default: all)')
     p.add_argument('--n', type=int, default=8, help='rows: samples of each class')
-    p.add_argument('--guidance', type=float, default=2.0, help='1 is none')
+    p.add_argument('--guidance', type=float, help='1 is none (default: 2)')
     p.add_argument('--sampler', default='ddim', help='ddim or ddpm')
-    p.add_argument('--steps', type=int, default=50, help='sampling steps')
+    p.add_argument('--steps', type=int, help='sampling steps (default: 50, or all where there are fewer)')
+    p.add_argument('--variance', help='of ddpm: large or small (default: large at full length, else small)')
     p.add_argument('--eta', type=float, default=0.0, help='noise of ddim: 0 none, 1 as ddpm')
     p.add_argument('--spacing', default='trailing', help='trailing, uniform or quadratic')
     p.add_argument('--seed', type=int, default=0)
@@ -280,7 +301,7 @@ def make_parser() -> Parser:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    "Run `ddpm`; an error the user can mend is one sentence and exit code 2."
+    "Run `ddpm`; an error that the user can fix is one sentence and exit code 2."
     words, debug = list(sys.argv[1:] if words is None else words), False
     try:
         args = make_parser().parse_args(words)
@@ -290,8 +311,11 @@ def main(words: Sequence[str] | None = None) -> None:
         logging.basicConfig(format='%(levelname)s %(message)s')
         log.setLevel(logging.INFO if debug >= 2 else logging.WARNING)
         args.call(args)
-    except (ValueError, OSError) as error:
-        if debug:
+    except KeyboardInterrupt:
+        print('ddpm: stopped', file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if debug or (isinstance(error, RuntimeError) and 'out of memory' not in str(error)):
             raise
         print(f'ddpm: {str(error).splitlines()[0] if str(error) else type(error).__name__}', file=sys.stderr)
         sys.exit(2)

@@ -4,9 +4,10 @@
 __all__ = ['SECTIONS', 'PRESETS', 'COSTS', 'option', 'check', 'DataConfig', 'DiffusionConfig', 'NetworkConfig', 'TrainingConfig',
            'RunConfig', 'flatten', 'override', 'to_json', 'from_json', 'differences']
 
-# %% ../nbs/10_config.ipynb #956cd1d9
+# %% ../nbs/10_config.ipynb #a3529b9f
 import dataclasses
 import json
+import math
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ def check(section: Any) -> None:
         if m.get('choices') and value not in m['choices']:
             raise ValueError(f'{f.name} must be one of {", ".join(map(str, m["choices"]))}, not {value!r}')
         low, high = m.get('low'), m.get('high')
-        if any((low is not None and v < low) or (high is not None and v > high) for v in values):
+        if any(v != v or (low is not None and v < low) or (high is not None and v > high) for v in values):
             limits = f'at least {low}' if high is None else f'between {low} and {high}'
             raise ValueError(f'{f.name} must be {limits}, not {value!r}')
 
@@ -42,6 +43,7 @@ class DataConfig:
     flip: bool = option(False, 'mirror every second image at random (not for digits)')
     image_channels: int = option(1, 'channels of the images, found in the data', low=1, high=4)
     classes: tuple[str, ...] = option((), 'names of the classes, found in the data')
+    digest: str = option('', 'checksum of the training images, found in the data')
 
     __post_init__ = check
 
@@ -71,6 +73,8 @@ class NetworkConfig:
 
     def __post_init__(self):
         check(self)
+        if self.channels % 2:
+            raise ValueError(f'channels must be even, not {self.channels}')
         groups = self.groups or min(32, self.channels // 4)
         if not self.multipliers or any(self.channels * m % groups for m in self.multipliers):
             raise ValueError(f'{self.channels} channels times {self.multipliers} are not divisible into {groups} groups')
@@ -80,11 +84,11 @@ class NetworkConfig:
 class TrainingConfig:
     steps: int = option(800, 'training steps', low=1)
     batch: int = option(64, 'images a step, over all processes', low=1)
-    lr: float = option(2e-3, 'learning rate after warm-up', low=0)
+    lr: float = option(2e-3, 'learning rate after warm-up', low=0, high=1e6)
     warmup: int = option(50, 'steps of linear warm-up', low=0)
     decay: str = option('cosine', 'learning rate after warm-up', choices=('constant', 'cosine'))
-    weight_decay: float = option(0.0, 'of AdamW; 0 is Adam', low=0)
-    clip: float = option(1.0, 'largest norm of the gradient', low=1e-12)
+    weight_decay: float = option(0.0, 'of AdamW; 0 is Adam', low=0, high=1e6)
+    clip: float = option(1.0, 'largest norm of the gradient', low=1e-12, high=1e12)
     ema: float = option(0.995, 'decay of the averaged weights', low=0, high=1)
     ema_warmup: bool = option(True, 'average over a shorter past at first')
     label_drop: float = option(0.1, 'share of labels dropped, for guidance', low=0, high=1)
@@ -152,7 +156,7 @@ def from_json(text: str, where: str = 'config.json') -> RunConfig:
         stored = json.loads(text)
         tuples = lambda d: {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
         return RunConfig(stored['preset'], **{s: kinds[s](**tuples(stored[s])) for s in SECTIONS})
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{where} is damaged or from another version ({error})') from error
 
 # %% ../nbs/10_config.ipynb #8574b577
@@ -177,10 +181,10 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
     flat_a, flat_b = flatten(a), flatten(b)
     return {name: (flat_a[name], flat_b[name]) for name in flat_a if flat_a[name] != flat_b[name]}
 
-# %% ../nbs/10_config.ipynb #7e1750cd
+# %% ../nbs/10_config.ipynb #7173a35d
 COSTS = types.MappingProxyType({            # parameters, with the classes of the preset's data; what to expect
     'mnist16': (1_114_209, 'about 3 minutes on two CPU cores with bf16, 5 without'),
-    'mnist32': (0, 'TODO'),
+    'mnist32': (1_525_665, 'about 12 minutes on two CPU cores with bf16'),
     'cifar10': (35_746_307, 'days on one GPU; Ho et al. report 10.6 hours on a TPU v3-8'),
     'cifar10-class': (35_751_939, 'as cifar10'),
     'cifar10-cosine': (35_746_307, 'as cifar10'),

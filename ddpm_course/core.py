@@ -72,7 +72,7 @@ def reveal(
     if ax is not None:
         ax.axvline(truth, color='0.4', linestyle=':', linewidth=1)
         if guess is not None:
-            ax.axvline(guess, color='tab:red', linestyle='--', linewidth=1, label=f'your guess: {guess:g}')
+            ax.axvline(guess, color='tab:red', linestyle='--', linewidth=1, label=f'your guess, {name}: {guess:g}')
     return {'truth': truth, 'guess': guess}
 
 # %% ../nbs/00_core.ipynb #d0114d3b
@@ -120,7 +120,7 @@ def normal(
     seed: int,
     purpose: Purpose,
     step: int,
-    indices: Sequence[int],     # which samples, in any order, none twice or some twice
+    indices: Sequence[int],     # which samples, in any order, repeats allowed
 ) -> Tensor:                    # (len(indices), *shape) float32 on the CPU
     "Standard normal noise, each sample from its own stream."
     noise = np.empty((len(indices), *shape), dtype=np.float32)
@@ -135,7 +135,7 @@ def uniform(seed: int, purpose: Purpose, step: int, indices: Sequence[int]) -> T
 
 # %% ../nbs/00_core.ipynb #20bb49ab
 def calibration(path: Path = GUESSES):
-    "A figure of the reader's guesses as a multiple of the truth; None while there is nothing to show."
+    "A figure of the reader's guesses as multiples of the truth (both above zero); None while there is nothing to show."
     import matplotlib.pyplot as plt
     kept = json.loads(path.read_text()) if path.exists() else {}
     pairs = [(name, g['guess'] / g['truth']) for name, g in kept.items() if g['truth'] and g['guess'] > 0]
@@ -145,7 +145,9 @@ def calibration(path: Path = GUESSES):
     fig, ax = plt.subplots(figsize=(6, 0.6 + 0.3 * len(pairs)))
     ax.axvline(1, color='0.4', linestyle=':')
     ax.plot(ratios, range(len(ratios)), 'o', color='tab:blue')
-    ax.set(xscale='log', yticks=range(len(names)), yticklabels=names, xlabel='your guess / the truth')
+    ax.set(xscale='log', yticks=range(len(names)), yticklabels=names, xlabel='your guess / the truth',
+           xticks=[0.25, 0.5, 1, 2, 4], xticklabels=['1/4', '1/2', '1', '2', '4'])
+    ax.minorticks_off()
     ax.margins(y=0.2)
     plt.close(fig)
     return fig

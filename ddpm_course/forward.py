@@ -3,8 +3,7 @@
 # %% auto #0
 __all__ = ['q_step', 'q_sample', 'q_posterior']
 
-# %% ../nbs/03_forward.ipynb #1333da1d
-import torch
+# %% ../nbs/03_forward.ipynb #63e7ce69
 from torch import Tensor
 
 from .schedules import Schedule, gather

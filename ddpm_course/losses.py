@@ -70,11 +70,10 @@ def quarter_sums(
     T: int,
 ) -> Tensor:                # (2, 4) float64: sums and counts in each quarter of t
     "Add up losses by quarter of t. Sums of sums over counts of counts give the means of any number of batches."
-    quarter = t * 4 // T
-    sums = torch.zeros(2, 4, dtype=torch.float64, device='cpu' if values.device.type == 'mps' else values.device)
-    sums[0].index_add_(0, quarter.to(sums.device), values.detach().to(sums))
-    sums[1].index_add_(0, quarter.to(sums.device), torch.ones_like(values).to(sums))
-    return sums
+    device = 'cpu' if values.device.type == 'mps' else values.device      # mps has no float64
+    inside = (t * 4 // T).to(device) == torch.arange(4, device=device)[:, None]
+    sums = torch.where(inside, values.detach().to(device, torch.float64), 0.0).sum(1)
+    return torch.stack([sums, inside.sum(1).double()])
 
 # %% ../nbs/09_losses.ipynb #d3c23b2e
 def bound_weights(schedule: Schedule) -> Tensor:

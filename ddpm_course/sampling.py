@@ -86,7 +86,9 @@ def reverse_process(
     "Walk from noise to images: Algorithm 2, strided or not, or DDIM."
     if sampler not in SAMPLERS:
         raise ValueError(f'no sampler is called {sampler!r}: expected one of {", ".join(SAMPLERS)}')
-    indices = sampling_indices(schedule.T, steps or schedule.T, spacing)
+    if not 0 <= eta <= 1:
+        raise ValueError(f'eta must be between 0 and 1, not {eta}')
+    indices = sampling_indices(schedule.T, schedule.T if steps is None else steps, spacing)
     abars = [schedule.alpha_bars[t].item() for t in indices] + [1.0]
     if abars[0] > 0.05:
         raise ValueError(f'{spacing} spacing with {len(indices)} steps starts where the image is not yet noise (alpha-bar {abars[0]:.2g})')
@@ -97,10 +99,12 @@ def reverse_process(
         if clip:
             x0_hat = x0_hat.clamp(-1, 1)
             eps_hat = (x - abar**0.5 * x0_hat) / (1 - abar) ** 0.5
+        quiet = abar_prev == 1 or (sampler == 'ddim' and eta == 0)      # noise would be multiplied by zero
+        z = torch.zeros_like(x) if quiet else noise(t)
         if sampler == 'ddpm':
-            x = ddpm_step(x0_hat, x, noise(t), abar, abar_prev, variance)
+            x = ddpm_step(x0_hat, x, z, abar, abar_prev, variance)
         else:
-            x = ddim_step(x0_hat, eps_hat, noise(t), abar, abar_prev, eta)
+            x = ddim_step(x0_hat, eps_hat, z, abar, abar_prev, eta)
         yield t, x, x0_hat
 
 # %% ../nbs/12_sampling.ipynb #5816521f

@@ -4,10 +4,10 @@
 __all__ = ['LOSSES', 'Hook', 'FREE', 'build_network', 'build_schedule', 'Batch', 'make_batch', 'lr_at', 'ema_decay', 'update_ema',
            'pick_device', 'pick_precision', 'TrainState', 'new_state', 'train_step', 'fit', 'read_window',
            'heldout_loss', 'flush', 'checksum', 'versions', 'save_checkpoint', 'newest_checkpoint', 'verified',
-           'load_checkpoint', 'settle', 'open_run', 'read_metrics', 'cut_metrics', 'Stop', 'train', 'load_network',
-           'loss_floor', 'plot_losses']
+           'load_checkpoint', 'settle', 'open_run', 'read_metrics', 'cut_metrics', 'only_one', 'Stop', 'train',
+           'load_network', 'loss_floor', 'plot_losses']
 
-# %% ../nbs/11_training.ipynb #ebd7e21a
+# %% ../nbs/11_training.ipynb #c0bf5780
 import copy
 import hashlib
 import json
@@ -17,6 +17,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,8 @@ def pick_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == 'cuda':
         return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
-    in_hardware = device.type == 'cpu' and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return 'bf16' if in_hardware else 'fp32'
+    found = [getattr(torch.cpu, f'_is_{kind}_supported', bool)() for kind in ('avx512_bf16', 'amx_tile')]
+    return 'bf16' if device.type == 'cpu' and any(found) else 'fp32'
 
 # %% ../nbs/11_training.ipynb #995a0406
 @dataclass
@@ -241,7 +242,8 @@ def heldout_loss(
     for name in LOSSES:
         values = torch.cat(parts[name])
         sums, counts = quarter_sums(values, t, schedule.T)
-        result[name] = {'mean': values.mean().item(), 'se': (values.std() / len(values) ** 0.5).item(),
+        each = values.view(repeats, len(images)).mean(0)            # draws of one image are not independent
+        result[name] = {'mean': values.mean().item(), 'se': (each.std() / len(images) ** 0.5).item(),
                         'quarters': (sums / counts).tolist()}
     return result
 
@@ -271,8 +273,10 @@ def save_checkpoint(run: Path, state: TrainState, keep: int = 2) -> Path:
     final, aside = folder / f'step_{state.step:08d}', folder / '.writing'
     if final.exists():
         return final
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in (aside, folder / '.dropped'):                       # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     aside.mkdir(parents=True)
+    flush(run)
     save_file(state.network.state_dict(), aside / 'model.safetensors')
     save_file(state.ema.state_dict(), aside / 'ema.safetensors')
     torch.save({'optimizer': state.optimizer.state_dict(), 'window': state.window}, aside / 'optimizer.pt')
@@ -283,13 +287,13 @@ def save_checkpoint(run: Path, state: TrainState, keep: int = 2) -> Path:
         flush(path)
     aside.rename(final)
     flush(folder)
-    for old in sorted(folder.glob('step_*'))[:-keep]:
+    for old in sorted(folder.glob('step_' + 8 * '[0-9]'))[:-keep]:
         shutil.rmtree(old.rename(folder / '.dropped'))
     return final
 
 # %% ../nbs/11_training.ipynb #43ccbdd8
 def newest_checkpoint(run: Path) -> Path | None:
-    return max((run / 'checkpoints').glob('step_*'), default=None)
+    return max((run / 'checkpoints').glob('step_' + 8 * '[0-9]'), default=None)
 
 
 def verified(checkpoint: Path, name: str) -> Path:
@@ -309,9 +313,9 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
     paths = {name: verified(checkpoint, name) for name in ('model.safetensors', 'ema.safetensors', 'optimizer.pt')}
     state.network.load_state_dict(load_file(paths['model.safetensors'], str(device)))
     state.ema.load_state_dict(load_file(paths['ema.safetensors'], str(device)))
-    rest = torch.load(paths['optimizer.pt'], map_location=device, weights_only=True)
+    rest = torch.load(paths['optimizer.pt'], map_location='cpu', weights_only=True)
     state.optimizer.load_state_dict(rest['optimizer'])
-    state.window = rest['window'].cpu()
+    state.window = rest['window']
     state.step = json.loads((checkpoint / 'meta.json').read_text())['step']
 
 # %% ../nbs/11_training.ipynb #48b0dac9
@@ -325,18 +329,22 @@ def settle(config: RunConfig, run: Path, images: ImageSet, device: torch.device)
     t = config.training
     precision = begun.precision if begun and t.precision == 'auto' else pick_precision(t.precision, device)
     threads = t.threads or (begun.threads if begun else torch.get_num_threads())
-    return override(config, image_channels=images.channels, classes=images.classes, precision=precision, threads=threads)
+    return override(config, image_channels=images.channels, classes=images.classes, digest=images.digest,
+                    precision=precision, threads=threads)
 
 
 def open_run(run: Path, config: RunConfig, device: torch.device) -> TrainState:
     "Begin a run in an empty folder, or continue the same run. Raises ValueError where the folder holds something else."
     path = run / 'config.json'
     if not path.exists():
-        if run.exists() and any(run.iterdir()):
+        aside = path.with_suffix('.new')
+        if run.exists() and {p.name for p in run.iterdir()} - {aside.name, '.lock'}:
             raise ValueError(f'{run} is not empty and holds no run: choose another folder with --out')
         run.mkdir(parents=True, exist_ok=True)
-        path.with_suffix('.new').write_text(to_json(config, versions=versions()))
-        path.with_suffix('.new').rename(path)
+        aside.write_text(to_json(config, versions=versions()))
+        flush(aside)
+        aside.replace(path)
+        flush(run)
     begun = from_json(path.read_text(), str(path))
     changed = {k: pair for k, pair in differences(begun, config).items() if k not in FREE}
     if changed or begun.preset != config.preset:
@@ -360,7 +368,23 @@ def cut_metrics(run: Path, step: int) -> None:
     kept = [line for line in read_metrics(run) if line['step'] <= step]
     aside = run / 'metrics.new'
     aside.write_text(''.join(json.dumps(line) + '\n' for line in kept))
-    aside.rename(run / 'metrics.jsonl')
+    aside.replace(run / 'metrics.jsonl')
+
+# %% ../nbs/11_training.ipynb #061da720
+@contextmanager
+def only_one(run: Path) -> Iterator[None]:
+    "Hold the run's folder while a block runs. Raises ValueError where another process holds it."
+    try:
+        import fcntl
+    except ImportError:                     # Windows has no such lock: nobody is kept out there
+        yield
+        return
+    with open(run / '.lock', 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'another process is training in {run}') from None
+        yield
 
 # %% ../nbs/11_training.ipynb #9798382e
 class Stop(Exception):
@@ -375,18 +399,17 @@ def train(
     hooks: Sequence[Hook] = (),     # called after each step
 ) -> TrainState:                    # after the last step
     "Begin or continue a run: log, save, and return its state. Raises ValueError where the loss is no longer finite."
-    device = torch.device(device)
+    run, device = Path(run), torch.device(device)
     config = settle(config, run, images, device)
     torch.set_num_threads(config.training.threads)
     state, c = open_run(run, config, device), config.training
-    cut_metrics(run, state.step)
     since = [time.perf_counter(), state.step]                   # of the last line
 
     def log(state: TrainState, record: dict) -> None:
         if state.step % c.log_every == 0 or state.step == c.steps:
             line = {'step': state.step, **read_window(state), 'lr': record['lr'], 'grad_norm': record['grad_norm'].item()}
             if not math.isfinite(line['loss']):
-                raise ValueError(f'the loss is {line["loss"]} at step {state.step}: try a smaller --lr')
+                raise ValueError(f'the loss is {line["loss"]} at step {state.step}: try a smaller --lr and another --out')
             now = time.perf_counter()
             line['images_per_s'] = round((state.step - since[1]) * c.batch / (now - since[0]), 1)
             since[:] = now, state.step
@@ -394,21 +417,27 @@ def train(
                 file.write(json.dumps(line) + '\n')
             record['logged'] = line                             # for the hooks that come after
 
-    def save(state: TrainState, record: dict) -> None:
-        if state.step % c.save_every == 0 or state.step == c.steps:
+    def save(state: TrainState, record: dict, now: bool = False) -> None:
+        if now or state.step % c.save_every == 0 or state.step == c.steps:
+            if not math.isfinite(record['grad_norm']):
+                raise ValueError(f'the gradient is not finite at step {state.step}: try a smaller --lr and another --out')
             save_checkpoint(run, state, c.keep)
 
-    try:
-        for _ in fit(state, images, config, hooks=(log, save, *hooks)):
-            pass
-    except Stop:
-        save_checkpoint(run, state, c.keep)
-        raise
+    with only_one(run):
+        cut_metrics(run, state.step)
+        for record in fit(state, images, config, hooks=(log, save)):
+            try:
+                for hook in hooks:
+                    hook(state, record)
+            except Stop:
+                save(state, record, now=True)
+                raise
     return state
 
 # %% ../nbs/11_training.ipynb #a6b7a73e
 def load_network(run: Path, device: torch.device | str = 'cpu') -> tuple[UNet, RunConfig]:
     "The averaged network of a run's newest checkpoint, ready to sample, and its configuration."
+    run = Path(run)
     path = run / 'config.json'
     if not path.exists():
         raise FileNotFoundError(f'{run} holds no run: there is no config.json in it')
