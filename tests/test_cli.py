@@ -1,0 +1,183 @@
+"The command as a person runs it: in fresh processes, from an empty folder."
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_course.data import ASSETS, load_digits
+
+TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 30 --threads 1".split()
+
+
+def ddpm(*words, cwd, code=0):
+    "Run the command; returns what it printed on both streams and the seconds it took."
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr, time.perf_counter() - began
+
+
+def refused(*words, cwd, sentence):
+    "The command ends with code 2, one line and no traceback."
+    out, err, _ = ddpm(*words, cwd=cwd, code=2)
+    assert err.startswith("ddpm: ") and err.count("\n") == 1 and sentence in err, out + err
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    "A short run on the bundled digits, and what was printed."
+    folder = tmp_path_factory.mktemp("run")
+    return folder / "runs/mnist16", ddpm("train", *TINY, cwd=folder)[0]
+
+
+def test_train_leaves_a_whole_run(run):
+    folder, printed = run
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    weights = {f"checkpoints/step_0000000{k}/{name}" for k in (3, 6)
+               for name in ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")}
+    assert files - {".lock"} == weights | {"config.json", "metrics.jsonl", "samples.png", "loss.png", "samples/step_00000004.png"}
+    assert "4,500 images of 16x16, 10 classes" in printed and "test v loss" in printed
+    assert f"next:  ddpm sample {Path('runs/mnist16')} --classes 3,7" in printed
+    assert {"torch", "python", "ddpm_course"} <= set(json.loads((folder / "config.json").read_text())["versions"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert {"loss", "eps_mse_quarters", "x0_mse", "lr", "grad_norm", "images_per_s"} <= set(lines[0])
+
+
+def test_next_command_works(run):
+    folder, printed = run
+    words = printed.split("next:  ddpm ")[1].split()
+    out, _, _ = ddpm(*words, cwd=folder.parent.parent)
+    assert out.startswith("wrote") and Image.open(folder / "samples.png").size == (2 * 50 + 2, 14 + 8 * 50 + 2)
+
+
+def test_second_start_continues_or_refuses(run):
+    folder, _ = run
+    top = folder.parent.parent
+    assert "is finished; nothing to do" in ddpm("train", *TINY, cwd=top)[0]
+    before = contents(folder)
+    refused("train", *TINY, "--lr", "0.5", cwd=top, sentence="lr 0.002 there and 0.5 here")
+    refused("train", *TINY, "--preset", "mnist32", "--out", "runs/mnist16", cwd=top, sentence="holds another run")
+    assert contents(folder) == before
+
+
+def test_damaged_checkpoint_is_named_and_kept(run, tmp_path):
+    import shutil
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    damaged = folder / "checkpoints/step_00000006/ema.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    before = contents(folder)
+    for words in (["sample", folder], ["train", *TINY, "--out", folder]):
+        refused(*words, cwd=tmp_path, sentence=f"{damaged} is damaged or missing: remove the folder step_00000006")
+    assert contents(folder) == before
+    shutil.rmtree(damaged.parent)
+    assert "continuing" in ddpm("train", *TINY, "--out", folder, cwd=tmp_path)[0]
+
+
+def test_folder_of_colour_images(tmp_path):
+    draws = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for name in ("reds", "blues"):
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                image = draws.integers(0, 60, (20 + k, 24, 3), dtype=np.uint8)
+                image[..., 0 if name == "reds" else 2] += 150
+                Image.fromarray(image).save(folder / f"{k}.png")
+    out, _, _ = ddpm("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path)
+    assert "24 images of 16x16, 2 classes" in out
+    run = tmp_path / "runs/mnist16-data"
+    ddpm("sample", run, "--classes", "reds", "--n", 2, "--steps", 4, "--npz", "s.npz", "--images", "pngs", cwd=tmp_path)
+    with np.load(tmp_path / "s.npz") as stored:
+        assert stored["images"].shape == (2, 16, 16, 3) and stored["labels"].tolist() == [1, 1]
+    assert sorted(path.name for path in (tmp_path / "pngs/reds").iterdir()) == ["00000.png", "00001.png"]
+    Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")                  # another image in the test folder changes nothing
+    (tmp_path / "data/train/reds/extra.png").write_bytes((tmp_path / "data/train/reds/0.png").read_bytes())
+    refused("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path, sentence="digest")
+
+
+@pytest.mark.parametrize("words, sentence", [
+    ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
+    ("train --data minst", "no data set or folder is called 'minst'"),
+    ("train --data empty", "empty has no folder train/"),
+    ("train --data hollow", "holds no image"),
+    ("train --steps 0", "steps must be at least 1, not 0"),
+    ("train --T 0", "T must be between 2 and 100000, not 0"),
+    ("train --size 18", "4, not 18"),
+    ("train --precision half", "precision must be one of"),
+    ("train --out full", "full is not empty and holds no run"),
+    ("train --device tpu", "no device 'tpu'"),
+    ("train --stpes 3", "did you mean --steps?"),
+    ("sample nowhere", "nowhere holds no run"),
+    ("sample --classes 3,12", "no class is called 12"),
+    ("sample --steps 1001", "sampling steps must be between 1 and 1000, not 1001"),
+    ("sample --steps -1", "sampling steps must be between 1 and 1000, not -1"),
+    ("sample --n 0", "--n must be at least 1, not 0"),
+    ("sample --sampler euler", "no sampler is called 'euler'"),
+    ("sample --spacing cubic", "no spacing is called 'cubic'"),
+    ("sample --seed -1", "a seed lies in 0..2**64 - 1, not -1"),
+    ("sample --out grid.txt", "--out must name a .png file"),
+    ("--bogus", "--bogus is not known"),
+])
+def test_bad_input_is_one_sentence(tmp_path, words, sentence):
+    (tmp_path / "empty").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "hollow" / split / "cats").mkdir(parents=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("mine")
+    before = contents(tmp_path)
+    refused(*words.split(), cwd=tmp_path, sentence=sentence)
+    assert contents(tmp_path) == before                                 # nothing was written, nothing lost
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    _, err, _ = ddpm("sample", "nowhere", "--debug", cwd=tmp_path, code=1)
+    assert "Traceback" in err and "FileNotFoundError" in err
+
+
+def test_help_is_quick(tmp_path):
+    for words in (["--help"], ["presets"]):
+        assert min(ddpm(*words, cwd=tmp_path)[2] for _ in range(2)) < 1.0       # promised: 0.5 s; twice that on a busy machine
+    assert f"{1_114_209 / 1e6:.2f} M" in ddpm("presets", cwd=tmp_path)[0]
+
+
+def test_sample_without_training(tmp_path):
+    "The shipped model's grid, one column a class; promised in 15 s, twice that on a busy machine."
+    out, _, seconds = ddpm("sample", cwd=tmp_path)
+    print(f"{seconds:.1f} s")
+    assert out == "wrote samples.png\n" and seconds < 30
+    grid = np.asarray(Image.open(tmp_path / "samples.png"))
+    assert grid.shape == (14 + 8 * 50 + 2, 10 * 50 + 2)
+    means = load_digits("train", 16)
+    first = grid[16:64, 2:50][::3, ::3]                                # row 0, column 0: a zero is dark in the middle
+    assert first[7:9, 7:9].mean() < first.max() / 2 and means.classes[0] == "0"
+
+
+def test_fp32_run_makes_the_same_kind_of_loss(tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        ddpm("train", *TINY, "--precision", precision, "--out", precision, cwd=tmp_path)
+        losses[precision] = json.loads((tmp_path / precision / "metrics.jsonl").read_text().splitlines()[-1])["loss"]
+    assert abs(losses["fp32"] - losses["bf16"]) < 0.02 * losses["fp32"]
+
+
+@pytest.mark.slow
+def test_default_run(tmp_path):
+    "The whole default run, as the README's first line starts it."
+    out, _, seconds = ddpm("train", cwd=tmp_path)
+    print(out, f"{seconds:.0f} s")
+    assert seconds < 600                                               # promised: 5 minutes; twice that on a busy machine
+    lines = [json.loads(line) for line in (tmp_path / "runs/mnist16/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 800 and lines[-1]["loss"] < 0.13
+    shipped = (ASSETS / "mnist16/config.json").read_text()
+    assert json.loads(shipped)["training"]["steps"] == 800

@@ -1,0 +1,31 @@
+"The package as a wheel, away from the checkout."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pip(*words):
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)], check=True)
+
+
+def test_wheel_samples_outside_the_checkout(tmp_path):
+    pip("wheel", ROOT, "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
+    wheel, = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 4_500_000, "digits (1 MB) and model (3 MB at most), and little else"
+    pip("install", "--no-deps", "--target", tmp_path / "site", wheel)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    where = subprocess.run([sys.executable, "-c", "import ddpm_course; print(ddpm_course.__file__)"], cwd=tmp_path, env=environment,
+                           capture_output=True, text=True, check=True).stdout
+    assert where.startswith(str(tmp_path / "site"))
+    subprocess.run([sys.executable, "-m", "ddpm_course", "sample", "--n", "1", "--steps", "5"], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "samples.png").exists()
+
+
+def test_readme_lines_are_the_ones_that_are_tested():
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
+    assert "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/ddpm train\n" in readme
+    assert "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/python -m pytest\n" in readme
+    assert "grep -m1 -- '-m pytest$' README.md" in ci and 'eval "$line"' in ci

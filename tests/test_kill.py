@@ -1,0 +1,89 @@
+"A run killed with SIGKILL at random moments and continued ends with the bits of the run that nobody disturbed."
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import torch
+from safetensors.torch import load_file
+
+from ddpm_course.training import newest_checkpoint, read_metrics
+
+WORK = """
+import sys
+from pathlib import Path
+from ddpm_course.config import PRESETS, override
+from ddpm_course.data import load_digits
+from ddpm_course.training import train
+config = override(PRESETS["mnist16"], steps=60, batch=16, channels=16, dropout=0.1, warmup=5, threads=1,
+                  log_every=3, save_every=4, precision="auto")
+print("begun", flush=True)
+train(Path(sys.argv[1]), config, load_digits("train", 16))
+"""
+
+
+def start(run):
+    return subprocess.Popen([sys.executable, "-c", WORK, str(run)], stdout=subprocess.PIPE, text=True)
+
+
+def timeless(run):
+    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in read_metrics(run)]
+
+
+def test_killed_run_ends_with_the_same_bits(tmp_path):
+    calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
+    process = start(calm)
+    process.stdout.readline()
+    began = time.perf_counter()
+    assert process.wait(300) == 0
+    whole = time.perf_counter() - began
+
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"random moments from seed {seed}")
+    moments, killed, reached = random.Random(seed), 0, []
+    for _ in range(40):
+        process = start(disturbed)
+        process.stdout.readline()                               # imports are done: what follows is the run itself
+        try:
+            process.wait(moments.uniform(0.02, 0.5 * whole) if killed < 6 else 300)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        killed += 1
+        newest = newest_checkpoint(disturbed)
+        reached.append(int(newest.name[5:]) if newest else 0)
+    print(f"killed {killed} times, with checkpoints of steps {reached}")
+    assert killed >= 3 and process.returncode == 0
+
+    a, b = newest_checkpoint(calm), newest_checkpoint(disturbed)
+    assert a.name == b.name == "step_00000060"
+    for name in ("model.safetensors", "ema.safetensors"):
+        mine, theirs = load_file(a / name), load_file(b / name)
+        assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine), name
+    mine, theirs = (torch.load(c / "optimizer.pt", weights_only=True) for c in (a, b))
+    assert mine["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
+    for i, state in mine["optimizer"]["state"].items():
+        assert all(torch.equal(value, theirs["optimizer"]["state"][i][k]) for k, value in state.items())
+    assert torch.equal(mine["window"], theirs["window"])
+    assert timeless(calm) == timeless(disturbed)
+    assert [line["step"] for line in timeless(calm)] == list(range(3, 61, 3))
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
+    words = "train --steps 400 --batch 8 --channels 8 --threads 1 --log-every 1 --save-every 1000 --grid-every 0 --out run".split()
+    process = subprocess.Popen([sys.executable, "-m", "ddpm_course", *words], cwd=tmp_path, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run/metrics.jsonl").exists() or len(read_metrics(tmp_path / "run")) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
+    step = json.loads((newest_checkpoint(tmp_path / "run") / "meta.json").read_text())["step"]
+    assert 3 <= step < 400 and f"ddpm {' '.join(words)}" in out
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == list(range(1, step + 1))
