@@ -3,8 +3,7 @@
 # %% auto #0
 __all__ = ['attention', 'AttentionBlock']
 
-# %% ../nbs/06_attention.ipynb #4b0220ec
-import torch
+# %% ../nbs/06_attention.ipynb #a945c2d0
 from torch import Tensor, nn
 from torch.nn import functional as F
 

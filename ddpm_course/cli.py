@@ -4,13 +4,12 @@
 __all__ = ['log', 'FOUND_IN_DATA', 'numbers', 'add_settings', 'read_settings', 'presets', 'draw_grid', 'Interrupt', 'watch',
            'finish', 'train', 'chosen_classes', 'save_samples', 'sample', 'Parser', 'make_parser', 'main']
 
-# %% ../nbs/19_cli.ipynb #d10e6e7f
+# %% ../nbs/19_cli.ipynb #2d1a19a4
 import argparse
 import dataclasses
 import difflib
 import logging
 import math
-import os
 import shlex
 import signal
 import sys
@@ -299,7 +298,7 @@ def make_parser() -> Parser:
     command(presets, 'list the presets')
     return parser
 
-
+# %% ../nbs/19_cli.ipynb #c4a67e76
 def main(words: Sequence[str] | None = None) -> None:
     "Run `ddpm`; an error that the user can fix is one sentence and exit code 2."
     words, debug = list(sys.argv[1:] if words is None else words), False

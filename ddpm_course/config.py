@@ -4,13 +4,11 @@
 __all__ = ['SECTIONS', 'PRESETS', 'COSTS', 'option', 'check', 'DataConfig', 'DiffusionConfig', 'NetworkConfig', 'TrainingConfig',
            'RunConfig', 'flatten', 'override', 'to_json', 'from_json', 'differences']
 
-# %% ../nbs/10_config.ipynb #a3529b9f
+# %% ../nbs/10_config.ipynb #691efe5a
 import dataclasses
 import json
-import math
 import types
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 # %% ../nbs/10_config.ipynb #21f34836
@@ -38,6 +36,7 @@ def check(section: Any) -> None:
 # %% ../nbs/10_config.ipynb #8239d21f
 @dataclass(frozen=True)
 class DataConfig:
+    "What is learned from."
     data: str = option('mnist5k', 'mnist5k (bundled), mnist, fashion-mnist, cifar10, or a folder of images')
     size: int = option(16, 'height and width that images are scaled to', low=4, high=1024)
     flip: bool = option(False, 'mirror every second image at random (not for digits)')
@@ -50,6 +49,7 @@ class DataConfig:
 # %% ../nbs/10_config.ipynb #aa3dd143
 @dataclass(frozen=True)
 class DiffusionConfig:
+    "What is added to the data, and what the network is asked for."
     schedule: str = option('cosine', 'how noise grows', choices=('linear', 'cosine'))
     T: int = option(1000, 'number of diffusion steps', low=2, high=100_000)
     objective: str = option('v', 'what the network predicts', choices=('eps', 'x0', 'v'))
@@ -63,6 +63,7 @@ class DiffusionConfig:
 # %% ../nbs/10_config.ipynb #4eb67ec4
 @dataclass(frozen=True)
 class NetworkConfig:
+    "The U-Net of chapter 08."
     channels: int = option(32, 'channels at full resolution', low=4)
     multipliers: tuple[int, ...] = option((1, 2, 2), 'channels of each level, as multiples', low=1)
     blocks: int = option(1, 'residual blocks a level', low=1)
@@ -82,6 +83,7 @@ class NetworkConfig:
 # %% ../nbs/10_config.ipynb #ba9667e3
 @dataclass(frozen=True)
 class TrainingConfig:
+    "How long, how fast, how exactly."
     steps: int = option(800, 'training steps', low=1)
     batch: int = option(64, 'images a step, over all processes', low=1)
     lr: float = option(2e-3, 'learning rate after warm-up', low=0, high=1e6)

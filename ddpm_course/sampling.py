@@ -4,8 +4,9 @@
 __all__ = ['SPACINGS', 'SAMPLERS', 'sampling_indices', 'ddpm_step', 'ddim_step', 'reverse_process', 'guided', 'class_keys',
            'sample', 'grid_image']
 
-# %% ../nbs/12_sampling.ipynb #428d7bcb
+# %% ../nbs/12_sampling.ipynb #12552a99
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,7 +138,7 @@ def sample(
     seed: int = 0,
     batch: int = 100,               # samples at a time; changes nothing but speed and memory
     device: torch.device | str = 'cpu',
-    **how,                          # sampler, steps, variance, eta, clip, spacing: see `reverse_process`
+    **how: Any,                     # sampler, steps, variance, eta, clip, spacing: see `reverse_process`
 ) -> Tensor:                        # (len(keys), C, H, W) on the CPU
     "Draw samples; each depends on the seed and its key, not on which others are drawn."
     done = []

@@ -46,6 +46,7 @@ def build_network(config: RunConfig) -> UNet:
 
 
 def build_schedule(config: RunConfig) -> Schedule:
+    "The schedule that a configuration names."
     return make_schedule(config.diffusion.schedule, config.diffusion.T)
 
 # %% ../nbs/11_training.ipynb #6f5c7ca0
@@ -258,6 +259,7 @@ def flush(path: Path) -> None:
 
 
 def checksum(path: Path) -> str:
+    "SHA-256 of a file, in hexadecimal."
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -293,6 +295,7 @@ def save_checkpoint(run: Path, state: TrainState, keep: int = 2) -> Path:
 
 # %% ../nbs/11_training.ipynb #43ccbdd8
 def newest_checkpoint(run: Path) -> Path | None:
+    "The folder of a run's last whole checkpoint."
     return max((run / 'checkpoints').glob('step_' + 8 * '[0-9]'), default=None)
 
 
@@ -390,7 +393,7 @@ def only_one(run: Path) -> Iterator[None]:
 class Stop(Exception):
     "Raised by a hook to end a run early; a checkpoint is saved first."
 
-
+# %% ../nbs/11_training.ipynb #2aab59b1
 def train(
     run: Path,                      # the run's folder
     config: RunConfig,
