@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import sqrtm
 from torch import nn
 from torch.nn import functional as F
 
@@ -79,9 +78,10 @@ def accuracy(net, x, y):
 
 
 def frechet(a, b):
+    "Between the Gaussians of two sets of features; tr sqrt(AB) is the sum of the roots of AB's eigenvalues."
     a, b = np.asarray(a, float), np.asarray(b, float)
-    product = sqrtm(np.cov(a.T) @ np.cov(b.T)).real
-    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * product)
+    roots = np.sqrt(np.linalg.eigvals(np.cov(a.T) @ np.cov(b.T)).real.clip(0))
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T) + np.cov(b.T)) - 2 * roots.sum()
 
 
 def spread(x, y):
