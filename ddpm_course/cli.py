@@ -134,7 +134,7 @@ def watch(config: RunConfig, out: Path, interrupt: Interrupt) -> Callable[[Any, 
         bar.update()
         if t.grid_every and state.step % t.grid_every == 0 and state.step < t.steps:
             (out / 'samples').mkdir(exist_ok=True)
-            draw_grid(state.ema.eval(), config, 4, out / 'samples' / f'step_{state.step:08d}.png', sampler='ddim',
+            draw_grid(state.ema, config, 4, out / 'samples' / f'step_{state.step:08d}.png', sampler='ddim',
                       steps=min(25, config.diffusion.T))
         if state.step == t.steps or interrupt.signal:
             bar.close()
@@ -191,7 +191,7 @@ def train(args: argparse.Namespace) -> None:
     if begun and begun.name == f'step_{t.steps:08d}' and (out / 'loss.png').exists():
         print(f'{out} is finished; nothing to do')
         return
-    finish(state.ema.eval(), config, out, images, held_out)
+    finish(state.ema, config, out, images, held_out)
 
 # %% ../nbs/19_cli.ipynb #b9352ed6
 def chosen_classes(text: str | None, names: Sequence[str]) -> list[int] | None:

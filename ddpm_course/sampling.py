@@ -87,6 +87,8 @@ def reverse_process(
     "Walk from noise to images: Algorithm 2, strided or not, or DDIM."
     if sampler not in SAMPLERS:
         raise ValueError(f'no sampler is called {sampler!r}: expected one of {", ".join(SAMPLERS)}')
+    if variance not in (None, 'large', 'small'):
+        raise ValueError(f'variance must be large or small, not {variance!r}')
     if not 0 <= eta <= 1:
         raise ValueError(f'eta must be between 0 and 1, not {eta}')
     indices = sampling_indices(schedule.T, schedule.T if steps is None else steps, spacing)

@@ -148,7 +148,8 @@ def new_state(config: RunConfig, device: torch.device | str = 'cpu') -> TrainSta
     network = build_network(config).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.lr, weight_decay=config.training.weight_decay)
     window = torch.zeros(len(LOSSES), 2, 4, dtype=torch.float64)
-    return TrainState(network, copy.deepcopy(network).requires_grad_(False), optimizer, 0, window)
+    average = copy.deepcopy(network).requires_grad_(False).eval()          # never trained, so never in training mode
+    return TrainState(network, average, optimizer, 0, window)
 
 # %% ../nbs/11_training.ipynb #a94925ed
 def train_step(
