@@ -78,7 +78,7 @@ def draw_grid(
     rows: int,
     path: Path,                             # where the picture goes
     classes: Sequence[int] | None = None,   # None: all, at most the first twenty
-    guidance: float | None = None,          # None: 2 where labels were dropped in training, else 1
+    guidance: float | None = None,          # None: 2, or 1 where no labels were dropped in training
     seed: int = 0,
     **how: Any,                             # sampler, steps, ...: see `sampling.reverse_process`
 ) -> tuple['Tensor', 'Tensor']:             # images (N, C, H, W) and labels (N,), -1 without classes
@@ -86,14 +86,16 @@ def draw_grid(
     import torch
     from ddpm_course import sampling, training
     names, n = config.data.classes, config.num_classes
-    if guidance is None:
-        guidance = 2.0 if config.training.label_drop else 1.0
-    if how.get('steps') == config.diffusion.T and how.get('variance') is None:
+    can_guide = bool(n and config.training.label_drop)
+    if guidance not in (None, 1) and not can_guide:
+        raise ValueError('this model was not trained for guidance (classes, some of them dropped): leave --guidance out')
+    if how['sampler'] == 'ddpm' and how['steps'] == config.diffusion.T and how.get('variance') is None:
         how['variance'] = config.diffusion.variance
     columns = list(range(min(n, 20) or 10)) if classes is None else list(classes)
     keys, y = sampling.class_keys(columns, rows)
+    scale = (2.0 if can_guide else 1.0) if guidance is None else guidance
     images = sampling.sample(
-        sampling.guided(network, guidance, n), (config.data.image_channels, config.data.size, config.data.size), keys,
+        sampling.guided(network, scale, n), (config.data.image_channels, config.data.size, config.data.size), keys,
         training.build_schedule(config), config.diffusion.objective, y if n else None, seed,
         device=next(network.parameters()).device, **how)
     sampling.grid_image(images, len(columns), [names[c] for c in columns] if n else ()).save(path)
@@ -162,7 +164,7 @@ def finish(network: 'nn.Module', config: RunConfig, out: Path, images: 'ImageSet
 def train(args: argparse.Namespace) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
     config = read_settings(args)
-    name = '' if config.data.data == PRESETS[args.preset].data.data else '-' + Path(config.data.data).name
+    name = '' if config.data.data == PRESETS[args.preset].data.data else '-' + Path(config.data.data).resolve().name
     out = Path(args.out or f'runs/{args.preset}{name}')
     from ddpm_course import training
     from ddpm_course.data import load_images
@@ -178,6 +180,7 @@ def train(args: argparse.Namespace) -> None:
     classes = f'{config.num_classes} classes' if config.num_classes else 'no classes'
     print(f'{args.preset}: {len(images):,} images of {config.data.size}x{config.data.size}, {classes}; U-Net of '
           f'{parameters / 1e6:.2f} M parameters; {device.type}, {t.precision}, {t.threads} threads', flush=True)
+    training.open_run(out, config)
     begun = training.newest_checkpoint(out)
     if begun:
         print(f'continuing {out} from {begun.name}', flush=True)
@@ -195,16 +198,17 @@ def train(args: argparse.Namespace) -> None:
 
 # %% ../nbs/19_cli.ipynb #b9352ed6
 def chosen_classes(text: str | None, names: Sequence[str]) -> list[int] | None:
-    "`'3,7'` or `'cat,dog'` to indices. Raises ValueError for a name that the model does not know."
+    "Names or numbers, `'cat,dog'` or `'3,7'`, to indices. Raises ValueError for one that the model does not know."
     if text is None:
         return None
     if not names:
         raise ValueError('this model has no classes: leave --classes out')
     wanted = [part.strip() for part in text.split(',') if part.strip()]
-    unknown = [name for name in wanted if name not in names]
+    numbered = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}      # a name goes first
+    unknown = [name for name in wanted if name not in numbered]
     if unknown or not wanted:
         raise ValueError(f'no class is called {", ".join(unknown or [repr(text)])}: expected some of {",".join(names)}')
-    return [names.index(name) for name in wanted]
+    return [numbered[name] for name in wanted]
 
 # %% ../nbs/19_cli.ipynb #94f65799
 def save_samples(images: 'Tensor', labels: 'Tensor', names: Sequence[str], npz: str | None, folder: str | None) -> None:
@@ -219,7 +223,8 @@ def save_samples(images: 'Tensor', labels: 'Tensor', names: Sequence[str], npz: 
             np.savez_compressed(file, images=pixels, labels=labels.numpy())
     if folder:
         for k, (image, label) in enumerate(zip(pixels, labels.tolist())):
-            path = Path(folder) / (names[label] if label >= 0 else '') / f'{k:05d}.png'
+            name = names[label].replace('/', '_') if label >= 0 else ''
+            path = Path(folder) / name / f'{k:05d}.png'
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image.squeeze()).save(path)
 

@@ -183,9 +183,9 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
     flat_a, flat_b = flatten(a), flatten(b)
     return {name: (flat_a[name], flat_b[name]) for name in flat_a if flat_a[name] != flat_b[name]}
 
-# %% ../nbs/10_config.ipynb #7173a35d
+# %% ../nbs/10_config.ipynb #28bb8746
 COSTS = types.MappingProxyType({            # parameters, with the classes of the preset's data; what to expect
-    'mnist16': (1_114_209, 'about 3 minutes on two CPU cores with bf16, 5 without'),
+    'mnist16': (1_114_209, 'about 2.5 minutes on two CPU cores with bf16, 3.5 without'),
     'mnist32': (1_525_665, 'about 12 minutes on two CPU cores with bf16'),
     'cifar10': (35_746_307, 'days on one GPU; Ho et al. report 10.6 hours on a TPU v3-8'),
     'cifar10-class': (35_751_939, 'as cifar10'),

@@ -78,16 +78,17 @@ def reveal(
 # %% ../nbs/00_core.ipynb #d0114d3b
 class Purpose(IntEnum):
     "What a random draw is for. The numbers are part of every run's meaning: they never change."
-    INIT = 0        # a network's initial weights
-    ORDER = 1       # the order of the images in an epoch
-    FLIP = 2        # which images are mirrored
-    TIME = 3        # t of each sample
-    NOISE = 4       # epsilon of each sample
-    DROP = 5        # which labels are dropped
-    DROPOUT = 6     # the dropout inside the network
-    SAMPLE = 7      # x_T and the noise of every reverse step
-    HELDOUT = 8     # t and epsilon of the held-out loss
-    LESSON = 9      # everything that a lesson draws
+    INIT = 0            # a network's initial weights
+    ORDER = 1           # the order of the images in an epoch
+    FLIP = 2            # which images are mirrored
+    TIME = 3            # t of each sample
+    NOISE = 4           # epsilon of each sample
+    DROP = 5            # which labels are dropped
+    DROPOUT = 6         # the dropout inside the network
+    SAMPLE = 7          # x_T and the noise of every reverse step
+    HELDOUT_TIME = 8    # t of each sample of the held-out loss
+    LESSON = 9          # everything that a lesson draws
+    HELDOUT_NOISE = 10  # epsilon of each sample of the held-out loss
 
 # %% ../nbs/00_core.ipynb #65a48d5a
 def generator(

@@ -143,7 +143,7 @@ def open_image(path: Path) -> Image.Image:
                 rgba = image.convert('RGBA')
                 image = Image.alpha_composite(Image.new('RGBA', rgba.size, 'white'), rgba)
             return image.convert('L' if grey else 'RGB')
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(f'{path} is not an image that can be read') from error
 
 # %% ../nbs/01_data.ipynb #610060e3

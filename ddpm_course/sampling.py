@@ -91,6 +91,8 @@ def reverse_process(
         raise ValueError(f'variance must be large or small, not {variance!r}')
     if not 0 <= eta <= 1:
         raise ValueError(f'eta must be between 0 and 1, not {eta}')
+    if (sampler == 'ddpm' and eta) or (sampler == 'ddim' and variance):
+        raise ValueError('variance belongs to the ddpm sampler and eta to ddim')
     indices = sampling_indices(schedule.T, schedule.T if steps is None else steps, spacing)
     abars = [schedule.alpha_bars[t].item() for t in indices] + [1.0]
     if abars[0] > 0.05:

@@ -4,10 +4,10 @@
 __all__ = ['LOSSES', 'Hook', 'FREE', 'build_network', 'build_schedule', 'Batch', 'make_batch', 'lr_at', 'ema_decay', 'update_ema',
            'pick_device', 'pick_precision', 'TrainState', 'new_state', 'train_step', 'fit', 'read_window',
            'heldout_loss', 'flush', 'checksum', 'versions', 'save_checkpoint', 'newest_checkpoint', 'verified',
-           'load_checkpoint', 'settle', 'open_run', 'read_metrics', 'cut_metrics', 'only_one', 'Stop', 'train',
-           'load_network', 'loss_floor', 'plot_losses']
+           'load_weights', 'load_checkpoint', 'settle', 'open_run', 'read_metrics', 'cut_metrics', 'log_line',
+           'only_one', 'Stop', 'train', 'load_network', 'loss_floor', 'plot_losses']
 
-# %% ../nbs/11_training.ipynb #c0bf5780
+# %% ../nbs/11_training.ipynb #3a798696
 import copy
 import hashlib
 import json
@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import __version__
-from .config import RunConfig, differences, from_json, override, to_json
+from .config import RunConfig, TrainingConfig, differences, from_json, override, to_json
 from .core import Purpose, generator, normal, uniform
 from .data import ImageSet, batch_indices, to_float
 from .embeddings import drop_labels
@@ -88,8 +88,8 @@ def make_batch(
     return Batch(x0, t, eps, y)
 
 # %% ../nbs/11_training.ipynb #9fa2c5c1
-def lr_at(step: int, training: Any) -> float:
-    "Learning rate of a step, counted from 0: linear warm-up, then constant or half a cosine (`TrainingConfig`)."
+def lr_at(step: int, training: TrainingConfig) -> float:
+    "Learning rate of a step, counted from 0: linear warm-up, then constant or half a cosine."
     rise = min(1.0, (step + 1) / training.warmup) if training.warmup else 1.0
     if training.decay == 'constant':
         return training.lr * rise
@@ -121,7 +121,7 @@ def pick_device(name: str = 'auto') -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    "`'auto'` becomes `'bf16'` where the device computes it in hardware, else `'fp32'`."
+    "`'auto'` becomes `'bf16'` where the GPU or the (x86) processor computes it in hardware, else `'fp32'`."
     if name != 'auto':
         return name
     if device.type == 'cuda':
@@ -231,9 +231,9 @@ def heldout_loss(
     for r in range(repeats):
         for start in range(0, len(images), batch):
             i = range(start, min(start + batch, len(images)))
-            t = (uniform(0, Purpose.HELDOUT, r, i) * schedule.T).long()
+            t = (uniform(0, Purpose.HELDOUT_TIME, r, i) * schedule.T).long()
             x0 = to_float(images.pixels[i.start:i.stop])
-            eps = normal(x0.shape[1:], 0, Purpose.HELDOUT, r + 1_000_000, i)
+            eps = normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, r, i)
             y = torch.from_numpy(images.labels[i.start:i.stop]) if config.num_classes else None
             b = Batch(x0, t, eps, y).to(like)
             losses = diffusion_losses(network, b.x0, b.t, b.eps, b.y, schedule, config.diffusion.objective)
@@ -252,6 +252,8 @@ def heldout_loss(
 # %% ../nbs/11_training.ipynb #82873437
 def flush(path: Path) -> None:
     "Force a file or a folder's entries onto the disk."
+    if os.name == 'nt' and path.is_dir():       # Windows keeps folders in order by itself
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -308,22 +310,29 @@ def verified(checkpoint: Path, name: str) -> Path:
             return checkpoint / name
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise ValueError(f'{checkpoint / name} is damaged or missing: remove the folder {checkpoint.name} to go on from the one before')
+    raise ValueError(f'{checkpoint / name} is damaged or missing: remove the folder {checkpoint.name} to go on from an older one')
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    "Set a network's weights from a safetensors file. Raises ValueError where they are another network's."
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ValueError(f'{path} holds the weights of another network than config.json describes') from error
 
 
 def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
     "Set `state` to what the checkpoint holds. Raises ValueError where a file is damaged."
-    device = next(state.network.parameters()).device
     paths = {name: verified(checkpoint, name) for name in ('model.safetensors', 'ema.safetensors', 'optimizer.pt')}
-    state.network.load_state_dict(load_file(paths['model.safetensors'], str(device)))
-    state.ema.load_state_dict(load_file(paths['ema.safetensors'], str(device)))
+    load_weights(state.network, paths['model.safetensors'])
+    load_weights(state.ema, paths['ema.safetensors'])
     rest = torch.load(paths['optimizer.pt'], map_location='cpu', weights_only=True)
     state.optimizer.load_state_dict(rest['optimizer'])
     state.window = rest['window']
     state.step = json.loads((checkpoint / 'meta.json').read_text())['step']
 
 # %% ../nbs/11_training.ipynb #48b0dac9
-FREE = {'log_every', 'save_every', 'grid_every', 'keep'}        # may differ when a run is continued
+FREE = {'data', 'log_every', 'save_every', 'grid_every', 'keep'}    # may differ when a run is continued; `digest` stands for the data
 
 
 def settle(config: RunConfig, run: Path, images: ImageSet, device: torch.device) -> RunConfig:
@@ -337,8 +346,8 @@ def settle(config: RunConfig, run: Path, images: ImageSet, device: torch.device)
                     precision=precision, threads=threads)
 
 
-def open_run(run: Path, config: RunConfig, device: torch.device) -> TrainState:
-    "Begin a run in an empty folder, or continue the same run. Raises ValueError where the folder holds something else."
+def open_run(run: Path, config: RunConfig) -> None:
+    "Make sure that the folder holds this run, beginning it if it is empty. Raises ValueError where it holds something else."
     path = run / 'config.json'
     if not path.exists():
         aside = path.with_suffix('.new')
@@ -354,10 +363,6 @@ def open_run(run: Path, config: RunConfig, device: torch.device) -> TrainState:
     if changed or begun.preset != config.preset:
         changes = ', '.join(f'{k} {old} there and {new} here' for k, (old, new) in changed.items()) or f'preset {begun.preset}'
         raise ValueError(f'{run} holds another run ({changes}): choose another folder with --out')
-    state, newest = new_state(config, device), newest_checkpoint(run)
-    if newest:
-        load_checkpoint(newest, state)
-    return state
 
 # %% ../nbs/11_training.ipynb #bad07d44
 def read_metrics(run: Path) -> list[dict]:
@@ -372,7 +377,19 @@ def cut_metrics(run: Path, step: int) -> None:
     kept = [line for line in read_metrics(run) if line['step'] <= step]
     aside = run / 'metrics.new'
     aside.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+    flush(aside)
     aside.replace(run / 'metrics.jsonl')
+
+# %% ../nbs/11_training.ipynb #57f52922
+def log_line(run: Path, state: TrainState, record: dict, images_per_s: float) -> dict[str, Any]:
+    "Append the means since the last line to metrics.jsonl. Raises ValueError where the loss is no longer finite."
+    line = {'step': state.step, **read_window(state), 'lr': record['lr'], 'grad_norm': record['grad_norm'].item(),
+            'images_per_s': round(images_per_s, 1)}
+    if not math.isfinite(line['loss']):
+        raise ValueError(f'the loss is {line["loss"]} at step {state.step}: try a smaller --lr and another --out')
+    with open(run / 'metrics.jsonl', 'a') as file:
+        file.write(json.dumps(line) + '\n')
+    return line
 
 # %% ../nbs/11_training.ipynb #061da720
 @contextmanager
@@ -406,29 +423,28 @@ def train(
     run, device = Path(run), torch.device(device)
     config = settle(config, run, images, device)
     torch.set_num_threads(config.training.threads)
-    state, c = open_run(run, config, device), config.training
-    since = [time.perf_counter(), state.step]                   # of the last line
+    open_run(run, config)
+    c, since = config.training, [0.0, 0]                        # time and step of the last line
 
     def log(state: TrainState, record: dict) -> None:
         if state.step % c.log_every == 0 or state.step == c.steps:
-            line = {'step': state.step, **read_window(state), 'lr': record['lr'], 'grad_norm': record['grad_norm'].item()}
-            if not math.isfinite(line['loss']):
-                raise ValueError(f'the loss is {line["loss"]} at step {state.step}: try a smaller --lr and another --out')
-            now = time.perf_counter()
-            line['images_per_s'] = round((state.step - since[1]) * c.batch / (now - since[0]), 1)
+            now, images_seen = time.perf_counter(), (state.step - since[1]) * c.batch
+            record['logged'] = log_line(run, state, record, images_seen / (now - since[0]))     # for the caller's hooks
             since[:] = now, state.step
-            with open(run / 'metrics.jsonl', 'a') as file:
-                file.write(json.dumps(line) + '\n')
-            record['logged'] = line                             # for the hooks that come after
 
     def save(state: TrainState, record: dict, now: bool = False) -> None:
         if now or state.step % c.save_every == 0 or state.step == c.steps:
             if not math.isfinite(record['grad_norm']):
                 raise ValueError(f'the gradient is not finite at step {state.step}: try a smaller --lr and another --out')
+            flush(run / 'metrics.jsonl')
             save_checkpoint(run, state, c.keep)
 
     with only_one(run):
+        state, newest = new_state(config, device), newest_checkpoint(run)
+        if newest:
+            load_checkpoint(newest, state)
         cut_metrics(run, state.step)
+        since[:] = time.perf_counter(), state.step
         for record in fit(state, images, config, hooks=(log, save)):
             try:
                 for hook in hooks:
@@ -449,7 +465,7 @@ def load_network(run: Path, device: torch.device | str = 'cpu') -> tuple[UNet, R
     if checkpoint is None:
         raise FileNotFoundError(f'{run} holds no checkpoint yet')
     network = build_network(config)
-    network.load_state_dict(load_file(verified(checkpoint, 'ema.safetensors')))
+    load_weights(network, verified(checkpoint, 'ema.safetensors'))
     return network.to(device).eval().requires_grad_(False), config
 
 # %% ../nbs/11_training.ipynb #557766bb
@@ -461,7 +477,7 @@ def loss_floor(images: ImageSet, config: RunConfig, n: int = 1000) -> list[float
         labels = torch.from_numpy(images.labels)
     i = torch.from_numpy(batch_indices(len(data), n, 0, 0))
     t = torch.arange(n) * schedule.T // n
-    eps = normal(data.shape[1:], 0, Purpose.HELDOUT, 0, range(n))
+    eps = normal(data.shape[1:], 0, Purpose.HELDOUT_NOISE, 0, range(n))
     sums = torch.zeros(2, 4, dtype=torch.float64)
     for c in labels.unique():
         mine, kin = labels[i] == c, data[labels == c]

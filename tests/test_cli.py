@@ -1,5 +1,6 @@
 "The command as a person runs it: in fresh processes, from an empty folder."
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from ddpm_course.data import ASSETS, load_digits
+from ddpm_course.training import heldout_loss, load_network
+
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 30 --threads 1".split()
 
@@ -71,7 +74,6 @@ def test_second_start_continues_or_refuses(run):
 
 
 def test_damaged_checkpoint_is_named_and_kept(run, tmp_path):
-    import shutil
     folder = tmp_path / "run"
     shutil.copytree(run[0], folder)
     damaged = folder / "checkpoints/step_00000006/ema.safetensors"
@@ -82,6 +84,20 @@ def test_damaged_checkpoint_is_named_and_kept(run, tmp_path):
     assert contents(folder) == before
     shutil.rmtree(damaged.parent)
     assert "continuing" in ddpm("train", *TINY, "--out", folder, cwd=tmp_path)[0]
+
+
+def test_files_that_do_not_fit_are_named(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"channels": 8', '"channels": 16'))
+    refused("sample", folder, cwd=tmp_path, sentence="holds the weights of another network than config.json describes")
+    (folder / "config.json").write_text(config[:100])
+    refused("sample", folder, cwd=tmp_path, sentence="config.json is damaged or from another version")
+    refused("train", *TINY, "--out", folder, cwd=tmp_path, sentence="config.json is damaged or from another version")
+    (folder / "config.json").write_text(config)
+    (folder / "checkpoints/step_00000006/meta.json").write_text("{")
+    refused("sample", folder, cwd=tmp_path, sentence="is damaged or missing")
 
 
 def test_folder_of_colour_images(tmp_path):
@@ -104,6 +120,21 @@ def test_folder_of_colour_images(tmp_path):
     Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")                  # another image in the test folder changes nothing
     (tmp_path / "data/train/reds/extra.png").write_bytes((tmp_path / "data/train/reds/0.png").read_bytes())
     refused("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path, sentence="digest")
+
+
+def test_run_without_classes(tmp_path):
+    assert "no classes" in ddpm("train", *TINY, "--no-conditional", "--out", "run", cwd=tmp_path)[0]
+    ddpm("sample", "run", "--n", 1, "--steps", 3, "--npz", "s.npz", cwd=tmp_path)
+    with np.load(tmp_path / "s.npz") as stored:
+        assert stored["images"].shape == (10, 16, 16, 1) and set(stored["labels"]) == {-1}
+    refused("sample", "run", "--classes", "3", cwd=tmp_path, sentence="this model has no classes")
+
+
+def test_papers_preset_in_small(tmp_path):
+    "Linear schedule, eps, flips, dropout and constant rate, on a network that fits a test."
+    out, _, _ = ddpm("train", *TINY, "--preset", "cifar10", "--data", "mnist5k", "--size", 16, "--multipliers", "1,2", "--blocks", 1,
+                     "--attention", 8, "--steps", 4, cwd=tmp_path)
+    assert "test eps loss" in out and (tmp_path / "runs/cifar10-mnist5k/samples.png").exists()
 
 
 @pytest.mark.parametrize("words, sentence", [
@@ -146,6 +177,8 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_help_is_quick(tmp_path):
+    script = Path(sys.executable).parent / "ddpm"                                # what pip installs
+    assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith("ddpm 0")
     for words in (["--help"], ["presets"]):
         assert min(ddpm(*words, cwd=tmp_path)[2] for _ in range(2)) < 1.0       # promised: 0.5 s; twice that on a busy machine
     assert f"{1_114_209 / 1e6:.2f} M" in ddpm("presets", cwd=tmp_path)[0]
@@ -158,9 +191,8 @@ def test_sample_without_training(tmp_path):
     assert out == "wrote samples.png\n" and seconds < 30
     grid = np.asarray(Image.open(tmp_path / "samples.png"))
     assert grid.shape == (14 + 8 * 50 + 2, 10 * 50 + 2)
-    means = load_digits("train", 16)
     first = grid[16:64, 2:50][::3, ::3]                                # row 0, column 0: a zero is dark in the middle
-    assert first[7:9, 7:9].mean() < first.max() / 2 and means.classes[0] == "0"
+    assert first[7:9, 7:9].mean() < first.max() / 2
 
 
 def test_fp32_run_makes_the_same_kind_of_loss(tmp_path):
@@ -168,7 +200,7 @@ def test_fp32_run_makes_the_same_kind_of_loss(tmp_path):
     for precision in ("fp32", "bf16"):
         ddpm("train", *TINY, "--precision", precision, "--out", precision, cwd=tmp_path)
         losses[precision] = json.loads((tmp_path / precision / "metrics.jsonl").read_text().splitlines()[-1])["loss"]
-    assert abs(losses["fp32"] - losses["bf16"]) < 0.02 * losses["fp32"]
+    assert 0 < abs(losses["fp32"] - losses["bf16"]) < 0.02 * losses["fp32"]
 
 
 @pytest.mark.slow
@@ -179,5 +211,8 @@ def test_default_run(tmp_path):
     assert seconds < 600                                               # promised: 5 minutes; twice that on a busy machine
     lines = [json.loads(line) for line in (tmp_path / "runs/mnist16/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 800 and lines[-1]["loss"] < 0.13
-    shipped = (ASSETS / "mnist16/config.json").read_text()
-    assert json.loads(shipped)["training"]["steps"] == 800
+    assert {"samples.png", "loss.png", "config.json"} <= {path.name for path in (tmp_path / "runs/mnist16").iterdir()}
+    shipped, config = load_network(ASSETS / "mnist16")
+    fresh, _ = load_network(tmp_path / "runs/mnist16")
+    quality = [heldout_loss(network, load_digits("test", 16), config)["loss"]["mean"] for network in (shipped, fresh)]
+    assert abs(quality[0] / quality[1] - 1) < 0.05                     # the shipped model is such a run

@@ -4,9 +4,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
+from ddpm_course.config import PRESETS
 from ddpm_course.forward import q_posterior
 from ddpm_course.sampling import reverse_process
 from ddpm_course.schedules import cosine, linear
+from ddpm_course.training import build_network
 from ddpm_course.unet import Stage, UNet
 
 SCHEDULES = {"linear": linear, "squaredcos_cap_v2": cosine}
@@ -149,4 +151,4 @@ def test_network_same_output():
 
 
 def test_paper_network_size():
-    assert sum(p.numel() for p in UNet().parameters()) == 35_746_307
+    assert sum(p.numel() for p in build_network(PRESETS["cifar10"]).parameters()) == 35_746_307

@@ -104,7 +104,11 @@ def test_samples_are_diverse(real, samples):
 
 
 def test_distribution(classifier, real, samples):
-    "Without guidance, which trades variety for clarity, the samples are distributed nearly as the data are."
+    """The samples are distributed nearly as the data are, measured without guidance.
+
+    Guidance trades variety for clarity and moves the features of a confident classifier further out than those of real
+    digits; its distance is printed beside the other.
+    """
     with torch.no_grad():
         train, test = (classifier.body(to_float(real[split].pixels)) for split in ("train", "test"))
         plain, guided = classifier.body(draw(1.0, 25)[0]), classifier.body(samples[0])

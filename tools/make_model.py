@@ -16,8 +16,10 @@ PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
 
 
 def main() -> None:
-    run = Path(sys.argv[1])
+    run = Path(sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__))
     checkpoint = newest_checkpoint(run)
+    if checkpoint is None:
+        sys.exit(f"{run} holds no checkpoint")
     weights = load_file(verified(checkpoint, "ema.safetensors"))
     meta = json.loads((checkpoint / "meta.json").read_text())
     shutil.rmtree(PATH, ignore_errors=True)
