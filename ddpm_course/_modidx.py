@@ -179,6 +179,9 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_course.unet.Upsample': ('unet.html#upsample', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Upsample.__init__': ('unet.html#upsample.__init__', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Upsample.forward': ('unet.html#upsample.forward', 'ddpm_course/unet.py'),
+                                  'ddpm_course.unet.diffusers_names': ('unet.html#diffusers_names', 'ddpm_course/unet.py'),
+                                  'ddpm_course.unet.from_diffusers': ('unet.html#from_diffusers', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.init_weights': ('unet.html#init_weights', 'ddpm_course/unet.py'),
+                                  'ddpm_course.unet.to_diffusers': ('unet.html#to_diffusers', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.way_down': ('unet.html#way_down', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.way_up': ('unet.html#way_up', 'ddpm_course/unet.py')}}}

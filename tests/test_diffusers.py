@@ -9,7 +9,7 @@ from ddpm_course.forward import q_posterior
 from ddpm_course.sampling import reverse_process
 from ddpm_course.schedules import cosine, linear
 from ddpm_course.training import build_network
-from ddpm_course.unet import Stage, UNet
+from ddpm_course.unet import UNet, from_diffusers, to_diffusers
 
 SCHEDULES = {"linear": linear, "squaredcos_cap_v2": cosine}
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -104,50 +104,95 @@ def walk(theirs, schedule, objective, steps, spacing, step, **how):
     assert visited == theirs.timesteps.tolist()
 
 
-def key_of(ours, kinds):
-    "The name in diffusers of one of our parameters; `kinds` maps our flat parts to places in their blocks."
-    parts = {"embed": "time_emb_proj", "shortcut": "conv_shortcut", "query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0",
-             "norm": "group_norm"}
-    fixed = {"time.layers.0": "time_embedding.linear_1", "time.layers.2": "time_embedding.linear_2", "classes.table": "class_embedding",
-             "out.0": "conv_norm_out", "out.2": "conv_out", "conv_in": "conv_in"}
-    place, kind = ours.rsplit(".", 1)
-    if place in fixed:
-        return f"{fixed[place]}.{kind}"
-    way, index, *rest = place.split(".")
-    block, j = kinds[way, int(index)]
-    if rest == ["conv"]:
-        return f"{block}.{'down' if way == 'down' else 'up'}samplers.0.conv.{kind}"
-    group = {"residual": "resnets", "attention": "attentions"}[rest[0]]
-    return f"{block}.{group}.{j}.{parts.get(rest[1], rest[1])}.{kind}"
+PAPER = dict(sample_size=32, in_channels=3, out_channels=3, block_out_channels=(128, 256, 256, 256), layers_per_block=2, norm_num_groups=32,
+             down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+             up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"))
+SMALL = dict(sample_size=16, in_channels=3, out_channels=3, block_out_channels=(32, 64, 64), layers_per_block=2, norm_num_groups=8,
+             down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"))
+MODELS = {
+    "paper": PAPER,
+    "classes": SMALL | dict(num_class_embeds=11),
+    "learned variance": SMALL | dict(out_channels=6, layers_per_block=1, dropout=0.1),
+    "one level": dict(sample_size=8, in_channels=1, out_channels=1, block_out_channels=(16,), layers_per_block=3, norm_num_groups=4,
+                      down_block_types=("AttnDownBlock2D",), up_block_types=("AttnUpBlock2D",)),
+}
+HO = dict(norm_eps=1e-6, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None)
 
 
-def places(network, blocks):
-    "Where each of our flat parts stands in their nested blocks."
-    found = {("middle", 0): ("mid_block", 0), ("middle", 1): ("mid_block", 1)}
-    for way, per_level in (("down", blocks), ("up", blocks + 1)):
-        level, j = 0, 0
-        for index, part in enumerate(getattr(network, way)):
-            found[way, index] = (f"{way}_blocks.{level}", j)
-            j += isinstance(part, Stage)
-            if not isinstance(part, Stage):
-                level, j = level + 1, 0
-    return found
-
-
-def test_network_same_output():
-    "The same weights give the same output as diffusers' UNet2DModel."
-    torch.manual_seed(0)
-    theirs = UNet2DModel(
-        sample_size=16, in_channels=3, out_channels=3, block_out_channels=(32, 64, 64), layers_per_block=2, norm_num_groups=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        norm_eps=1e-6, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None, num_class_embeds=11).eval()
-    ours = UNet(3, 16, 32, (1, 2, 2), blocks=2, attention=(8,), dropout=0.0, num_classes=10).eval()
-    state, where = theirs.state_dict(), places(ours, 2)
-    assert {key_of(name, where) for name in ours.state_dict()} == set(state)
-    ours.load_state_dict({name: state[key_of(name, where)] for name in ours.state_dict()})
-    x, t, y = torch.randn(3, 3, 16, 16), torch.tensor([0, 37, 999]), torch.tensor([0, 7, 10])
+def awake(model, seed=0):
+    "A model in which no weight is zero: it must not agree only because its last layer is silent."
+    draws = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        assert worst(ours(x, t, y), theirs(x, t, class_labels=y).sample) < 1e-5
+        for weight in model.parameters():
+            if not weight.any():
+                weight.copy_(0.05 * torch.randn(weight.shape, generator=draws))
+    return model.double().eval()                                            # in float64, so that rounding is not what is compared
+
+
+def their_model(**config):
+    torch.manual_seed(0)
+    return awake(UNet2DModel(**HO, **config))
+
+
+def batch_of(config):
+    x = torch.randn(3, config["in_channels"], config["sample_size"], config["sample_size"], generator=generator(0), dtype=torch.float64)
+    return x, torch.tensor([0, 37, 999]), torch.tensor([0, 7, 10]) if "num_class_embeds" in config else None
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("null_label", [True, False])
+def test_their_weights_in_our_network(name, null_label):
+    config = MODELS[name]
+    theirs = their_model(**config)
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), null_label).double().eval()
+    x, t, y = batch_of(config)
+    with torch.no_grad():
+        expected = theirs(x, t, class_labels=y).sample
+        assert expected.std() > 0.01 and worst(ours(x, t, y), expected) < 1e-6
+    if y is not None:
+        assert ours.classes.num_classes == 11 - null_label
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_our_weights_in_their_network(name):
+    config = MODELS[name]
+    attention = tuple(config["sample_size"] >> k for k, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn"))
+    widths = config["block_out_channels"]
+    ours = awake(UNet(config["in_channels"], config["sample_size"], widths[0], tuple(w // widths[0] for w in widths), config["layers_per_block"],
+                      attention, 0.0, 10 if "num_class_embeds" in config else 0, config["norm_num_groups"], 5, config["out_channels"]))
+    described, state = to_diffusers(ours, config["sample_size"])
+    theirs = UNet2DModel(**described).double().eval()
+    theirs.load_state_dict(state)                                           # strict: every name is known and none is missing
+    x, t, y = batch_of(config)
+    with torch.no_grad():
+        expected = theirs(x, t, class_labels=y).sample
+        assert expected.std() > 0.01 and worst(ours(x, t, y), expected) < 1e-6
+
+
+def old_names(state):
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        state = {name.replace(new, old): weight for name, weight in state.items()}
+    return state
+
+
+def test_old_attention_names():
+    "As in files of before 2023, google/ddpm-cifar10-32 among them; diffusers itself still reads them."
+    theirs = their_model(**SMALL)
+    old = old_names(theirs.state_dict())
+    assert any(name.endswith("proj_attn.weight") for name in old)
+    x, t, _ = batch_of(SMALL)
+    with torch.no_grad():
+        assert worst(from_diffusers(dict(theirs.config), old).double().eval()(x, t), theirs(x, t).sample) < 1e-6
+
+
+@pytest.mark.parametrize("change", [dict(norm_eps=1e-5), dict(downsample_padding=1), dict(flip_sin_to_cos=True), dict(freq_shift=0),
+                                    dict(attention_head_dim=8), dict(resnet_time_scale_shift="scale_shift"),
+                                    dict(down_block_types=("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")),
+                                    dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D"))])
+def test_other_networks_are_refused(change):
+    model = UNet2DModel(**(HO | SMALL | change))
+    with pytest.raises(ValueError, match="is another network"):
+        from_diffusers(dict(model.config), model.state_dict())
 
 
 def test_paper_network_size():
