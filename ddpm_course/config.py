@@ -53,12 +53,15 @@ class DiffusionConfig:
     schedule: str = option('cosine', 'how noise grows', choices=('linear', 'cosine'))
     T: int = option(1000, 'number of diffusion steps', low=2, high=100_000)
     objective: str = option('v', 'what the network predicts', choices=('eps', 'x0', 'v'))
-    variance: str = option('large', 'variance of the reverse steps at full length', choices=('large', 'small'))
+    variance: str = option('large', 'variance of the reverse steps at full length', choices=('large', 'small', 'learned'))
+    loss: str = option('simple', 'what is minimised (hybrid and vlb learn the variance)', choices=('simple', 'hybrid', 'vlb'))
 
     def __post_init__(self):
         check(self)
         if self.schedule == 'linear' and self.T < 21:
             raise ValueError(f'a linear schedule needs T of at least 21, not {self.T}')
+        if (self.loss == 'simple') != (self.variance != 'learned'):
+            raise ValueError(f'variance learned goes with loss hybrid or vlb, not variance {self.variance} with loss {self.loss}')
 
 # %% ../nbs/10_config.ipynb #4eb67ec4
 @dataclass(frozen=True)

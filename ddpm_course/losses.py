@@ -49,7 +49,7 @@ def x0_and_eps(
 
 # %% ../nbs/09_losses.ipynb #88c16e18
 def diffusion_losses(
-    network: Callable,              # network(xt, t, y) -> like xt
+    network: Callable,              # network(xt, t, y) -> like xt, further channels allowed
     x0: Tensor,                     # (B, C, H, W) in [-1, 1]
     t: Tensor,                      # (B,) indices
     eps: Tensor,                    # like x0, standard normal
@@ -59,7 +59,7 @@ def diffusion_losses(
 ) -> dict[str, Tensor]:             # 'loss', 'eps_mse', 'x0_mse': (B,) means over pixels
     "Algorithm 1 (Ho et al.) up to the gradient: the loss of each sample, and its errors in eps and x0."
     xt = q_sample(x0, t, eps, schedule)
-    output = network(xt, t, y).to(x0.dtype)
+    output = network(xt, t, y)[:, :x0.shape[1]].to(x0.dtype)        # further channels (a learned variance) do not count here
     x0_hat, eps_hat = x0_and_eps(objective, output.detach(), xt, t, schedule)
 
     def error(a: Tensor, b: Tensor) -> Tensor:
@@ -71,15 +71,17 @@ def diffusion_losses(
 
 # %% ../nbs/09_losses.ipynb #87c62c85
 def quarter_sums(
-    values: Tensor,         # (B,) one loss a sample
-    t: Tensor,              # (B,) indices in 0..T-1
+    values: Tensor,                 # (B,) one loss a sample
+    t: Tensor,                      # (B,) indices in 0..T-1
     T: int,
-) -> Tensor:                # (2, 4) float64: sums and counts in each quarter of t
+    weight: Tensor | None = None,   # (B,) how often each counts; None: once
+) -> Tensor:                        # (2, 4) float64: weighted sums and counts in each quarter of t
     "Add up losses by quarter of t. Sums of sums over counts of counts give the means of any number of batches."
     device = 'cpu' if values.device.type == 'mps' else values.device      # mps has no float64
     inside = (t * 4 // T).to(device) == torch.arange(4, device=device)[:, None]
-    sums = torch.where(inside, values.detach().to(device, torch.float64), 0.0).sum(1)
-    return torch.stack([sums, inside.sum(1).double()])
+    once = torch.ones_like(values, device=device, dtype=torch.float64) if weight is None else weight.to(device, torch.float64)
+    sums = torch.where(inside, once * values.detach().to(device, torch.float64), 0.0).sum(1)
+    return torch.stack([sums, torch.where(inside, once, 0.0).sum(1)])
 
 # %% ../nbs/09_losses.ipynb #d3c23b2e
 def bound_weights(schedule: Schedule) -> Tensor:
