@@ -5,9 +5,10 @@ __all__ = ['LOSSES', 'Hook', 'FREE', 'build_network', 'build_schedule', 'Batch',
            'update_ema', 'pick_device', 'pick_precision', 'TrainState', 'new_state', 'train_step', 'fit', 'read_window',
            'heldout_loss', 'flush', 'checksum', 'versions', 'save_checkpoint', 'newest_checkpoint', 'verified',
            'load_weights', 'load_checkpoint', 'settle', 'open_run', 'read_metrics', 'cut_metrics', 'log_line',
-           'only_one', 'Stop', 'train', 'load_network', 'loss_floor', 'plot_losses']
+           'only_one', 'Stop', 'train', 'load_network', 'find_published', 'published_diffusion', 'load_published',
+           'loss_floor', 'plot_losses']
 
-# %% ../nbs/11_training.ipynb #3a798696
+# %% ../nbs/11_training.ipynb #beb3d1b7
 import copy
 import hashlib
 import json
@@ -35,7 +36,7 @@ from .embeddings import drop_labels
 from .exact import dataset_denoiser
 from .losses import diffusion_losses, quarter_sums
 from .schedules import Schedule, make_schedule
-from .unet import UNet
+from .unet import UNet, from_diffusers
 
 # %% ../nbs/11_training.ipynb #e7e6f1b5
 def build_network(config: RunConfig) -> UNet:
@@ -171,7 +172,9 @@ LOSSES = ('loss', 'eps_mse', 'x0_mse')
 
 
 def new_state(config: RunConfig, device: torch.device | str = 'cpu', criterion: Simple = Simple()) -> TrainState:
-    "The state before the first step."
+    "The state before the first step. Raises ValueError where the criterion is not the configuration's."
+    if criterion.name != config.diffusion.loss:
+        raise ValueError(f'the configuration asks for loss {config.diffusion.loss}, the criterion is {criterion.name}')
     network = build_network(config).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.lr, weight_decay=config.training.weight_decay)
     window = torch.zeros(len(LOSSES), 2, 4, dtype=torch.float64)
@@ -456,8 +459,6 @@ def train(
     criterion: Simple = Simple(),   # what is minimised; `bound.criterion_for(config)` knows them all
 ) -> TrainState:                    # after the last step
     "Begin or continue a run: log, save, and return its state. Raises ValueError where the loss is no longer finite."
-    if criterion.name != config.diffusion.loss:
-        raise ValueError(f'the configuration asks for loss {config.diffusion.loss}, the criterion is {criterion.name}')
     run, device = Path(run), torch.device(device)
     config = settle(config, run, images, device)
     torch.set_num_threads(config.training.threads)
@@ -504,6 +505,62 @@ def load_network(run: Path, device: torch.device | str = 'cpu') -> tuple[UNet, R
         raise FileNotFoundError(f'{run} holds no checkpoint yet')
     network = build_network(config)
     load_weights(network, verified(checkpoint, 'ema.safetensors'))
+    return network.to(device).eval().requires_grad_(False), config
+
+# %% ../nbs/11_training.ipynb #113cb429
+def find_published(source: str) -> Path:
+    "The folder of a diffusers model, fetched from the Hugging Face hub where `source` is no folder."
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        from huggingface_hub import snapshot_download
+        return Path(snapshot_download(source, allow_patterns=['*.json', '**/*.json', '*diffusion_pytorch_model.*', 'unet/diffusion_pytorch_model.*']))
+    except ImportError:
+        raise ValueError(f"{source} is no folder, and fetching it from the hub needs: pip install huggingface_hub") from None
+    except Exception as error:              # no network, no such model, a malformed name: the library has a class for each
+        raise FileNotFoundError(f'{source} is no folder and could not be fetched from the hub ({type(error).__name__})') from error
+
+
+def published_diffusion(scheduler: dict) -> dict[str, Any]:
+    "Our settings of a diffusers scheduler. Raises ValueError where we have none such."
+    T = scheduler.get('num_train_timesteps', 1000)
+    ends = scheduler.get('beta_start', 1e-4), scheduler.get('beta_end', 0.02)
+    name = scheduler.get('beta_schedule', 'linear')
+    schedule = {'linear': 'linear', 'squaredcos_cap_v2': 'cosine'}.get(name)
+    objective = {'epsilon': 'eps', 'sample': 'x0', 'v_prediction': 'v'}.get(scheduler.get('prediction_type', 'epsilon'))
+    kind = scheduler.get('variance_type', 'fixed_small')
+    variance = {'fixed_large': 'large', 'fixed_small': 'small', 'fixed_small_log': 'small', 'learned_range': 'learned'}.get(kind)
+    scaled = all(math.isclose(a, b * 1000 / T) for a, b in zip(ends, (1e-4, 0.02)))
+    if not (schedule and objective and variance) or (schedule == 'linear' and not scaled) or scheduler.get('trained_betas') is not None:
+        raise ValueError(f'a scheduler with {name} betas {ends} over {T} steps, variance {kind} and prediction '
+                         f'{scheduler.get("prediction_type")} is not one of ours')
+    return {'schedule': schedule, 'T': T, 'objective': objective, 'variance': variance,
+            'loss': 'hybrid' if variance == 'learned' else 'simple'}
+
+# %% ../nbs/11_training.ipynb #d1d31516
+def load_published(source: str, device: torch.device | str = 'cpu') -> tuple[UNet, RunConfig]:
+    "A diffusers pipeline of `UNet2DModel` and scheduler, from a folder or the hub: the network, ready to sample, and its configuration."
+    folder = find_published(source)
+    parts = folder / 'unet' if (folder / 'unet').is_dir() else folder
+    described, scheduler = parts / 'config.json', folder / 'scheduler' / 'scheduler_config.json'
+    scheduler = scheduler if scheduler.exists() else folder / 'scheduler_config.json'
+    for path in (described, scheduler):
+        if not path.exists():
+            raise FileNotFoundError(f'{source} is no diffusers pipeline: there is no {path.relative_to(folder)} in it')
+    settings, weights = json.loads(described.read_text()), parts / 'diffusion_pytorch_model.safetensors'
+    if weights.exists():
+        state = load_file(weights)
+    elif weights.with_suffix('.bin').exists():
+        state = torch.load(weights.with_suffix('.bin'), map_location='cpu', weights_only=True)
+    else:
+        raise FileNotFoundError(f'{source} holds no weights: expected {weights.name} or .bin')
+    network, channels, size = from_diffusers(settings, state), settings['block_out_channels'], settings.get('sample_size') or 32
+    classes = network.classes.num_classes if network.classes else 0
+    config = override(
+        RunConfig(preset=str(source)), **published_diffusion(json.loads(scheduler.read_text())), size=size, data=str(source), label_drop=0.0,
+        image_channels=settings['in_channels'], classes=tuple(str(c) for c in range(classes)), channels=channels[0],
+        multipliers=tuple(c // channels[0] for c in channels), blocks=settings.get('layers_per_block', 2), groups=settings.get('norm_num_groups', 32),
+        attention=tuple(size >> k for k, kind in enumerate(settings['down_block_types']) if kind.startswith('Attn')))
     return network.to(device).eval().requires_grad_(False), config
 
 # %% ../nbs/11_training.ipynb #557766bb
