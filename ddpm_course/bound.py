@@ -113,6 +113,18 @@ class Bits:
     def se(self) -> float:              # standard error of the mean over images
         return (self.each.std() / len(self.prior) ** 0.5).item()
 
+    def summary(self) -> dict[str, float | int]:
+        "The total, its standard error and its three parts."
+        spent = (self.widths * self.terms.mean(1)).tolist()
+        return {'mean': self.mean, 'se': self.se, 'decoder': spent[0], 'steps': sum(spent[1:]), 'prior': self.prior.mean().item(),
+                'images': len(self.prior), 'strata': len(self.terms), 'T': self.edges[-1]}
+
+    def __str__(self) -> str:
+        s = self.summary()
+        way = 'the full sum' if s['strata'] == s['T'] else f'from {s["strata"]} of {s["T"]} terms'
+        return (f'bits per dimension {s["mean"]:.3f} ± {s["se"]:.3f} (decoder {s["decoder"]:.3f}, steps {s["steps"]:.3f}, '
+                f'prior {s["prior"]:.2g}), {way}, n = {s["images"]}')
+
 
 def strata(T: int, count: int) -> list[int]:
     "Edges of at most `count` + 1 strata of the indices 0..T-1: index 0 alone, then growing geometrically."

@@ -164,7 +164,7 @@ def from_json(text: str, where: str = 'config.json') -> RunConfig:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{where} is damaged or from another version ({error})') from error
 
-# %% ../nbs/10_config.ipynb #8574b577
+# %% ../nbs/10_config.ipynb #f646bf50
 _CIFAR10 = override(
     RunConfig(preset='cifar10'),
     data='cifar10', size=32, flip=True, image_channels=3, schedule='linear', objective='eps',
@@ -178,6 +178,10 @@ PRESETS = types.MappingProxyType({
     'cifar10': _CIFAR10,
     'cifar10-class': override(dataclasses.replace(_CIFAR10, preset='cifar10-class'), conditional=True, label_drop=0.1),
     'cifar10-cosine': override(dataclasses.replace(_CIFAR10, preset='cifar10-cosine'), schedule='cosine'),
+    'cifar10-hybrid': override(dataclasses.replace(_CIFAR10, preset='cifar10-hybrid'), schedule='cosine', variance='learned', loss='hybrid',
+                               dropout=0.3, lr=1e-4, steps=500_000),
+    'mnist16-hybrid': override(RunConfig(preset='mnist16-hybrid'), variance='learned', loss='hybrid'),
+    'mnist16-vlb': override(RunConfig(preset='mnist16-vlb'), variance='learned', loss='vlb'),
 })
 
 # %% ../nbs/10_config.ipynb #5ca4e751
@@ -186,11 +190,14 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
     flat_a, flat_b = flatten(a), flatten(b)
     return {name: (flat_a[name], flat_b[name]) for name in flat_a if flat_a[name] != flat_b[name]}
 
-# %% ../nbs/10_config.ipynb #28bb8746
+# %% ../nbs/10_config.ipynb #d3e2905c
 COSTS = types.MappingProxyType({            # parameters, with the classes of the preset's data; what to expect
     'mnist16': (1_114_209, 'about 2.5 minutes on two CPU cores with bf16, 3.5 without'),
     'mnist32': (1_525_665, 'about 12 minutes on two CPU cores with bf16'),
     'cifar10': (35_746_307, 'days on one GPU; Ho et al. report 10.6 hours on a TPU v3-8'),
     'cifar10-class': (35_751_939, 'as cifar10'),
     'cifar10-cosine': (35_746_307, 'as cifar10'),
+    'cifar10-hybrid': (35_749_766, 'as cifar10'),
+    'mnist16-hybrid': (1_114_498, 'a little more than mnist16'),
+    'mnist16-vlb': (1_114_498, 'a little more than mnist16'),
 })
