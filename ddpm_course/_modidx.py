@@ -28,6 +28,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'ddpm_course.bound.decoder_nll': ('bound.html#decoder_nll', 'ddpm_course/bound.py'),
                                    'ddpm_course.bound.normal_kl': ('bound.html#normal_kl', 'ddpm_course/bound.py'),
                                    'ddpm_course.bound.output_bound': ('bound.html#output_bound', 'ddpm_course/bound.py'),
+                                   'ddpm_course.bound.plot_bits': ('bound.html#plot_bits', 'ddpm_course/bound.py'),
                                    'ddpm_course.bound.prior_term': ('bound.html#prior_term', 'ddpm_course/bound.py'),
                                    'ddpm_course.bound.reverse_log_variance': ('bound.html#reverse_log_variance', 'ddpm_course/bound.py'),
                                    'ddpm_course.bound.strata': ('bound.html#strata', 'ddpm_course/bound.py')},

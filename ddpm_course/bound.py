@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['normal_kl', 'decoder_nll', 'reverse_log_variance', 'bound_term', 'prior_term', 'output_bound', 'Bits', 'strata',
-           'bits_per_dim', 'Hybrid', 'Vlb', 'criterion_for']
+           'bits_per_dim', 'plot_bits', 'Hybrid', 'Vlb', 'criterion_for']
 
 # %% ../nbs/14_bound.ipynb #8b99a65b
 import math
@@ -140,7 +140,7 @@ def bits_per_dim(
     batch: int = 250,           # network calls at a time; changes nothing but speed and memory
 ) -> Bits:
     "The variational bound on images, estimated from one t in each stratum, with fixed times and noise."
-    d, schedule, like = config.diffusion, build_schedule(config), next(network.parameters())
+    d, schedule, like = config.diffusion, build_schedule(config), next(network.eval().parameters())
     edges = list(range(d.T + 1)) if count >= d.T else strata(d.T, count)
     prior, terms, errors = [], [], []
     for start in range(0, len(images), batch):
@@ -158,6 +158,23 @@ def bits_per_dim(
         terms.append(torch.stack([bits for bits, _ in rows]))
         errors.append(torch.stack([error for _, error in rows]))
     return Bits(edges, torch.cat(prior), torch.cat(terms, 1), torch.cat(errors, 1))
+
+# %% ../nbs/14_bound.ipynb #73b7ce22
+def plot_bits(results: dict[str, Bits]):
+    "A figure of one or several bounds by name: bits of one step by index, and distortion against rate."
+    import matplotlib.pyplot as plt
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
+    for name, b in results.items():
+        spent = b.widths * b.terms.mean(1)
+        rate = b.prior.mean() + torch.cat([spent[1:].flip(0).cumsum(0).flip(0), torch.zeros(1)])    # before the steps of a stratum
+        left.stairs(b.terms.mean(1), [max(edge, 0.7) for edge in b.edges], label=name)
+        right.plot(rate, 127.5 * b.x0_mse.mean(1).sqrt(), 'o-', markersize=3, label=name)
+    left.set(xscale='log', yscale='log', xlabel='index t', ylabel='bits per dimension, one step', title='terms of the bound')
+    right.set(xlabel='rate, bits per dimension received', ylabel='distortion, grey levels (RMSE)', title='rate against distortion')
+    left.legend(fontsize=8)
+    fig.tight_layout()
+    plt.close(fig)
+    return fig
 
 # %% ../nbs/14_bound.ipynb #337ac210
 class Hybrid(Simple):

@@ -260,7 +260,7 @@ def heldout_loss(
     repeats: int = 4,           # draws of (t, eps) for each image
     batch: int = 250,
     criterion: Simple = Simple(),
-) -> dict[str, Any]:            # for each loss: mean, standard error, means by quarter of t
+) -> dict[str, Any]:            # for each loss: mean and its standard error, the same by quarter of t
     "Losses on held-out images with fixed noise."
     schedule, like = build_schedule(config), next(network.parameters())
     network.eval()
@@ -281,9 +281,12 @@ def heldout_loss(
     for name in LOSSES:
         values = torch.cat(parts[name])
         sums, counts = quarter_sums(values, t, schedule.T)
+        means, quarter = sums / counts, t * 4 // schedule.T
         each = values.view(repeats, len(images)).mean(0)            # draws of one image are not independent
-        result[name] = {'mean': values.mean().item(), 'se': (each.std() / len(images) ** 0.5).item(),
-                        'quarters': (sums / counts).tolist()}
+        apart = torch.zeros(4, len(images), dtype=torch.float64)
+        apart.index_put_((quarter, torch.arange(len(t)) % len(images)), values - means[quarter], accumulate=True)
+        result[name] = {'mean': values.mean().item(), 'se': (each.std() / len(images) ** 0.5).item(), 'quarters': means.tolist(),
+                        'quarters_se': (apart.square().sum(1).sqrt() / counts).tolist()}
     return result
 
 # %% ../nbs/11_training.ipynb #82873437
