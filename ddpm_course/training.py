@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'Hook', 'FREE', 'build_network', 'build_schedule', 'Batch', 'Simple', 'make_batch', 'lr_at', 'ema_decay',
-           'update_ema', 'pick_device', 'pick_precision', 'TrainState', 'new_state', 'train_step', 'fit', 'read_window',
-           'heldout_loss', 'flush', 'checksum', 'versions', 'save_checkpoint', 'newest_checkpoint', 'verified',
-           'load_weights', 'load_checkpoint', 'settle', 'open_run', 'read_metrics', 'cut_metrics', 'log_line',
-           'only_one', 'Stop', 'train', 'load_network', 'find_published', 'published_diffusion', 'load_published',
-           'loss_floor', 'plot_losses']
+           'update_ema', 'pick_device', 'pick_precision', 'Solo', 'TrainState', 'new_state', 'add_gradients',
+           'train_step', 'fit', 'read_window', 'heldout_loss', 'flush', 'checksum', 'versions', 'save_checkpoint',
+           'newest_checkpoint', 'verified', 'load_weights', 'load_checkpoint', 'settle', 'open_run', 'read_metrics',
+           'cut_metrics', 'log_line', 'only_one', 'Stop', 'train', 'load_network', 'find_published',
+           'published_diffusion', 'load_published', 'loss_floor', 'plot_losses']
 
 # %% ../nbs/11_training.ipynb #beb3d1b7
 import copy
@@ -18,7 +18,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,9 @@ class Batch:
 
     def to(self, like: Tensor) -> 'Batch':
         "On the device of `like`, images and noise in its type."
-        move = lambda x: x.to(like.device, like.dtype if x.is_floating_point() else None, non_blocking=True)
+        def move(x: Tensor) -> Tensor:          # from pinned memory a GPU copies while the processor goes on
+            x = x.pin_memory() if like.is_cuda else x
+            return x.to(like.device, like.dtype if x.is_floating_point() else None, non_blocking=True)
         return Batch(**{name: None if value is None else move(value) for name, value in vars(self).items()})
 
 # %% ../nbs/11_training.ipynb #047f594b
@@ -148,21 +150,47 @@ def pick_device(name: str = 'auto') -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    "`'auto'` becomes `'bf16'` where the GPU or the (x86) processor computes it in hardware, else `'fp32'`."
+    "`'auto'` becomes `'bf16'` where the GPU or the (x86) processor computes it in hardware; else `'fp16'` on a GPU, `'fp32'` on a processor."
     if name != 'auto':
         return name
     if device.type == 'cuda':
-        return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
+        return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
     found = [getattr(torch.cpu, f'_is_{kind}_supported', bool)() for kind in ('avx512_bf16', 'amx_tile')]
     return 'bf16' if device.type == 'cpu' and any(found) else 'fp32'
+
+# %% ../nbs/11_training.ipynb #904caa2a
+class Solo:
+    "A group of one process. `distributed.Group` takes its place where there are several."
+    rank, world, local_world = 0, 1, 1      # this process, of so many, so many of them on this machine
+
+    def add(self, x: Tensor) -> Tensor:
+        "The sum of a tensor over all processes."
+        return x
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        "The network as training calls it."
+        return network
+
+    def average(self, network: nn.Module) -> None:
+        "Make the gradients, after `backward`, their average over all processes (unless a wrapped network does)."
+
+    def same(self, what: str, value: str) -> None:
+        "Raise ValueError where processes disagree on a value."
+
+    def share(self, n: int) -> range:
+        "This process's part of 0..n-1."
+        places = np.array_split(np.arange(n), self.world)[self.rank]
+        return range(int(places[0]), int(places[-1]) + 1) if len(places) else range(0)
 
 # %% ../nbs/11_training.ipynb #995a0406
 @dataclass
 class TrainState:
     "Everything that changes during a run."
     network: UNet
+    forward: nn.Module      # the network as training calls it: itself, or wrapped by the group
     ema: UNet
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler    # of the loss, in fp16, whose small gradients would vanish
     step: int               # steps done
     window: Tensor          # (3, 2, 4) sums and counts by quarter of t of loss, eps_mse, x0_mse since the last log line
     memory: Tensor          # what the criterion remembers
@@ -171,46 +199,73 @@ class TrainState:
 LOSSES = ('loss', 'eps_mse', 'x0_mse')
 
 
-def new_state(config: RunConfig, device: torch.device | str = 'cpu', criterion: Simple = Simple()) -> TrainState:
+def new_state(config: RunConfig, device: torch.device | str = 'cpu', criterion: Simple = Simple(), group: Solo = Solo()) -> TrainState:
     "The state before the first step. Raises ValueError where the criterion is not the configuration's."
     if criterion.name != config.diffusion.loss:
         raise ValueError(f'the configuration asks for loss {config.diffusion.loss}, the criterion is {criterion.name}')
+    device, training = torch.device(device), config.training
     network = build_network(config).to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.training.lr, weight_decay=config.training.weight_decay)
-    window = torch.zeros(len(LOSSES), 2, 4, dtype=torch.float64)
     average = copy.deepcopy(network).requires_grad_(False).eval()          # never trained, so never in training mode
-    return TrainState(network, average, optimizer, 0, window, criterion.start(config.diffusion.T))
+    if training.compile:
+        network.compile()                                                  # in place: the names of the weights stay
+    optimizer = torch.optim.AdamW(network.parameters(), training.lr, weight_decay=training.weight_decay, fused=device.type == 'cuda' or None)
+    scaler = torch.amp.GradScaler(device.type, enabled=training.precision == 'fp16')
+    window = torch.zeros(len(LOSSES), 2, 4, dtype=torch.float64)
+    return TrainState(network, group.wrap(network), average, optimizer, scaler, 0, window, criterion.start(config.diffusion.T))
 
-# %% ../nbs/11_training.ipynb #a94925ed
-def train_step(
+# %% ../nbs/11_training.ipynb #943278a7
+def add_gradients(
     state: TrainState,
-    batch: Batch,                           # this process's slice
+    batch: Batch,                           # a slice of the global batch
+    part: int,                              # its number among all slices of the step
     config: RunConfig,
     schedule: Schedule,
-    rank: int = 0,
-    reduce: Callable[[Tensor], Tensor] = lambda x: x,
+    group: Solo,
+    criterion: Simple,
+) -> dict[str, Tensor]:                     # (B,) values of each loss
+    "Algorithm 1 up to the gradient of one slice, which is added to what is there."
+    training = config.training
+    if config.network.dropout:
+        torch.manual_seed(int(generator(training.seed, Purpose.DROPOUT, state.step, part).integers(2**63)))
+    low = {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(training.precision)
+    with torch.autocast(batch.x0.device.type, low, enabled=low is not None):
+        losses = criterion.losses(state.forward, batch, schedule, config)
+    loss = (batch.weight * losses['loss']).sum() * group.world / training.batch
+    state.scaler.scale(loss).backward()
+    return {name: value.detach() for name, value in losses.items()}
+
+
+def train_step(
+    state: TrainState,
+    batches: Sequence[Batch],               # this process's slices
+    config: RunConfig,
+    schedule: Schedule,
+    group: Solo = Solo(),
     criterion: Simple = Simple(),
 ) -> Tensor:                                # the gradient's norm, not yet read back
     "One step of Algorithm 1 with AdamW; changes `state`."
     training, network, optimizer = config.training, state.network.train(), state.optimizer
-    if config.network.dropout:
-        torch.manual_seed(int(generator(training.seed, Purpose.DROPOUT, state.step, rank).integers(2**63)))
-    with torch.autocast(batch.x0.device.type, torch.bfloat16, enabled=training.precision == 'bf16'):
-        losses = criterion.losses(network, batch, schedule, config)
     optimizer.zero_grad()
-    ((batch.weight * losses['loss']).sum() / training.batch).backward()
-    for parameter in network.parameters():
-        parameter.grad = reduce(parameter.grad)
+    sums = torch.zeros(len(LOSSES), 2, 4, dtype=torch.float64)
+    seen = torch.zeros(2, training.batch, dtype=torch.float64)
+    for k, batch in enumerate(batches):
+        last = k + 1 == len(batches)        # a wrapped network sends its gradients only then
+        with nullcontext() if last or state.forward is network else state.forward.no_sync():
+            losses = add_gradients(state, batch, group.rank * len(batches) + k, config, schedule, group, criterion)
+        quarters = torch.stack([quarter_sums(losses[name], batch.t, schedule.T, batch.weight) for name in LOSSES])
+        sums = sums.to(quarters.device) + quarters
+        if state.memory.numel():
+            seen[:, batch.place.cpu()] = torch.stack([batch.t, losses['loss']]).to(seen)
+    group.average(network)
+    state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip)
     optimizer.param_groups[0]['lr'] = lr_at(state.step, training)
-    optimizer.step()
+    state.scaler.step(optimizer)
+    state.scaler.update()
     update_ema(state.ema, network, ema_decay(state.step, training.ema, training.ema_warmup))
-    sums = torch.stack([quarter_sums(losses[name], batch.t, schedule.T, batch.weight) for name in LOSSES])
-    state.window = state.window.to(sums.device) + reduce(sums)
+    state.window = state.window.to(sums.device) + group.add(sums)
     if state.memory.numel():                # the slices of all processes, each in its place
-        seen = torch.zeros(2, training.batch, dtype=torch.float64, device=sums.device)
-        seen[:, batch.place] = torch.stack([batch.t, losses['loss'].detach()]).to(seen)
-        t, loss = reduce(seen).cpu()
+        t, loss = group.add(seen)
         state.memory = criterion.remember(state.memory, t.long(), loss)
     state.step += 1
     return norm
@@ -223,18 +278,20 @@ def fit(
     state: TrainState,
     images: ImageSet,
     config: RunConfig,
-    rank: int = 0,
-    world: int = 1,
-    reduce: Callable[[Tensor], Tensor] = lambda x: x,      # adds a tensor over all processes
     hooks: Sequence[Hook] = (),
     criterion: Simple = Simple(),
-) -> Iterator[dict]:                                       # {'step': steps done, 'lr': ..., 'grad_norm': tensor}
-    "Train from where `state` is to the configured number of steps, one record a step."
-    schedule, like = build_schedule(config), next(state.network.parameters())
+    group: Solo = Solo(),
+) -> Iterator[dict]:                        # {'step': steps done, 'lr': ..., 'grad_norm': tensor}
+    "Train from where `state` is to the configured number of steps, one record a step. Raises ValueError where a slice would be empty."
+    schedule, like, parts = build_schedule(config), next(state.network.parameters()), config.training.accumulate
+    slices = group.world * parts
+    if config.training.batch < slices:
+        raise ValueError(f'a batch of {config.training.batch} cannot be cut into {slices} slices ({group.world} processes, {parts} each)')
     while state.step < config.training.steps:
         lr = lr_at(state.step, config.training)
-        batch = make_batch(images, config, state.step, rank, world, criterion, state.memory).to(like)
-        norm = train_step(state, batch, config, schedule, rank, reduce, criterion)
+        batches = [make_batch(images, config, state.step, group.rank * parts + k, slices, criterion, state.memory).to(like)
+                   for k in range(parts)]
+        norm = train_step(state, batches, config, schedule, group, criterion)
         record = {'step': state.step, 'lr': lr, 'grad_norm': norm}
         for hook in hooks:
             hook(state, record)
@@ -260,32 +317,28 @@ def heldout_loss(
     repeats: int = 4,           # draws of (t, eps) for each image
     batch: int = 250,
     criterion: Simple = Simple(),
+    group: Solo = Solo(),       # whose members share the images
 ) -> dict[str, Any]:            # for each loss: mean and its standard error, the same by quarter of t
     "Losses on held-out images with fixed noise."
-    schedule, like = build_schedule(config), next(network.parameters())
-    network.eval()
-    parts = {name: [] for name in LOSSES}
-    times = []
+    schedule, like, n, mine = build_schedule(config), next(network.eval().parameters()), len(images), group.share(len(images))
+    t = torch.stack([(uniform(0, Purpose.HELDOUT_TIME, r, range(n)) * schedule.T).long() for r in range(repeats)])
+    table = torch.zeros(len(LOSSES), repeats, n, dtype=torch.float64)
     for r in range(repeats):
-        for start in range(0, len(images), batch):
-            i = range(start, min(start + batch, len(images)))
-            t = (uniform(0, Purpose.HELDOUT_TIME, r, i) * schedule.T).long()
+        for start in range(mine.start, mine.stop, batch):
+            i = range(start, min(start + batch, mine.stop))
             x0 = to_float(images.pixels[i.start:i.stop])
             eps = normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, r, i)
             y = torch.from_numpy(images.labels[i.start:i.stop]) if config.num_classes else None
-            losses = criterion.losses(network, Batch(torch.tensor(i), x0, t, torch.ones(len(i)), eps, y).to(like), schedule, config)
-            times.append(t)
-            for name in LOSSES:
-                parts[name].append(losses[name].double().cpu())
-    result, t = {}, torch.cat(times)
-    for name in LOSSES:
-        values = torch.cat(parts[name])
-        sums, counts = quarter_sums(values, t, schedule.T)
-        means, quarter = sums / counts, t * 4 // schedule.T
-        each = values.view(repeats, len(images)).mean(0)            # draws of one image are not independent
-        apart = torch.zeros(4, len(images), dtype=torch.float64)
-        apart.index_put_((quarter, torch.arange(len(t)) % len(images)), values - means[quarter], accumulate=True)
-        result[name] = {'mean': values.mean().item(), 'se': (each.std() / len(images) ** 0.5).item(), 'quarters': means.tolist(),
+            part = Batch(torch.tensor(i), x0, t[r, i.start:i.stop], torch.ones(len(i)), eps, y).to(like)
+            losses = criterion.losses(network, part, schedule, config)
+            table[:, r, i.start:i.stop] = torch.stack([losses[name] for name in LOSSES]).double().cpu()
+    result, quarter = {}, t * 4 // schedule.T
+    for name, values in zip(LOSSES, group.add(table)):
+        sums, counts = quarter_sums(values.flatten(), t.flatten(), schedule.T)
+        means, each = sums / counts, values.mean(0)                 # draws of one image are not independent
+        apart = torch.zeros(4, n, dtype=torch.float64)
+        apart.index_put_((quarter, torch.arange(n).expand(repeats, n)), values - means[quarter], accumulate=True)
+        result[name] = {'mean': values.mean().item(), 'se': (each.std() / n**0.5).item(), 'quarters': means.tolist(),
                         'quarters_se': (apart.square().sum(1).sqrt() / counts).tolist()}
     return result
 
@@ -324,7 +377,7 @@ def save_checkpoint(run: Path, state: TrainState, keep: int = 2) -> Path:
     flush(run)
     save_file(state.network.state_dict(), aside / 'model.safetensors')
     save_file(state.ema.state_dict(), aside / 'ema.safetensors')
-    rest = {'optimizer': state.optimizer.state_dict(), 'window': state.window, 'memory': state.memory}
+    rest = {'optimizer': state.optimizer.state_dict(), 'scaler': state.scaler.state_dict(), 'window': state.window, 'memory': state.memory}
     torch.save(rest, aside / 'optimizer.pt')
     files = {path.name: checksum(path) for path in sorted(aside.iterdir())}
     meta = {'step': state.step, 'files': files, 'versions': versions()}
@@ -369,6 +422,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
     load_weights(state.ema, paths['ema.safetensors'])
     rest = torch.load(paths['optimizer.pt'], map_location='cpu', weights_only=True)
     state.optimizer.load_state_dict(rest['optimizer'])
+    state.scaler.load_state_dict(rest['scaler'])
     state.window, state.memory = rest['window'], rest['memory']
     state.step = json.loads((checkpoint / 'meta.json').read_text())['step']
 
@@ -376,13 +430,14 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
 FREE = {'data', 'log_every', 'save_every', 'grid_every', 'keep'}    # may differ when a run is continued; `digest` stands for the data
 
 
-def settle(config: RunConfig, run: Path, images: ImageSet, device: torch.device) -> RunConfig:
+def settle(config: RunConfig, run: Path, images: ImageSet, device: torch.device, group: Solo = Solo()) -> RunConfig:
     "Fill in what the data decide (channels, classes) and what is kept from the run's beginning (precision, threads)."
     path = run / 'config.json'
     begun = from_json(path.read_text(), str(path)).training if path.exists() else None
     t = config.training
     precision = begun.precision if begun and t.precision == 'auto' else pick_precision(t.precision, device)
-    threads = t.threads or (begun.threads if begun else torch.get_num_threads())
+    cores = torch.get_num_threads() if group.world == 1 else os.cpu_count() or 1         # torchrun tells each process to use one
+    threads = t.threads or (begun.threads if begun else cores)
     return override(config, image_channels=images.channels, classes=images.classes, digest=images.digest,
                     precision=precision, threads=threads)
 
@@ -422,14 +477,15 @@ def cut_metrics(run: Path, step: int) -> None:
     aside.replace(run / 'metrics.jsonl')
 
 # %% ../nbs/11_training.ipynb #57f52922
-def log_line(run: Path, state: TrainState, record: dict, images_per_s: float) -> dict[str, Any]:
-    "Append the means since the last line to metrics.jsonl. Raises ValueError where the loss is no longer finite."
+def log_line(run: Path | None, state: TrainState, record: dict, images_per_s: float) -> dict[str, Any]:
+    "The means since the last line, appended to metrics.jsonl where a run is given. Raises ValueError where the loss is no longer finite."
     line = {'step': state.step, **read_window(state), 'lr': record['lr'], 'grad_norm': record['grad_norm'].item(),
             'images_per_s': round(images_per_s, 1)}
     if not math.isfinite(line['loss']):
         raise ValueError(f'the loss is {line["loss"]} at step {state.step}: try a smaller --lr and another --out')
-    with open(run / 'metrics.jsonl', 'a') as file:
-        file.write(json.dumps(line) + '\n')
+    if run:
+        with open(run / 'metrics.jsonl', 'a') as file:
+            file.write(json.dumps(line) + '\n')
     return line
 
 # %% ../nbs/11_training.ipynb #061da720
@@ -460,34 +516,42 @@ def train(
     device: torch.device | str = 'cpu',
     hooks: Sequence[Hook] = (),     # called after each step
     criterion: Simple = Simple(),   # what is minimised; `bound.criterion_for(config)` knows them all
+    group: Solo = Solo(),           # who takes part; the first of them writes
 ) -> TrainState:                    # after the last step
     "Begin or continue a run: log, save, and return its state. Raises ValueError where the loss is no longer finite."
     run, device = Path(run), torch.device(device)
-    config = settle(config, run, images, device)
-    torch.set_num_threads(config.training.threads)
-    open_run(run, config)
+    config, first = settle(config, run, images, device, group), group.rank == 0
+    group.same('the configuration', to_json(config))
+    torch.set_num_threads(max(1, config.training.threads // group.local_world))
+    torch.set_float32_matmul_precision('high')                  # TF32, on GPUs that have it
+    if first:
+        open_run(run, config)
     c, since = config.training, [0.0, 0]                        # time and step of the last line
 
     def log(state: TrainState, record: dict) -> None:
         if state.step % c.log_every == 0 or state.step == c.steps:
             now, images_seen = time.perf_counter(), (state.step - since[1]) * c.batch
-            record['logged'] = log_line(run, state, record, images_seen / (now - since[0]))     # for the caller's hooks
+            record['logged'] = log_line(run if first else None, state, record, images_seen / (now - since[0]))  # for the caller's hooks
             since[:] = now, state.step
 
     def save(state: TrainState, record: dict, now: bool = False) -> None:
         if now or state.step % c.save_every == 0 or state.step == c.steps:
-            if not math.isfinite(record['grad_norm']):
+            if not math.isfinite(record['grad_norm']) and c.precision != 'fp16':            # where such steps are left out
                 raise ValueError(f'the gradient is not finite at step {state.step}: try a smaller --lr and another --out')
-            flush(run / 'metrics.jsonl')
-            save_checkpoint(run, state, c.keep)
+            if first:
+                flush(run / 'metrics.jsonl')
+                save_checkpoint(run, state, c.keep)
 
-    with only_one(run):
-        state, newest = new_state(config, device, criterion), newest_checkpoint(run)
+    with only_one(run) if first else nullcontext():
+        group.add(torch.zeros(1))                               # nobody goes on before the first has opened the run
+        state, newest = new_state(config, device, criterion, group), newest_checkpoint(run)
+        group.same('the newest checkpoint (is the folder on a disk that all share?)', newest.name if newest else 'none')
         if newest:
             load_checkpoint(newest, state)
-        cut_metrics(run, state.step)
+        if first:
+            cut_metrics(run, state.step)
         since[:] = time.perf_counter(), state.step
-        for record in fit(state, images, config, hooks=(log, save), criterion=criterion):
+        for record in fit(state, images, config, (log, save), criterion, group):
             try:
                 for hook in hooks:
                     hook(state, record)
