@@ -18,7 +18,7 @@ from .forward import q_posterior, q_sample
 from .losses import diffusion_losses
 from .sampling import read_answer, reverse_variance
 from .schedules import Schedule, gather
-from .training import Batch, Simple, build_schedule
+from .training import Batch, Simple, Solo, build_schedule
 
 # %% ../nbs/14_bound.ipynb #e9836f03
 def normal_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
@@ -138,26 +138,26 @@ def bits_per_dim(
     config: RunConfig,
     count: int = 16,            # strata; T or more: the full sum
     batch: int = 250,           # network calls at a time; changes nothing but speed and memory
+    group: Solo = Solo(),       # whose members share the images
 ) -> Bits:
     "The variational bound on images, estimated from one t in each stratum, with fixed times and noise."
     d, schedule, like = config.diffusion, build_schedule(config), next(network.eval().parameters())
     edges = list(range(d.T + 1)) if count >= d.T else strata(d.T, count)
-    prior, terms, errors = [], [], []
-    for start in range(0, len(images), batch):
-        i = range(start, min(start + batch, len(images)))
+    mine, prior = group.share(len(images)), torch.zeros(len(images), dtype=torch.float64)
+    terms, errors = torch.zeros(2, len(edges) - 1, len(images), dtype=torch.float64)
+    for start in range(mine.start, mine.stop, batch):
+        i = range(start, min(start + batch, mine.stop))
         x0 = to_float(images.pixels[i.start:i.stop])
         y = torch.from_numpy(images.labels[i.start:i.stop]).to(like.device) if config.num_classes else None
-        prior.append(prior_term(x0.double(), schedule))
-        rows = []
+        prior[i.start:i.stop] = prior_term(x0.double(), schedule)
         for k, (low, high) in enumerate(zip(edges, edges[1:])):
             t = low + (uniform(0, Purpose.HELDOUT_TIME, k, i) * (high - low)).long()
             eps = torch.cat([normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, int(a), [b]) for a, b in zip(t, i)])
             x, xt, at = (part.to(like.device) for part in (x0, q_sample(x0, t, eps, schedule), t))
             bits, x0_hat = output_bound(network(xt, at, y), x, xt, at, schedule, d.objective, d.variance)
-            rows.append((bits.cpu(), (x0_hat - x).square().flatten(1).mean(1).cpu()))
-        terms.append(torch.stack([bits for bits, _ in rows]))
-        errors.append(torch.stack([error for _, error in rows]))
-    return Bits(edges, torch.cat(prior), torch.cat(terms, 1), torch.cat(errors, 1))
+            terms[k, i.start:i.stop] = bits.cpu()
+            errors[k, i.start:i.stop] = (x0_hat - x).square().flatten(1).mean(1).cpu()
+    return Bits(edges, group.add(prior), group.add(terms), group.add(errors))
 
 # %% ../nbs/14_bound.ipynb #73b7ce22
 def plot_bits(results: dict[str, Bits]):

@@ -20,6 +20,7 @@ from .core import Purpose, normal
 from .data import to_uint8
 from .losses import x0_and_eps
 from .schedules import Schedule
+from .training import Solo
 
 # %% ../nbs/12_sampling.ipynb #fa70df3c
 SPACINGS = ('trailing', 'uniform', 'quadratic')
@@ -216,16 +217,17 @@ def sample(
     objective: str,
     y: Tensor | None = None,        # (len(keys),) classes
     batch: int = 100,               # samples at a time; changes nothing but speed and memory
+    group: Solo = Solo(),           # whose members share the samples
     **how: Any,                     # seed, device: see `denoise`; sampler, steps, ...: see `reverse_process`
 ) -> Tensor:                        # (len(keys), C, H, W) on the CPU
     "Draw samples: where the walks end."
-    done = []
-    for start in range(0, len(keys), batch):
-        mine = slice(start, start + batch)
-        for _, x, _ in denoise(network, shape, keys[mine], schedule, objective, None if y is None else y[mine], **how):
+    images, mine = torch.zeros(len(keys), *shape), group.share(len(keys))
+    for start in range(mine.start, mine.stop, batch):
+        part = slice(start, min(start + batch, mine.stop))
+        for _, x, _ in denoise(network, shape, keys[part], schedule, objective, None if y is None else y[part], **how):
             pass
-        done.append(x.cpu())
-    return torch.cat(done)
+        images[part] = x.cpu()
+    return group.add(images)
 
 # %% ../nbs/12_sampling.ipynb #d810a169
 def grid_image(
@@ -251,14 +253,29 @@ def grid_image(
     return picture
 
 # %% ../nbs/12_sampling.ipynb #72da96a4
-def sequence(network: Callable, shape: Sequence[int], keys: Sequence[int], *args: Any, **how: Any) -> tuple[list[int], Tensor, Tensor]:
-    "Levels (T ... 0), x at each level and the x_0 predicted from it, (S + 1, N, C, H, W) uint8; arguments as for `denoise`."
-    levels, xs, x0s = [], [to_uint8(normal(shape, how.get('seed', 0), Purpose.SAMPLE, 0, keys))], []
-    for t, x, x0_hat in denoise(network, shape, keys, *args, **how):
+def sequence(
+    network: Callable,
+    shape: Sequence[int],           # (C, H, W) of one image
+    keys: Sequence[int],            # one for each sample
+    schedule: Schedule,
+    objective: str,
+    y: Tensor | None = None,        # (len(keys),) classes
+    group: Solo = Solo(),           # whose members share the samples
+    **how: Any,                     # seed, device, sampler, steps, ...: see `denoise`
+) -> tuple[list[int], Tensor, Tensor]:
+    "Levels (T ... 0), x at each level and the x_0 predicted from it, (S + 1, N, C, H, W) uint8."
+    mine = group.share(len(keys))
+    walked = mine or range(1)                                   # who has no share walks along: all must know the levels
+    part = slice(walked.start, walked.stop)
+    levels, xs, x0s = [], [to_uint8(normal(shape, how.get('seed', 0), Purpose.SAMPLE, 0, keys[part]))], []
+    for t, x, x0_hat in denoise(network, shape, keys[part], schedule, objective, None if y is None else y[part], **how):
         levels.append(t + 1)
         xs.append(to_uint8(x).cpu())
         x0s.append(to_uint8(x0_hat).cpu())
-    return [*levels, 0], torch.stack(xs), torch.stack([*x0s, xs[-1]])
+    all_xs, all_x0s = torch.zeros(2, len(xs), len(keys), *shape, dtype=torch.uint8)
+    all_xs[:, mine.start:mine.stop] = torch.stack(xs)[:, :len(mine)]
+    all_x0s[:, mine.start:mine.stop] = torch.stack([*x0s, xs[-1]])[:, :len(mine)]
+    return [*levels, 0], group.add(all_xs), group.add(all_x0s)
 
 # %% ../nbs/12_sampling.ipynb #c5dde5fe
 def pick_frames(states: Tensor, count: int) -> list[int]:
