@@ -166,13 +166,11 @@ def scan(root: Path, part: str = '') -> tuple[list[File], list[str], list[str]]:
     "What lies directly in `root/part`: its images, its folders, and everything else, each in order of name."
     images, folders, others = [], [], []
     with os.scandir(root / part) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            name = os.path.join(part, entry.name)
-            hidden = entry.name.startswith('.')
+        for entry in entries:
+            name, hidden = os.path.join(part, entry.name), entry.name.startswith('.')
             if entry.is_dir():
-                if not hidden:
-                    folders.append(entry.name)
-            elif hidden or not entry.name.lower().endswith(SUFFIXES):
+                folders += [] if hidden else [entry.name]
+            elif hidden or not name.lower().endswith(SUFFIXES):
                 others.append(name)
             else:
                 try:
@@ -180,6 +178,8 @@ def scan(root: Path, part: str = '') -> tuple[list[File], list[str], list[str]]:
                     images.append((name, status.st_size, status.st_mtime_ns))
                 except OSError:             # a link to nowhere: it will be reported as unreadable
                     images.append((name, -1, -1))
+    for found in (images, folders, others):
+        found.sort()
     return images, folders, others
 
 # %% ../nbs/01_data.ipynb #0d136013
