@@ -5,9 +5,9 @@ __all__ = ['ASSETS', 'SUFFIXES', 'FORMATS', 'File', 'LAYOUTS', 'FORMAT', 'BATCHE
            'every_tenth', 'check_split', 'load_digits', 'to_float', 'to_uint8', 'digit_points', 'epoch_order',
            'batch_indices', 'open_image', 'scan', 'list_classes', 'check_parts', 'Listing', 'Source', 'folder_source',
            'decode_rows', 'helper', 'help_decoding', 'Parts', 'progress', 'cores', 'decode', 'cache_folder',
-           'cache_key', 'quick_checksum', 'open_cache', 'check_held_out', 'read_source', 'reserve', 'lock',
-           'make_cache', 'prepare', 'load_source', 'ArrayUnpickler', 'batch_files', 'read_batches', 'find_batches',
-           'stamp', 'batch_source', 'torchvision_source', 'load_torchvision', 'load_folder', 'load_images']
+           'cache_key', 'quick_checksum', 'open_cache', 'check_enough', 'read_source', 'reserve', 'lock', 'make_cache',
+           'prepare', 'load_source', 'ArrayUnpickler', 'batch_files', 'read_batches', 'find_batches', 'stamp',
+           'batch_source', 'torchvision_source', 'load_torchvision', 'load_folder', 'load_images']
 
 # %% ../nbs/01_data.ipynb #126c0c50
 import errno
@@ -165,19 +165,22 @@ File = tuple[str, int, int]                 # name below the data's root, bytes,
 def scan(root: Path, part: str = '') -> tuple[list[File], list[str], list[str]]:
     "What lies directly in `root/part`: its images, its folders, and everything else, each in order of name."
     images, folders, others = [], [], []
-    with os.scandir(root / part) as entries:
-        for entry in entries:
-            name, hidden = os.path.join(part, entry.name), entry.name.startswith('.')
-            if entry.is_dir():
-                folders += [] if hidden else [entry.name]
-            elif hidden or not name.lower().endswith(SUFFIXES):
-                others.append(name)
-            else:
-                try:
-                    status = entry.stat()
-                    images.append((name, status.st_size, status.st_mtime_ns))
-                except OSError:             # a link to nowhere: it will be reported as unreadable
-                    images.append((name, -1, -1))
+    try:
+        entries = list(os.scandir(root / part))
+    except PermissionError as error:
+        raise ValueError(f'{root / part} may not be read') from error
+    for entry in entries:
+        name, hidden = os.path.join(part, entry.name), entry.name.startswith('.')
+        if entry.is_dir():
+            folders += [] if hidden else [entry.name]
+        elif hidden or not name.lower().endswith(SUFFIXES):
+            others.append(name)
+        else:
+            try:
+                status = entry.stat()
+                images.append((name, status.st_size, status.st_mtime_ns))
+            except OSError:             # a link to nowhere: it will be reported as unreadable
+                images.append((name, -1, -1))
     for found in (images, folders, others):
         found.sort()
     return images, folders, others
@@ -275,12 +278,10 @@ def decode_rows(
     for row, image in enumerate(images, first):
         try:
             image = open_image(image) if isinstance(image, str) else Image.fromarray(image)
-        except ValueError:
+            pixels = np.asarray(resize(image.convert('L') if channels == 1 else image, out.shape[-1]))
+        except (ValueError, MemoryError):
             bad.append(row)
             continue
-        if channels == 1:
-            image = image.convert('L')
-        pixels = np.asarray(resize(image, out.shape[-1]))
         if pixels.ndim == 3:
             pixels = pixels.transpose(2, 0, 1)
             grey = grey and bool((pixels == pixels[:1]).all())
@@ -344,6 +345,11 @@ class Parts:
                 self.answers.append(answer)
                 self.report(len(part))
 
+    def stop(self) -> None:
+        "Hand out nothing more."
+        with self.lock:
+            self.next = self.n
+
 # %% ../nbs/01_data.ipynb #70a74244
 def progress(n: int) -> Any:
     "A bar for n images; hidden in the first second, a line every 30 s where the error stream is no terminal."
@@ -373,7 +379,7 @@ def decode(
             return
         if alone:
             return parts.work(here)
-        with helper(str(out.filename), channels) as ask:
+        with suppress(OSError), helper(str(out.filename), channels) as ask:         # a machine may refuse more processes
             parts.work(lambda part: ask(part.start, images[part.start:part.stop]))
 
     with progress(len(images)) as bar:
@@ -384,7 +390,7 @@ def decode(
                 thread.start()
             parts.work(here)
         finally:                            # also after Ctrl-C: nobody is left at work
-            parts.next = parts.n
+            parts.stop()
             done.set()
             for thread in others:
                 thread.join()
@@ -434,8 +440,13 @@ def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
         return None
 
 # %% ../nbs/01_data.ipynb #5c10a78b
-def check_held_out(root: Path, held_out: np.ndarray) -> None:
-    "Raise ValueError where there is nothing to train on, or nothing held out."
+def check_enough(root: Path, listing: Listing, rows: np.ndarray) -> None:
+    "Raise ValueError where these rows of a listing leave nothing to train on (in any class), or nothing held out."
+    held_out = listing.held_out[rows]
+    if listing.labels is not None:
+        counts = np.bincount(listing.labels[rows][~held_out], minlength=len(listing.classes))
+        if not counts.all():
+            raise ValueError(f'{root} has no image to train on of the class {listing.classes[counts.argmin()]}')
     if held_out.all() or not held_out.any():
         raise ValueError(f'{root} holds {len(held_out)} images, {held_out.sum()} of them held out: expected some to train on and '
                          'some held out (every tenth of a class is, so a class of ten is enough)')
@@ -449,7 +460,7 @@ def read_source(
     allocate: Callable[[str, tuple], np.ndarray],       # makes an array from a name and a shape
 ) -> tuple[np.ndarray, dict[str, Any]]:                 # (N, C, size, size), training images first, and what to keep beside
     "Decode a source. Raises ValueError where it is too small or more than 1 % of it cannot be read."
-    check_held_out(source.root, listing.held_out)
+    check_enough(source.root, listing, np.arange(len(listing.held_out)))
     order = np.argsort(listing.held_out, kind='stable')
     images = listing.images[order] if isinstance(listing.images, np.ndarray) else [listing.images[i] for i in order]
     pixels = allocate('decoded.npy', (len(order), channels or 3, size, size))
@@ -461,11 +472,11 @@ def read_source(
         every, pixels = pixels, allocate('pixels.npy', (len(rows), depth, size, size))
         for start in range(0, len(rows), 1000):
             pixels[start:start + 1000] = every[rows[start:start + 1000], :depth]
+    check_enough(source.root, listing, order[rows])
     held_out, labels = listing.held_out[order], None if listing.labels is None else listing.labels[order[rows]]
-    check_held_out(source.root, held_out[rows])
     n = int((~held_out[rows]).sum())
     kept = {'train': n, 'classes': listing.classes, 'labels': None if labels is None else labels.tolist()}
-    kept['unreadable'] = {split: [images[row] for row in bad if held_out[row] == (split == 'test')] for split in ('train', 'test')}
+    kept['unreadable'] = {split: [os.path.relpath(images[row], source.root) for row in bad if held_out[row] == (split == 'test')] for split in ('train', 'test')}
     kept['digests'] = {split: ImageSet(pixels[part], None if labels is None else labels[part]).digest
                        for split, part in (('train', slice(n)), ('test', slice(n, None)))}
     return pixels, kept
@@ -555,7 +566,8 @@ def load_source(source: Source, split: str, size: int, channels: int | None = No
     pixels, kept = prepare(source, size, channels)
     rows = slice(kept['train']) if split == 'train' else slice(kept['train'], None)
     if bad := kept['unreadable'][split]:
-        warnings.warn(f'left out, as it cannot be read: {bad[0]}' + (f' and {len(bad) - 1} more' if len(bad) > 1 else ''))
+        more = f', and {len(bad) - 1} more like it' if len(bad) > 1 else ''
+        warnings.warn(f'left out, as it cannot be read: {source.root / bad[0]}{more}')
     labels = None if kept['labels'] is None else np.array(kept['labels'][rows], np.int64)
     return ImageSet(pixels[rows], labels, tuple(kept['classes']), kept['digests'][split])
 
