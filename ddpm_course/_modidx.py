@@ -99,6 +99,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_course.data.batch_source': ('data.html#batch_source', 'ddpm_course/data.py'),
                                   'ddpm_course.data.cache_folder': ('data.html#cache_folder', 'ddpm_course/data.py'),
                                   'ddpm_course.data.cache_key': ('data.html#cache_key', 'ddpm_course/data.py'),
+                                  'ddpm_course.data.check_channels': ('data.html#check_channels', 'ddpm_course/data.py'),
                                   'ddpm_course.data.check_enough': ('data.html#check_enough', 'ddpm_course/data.py'),
                                   'ddpm_course.data.check_parts': ('data.html#check_parts', 'ddpm_course/data.py'),
                                   'ddpm_course.data.check_split': ('data.html#check_split', 'ddpm_course/data.py'),

@@ -2,12 +2,13 @@
 
 # %% auto #0
 __all__ = ['ASSETS', 'SUFFIXES', 'FORMATS', 'File', 'LAYOUTS', 'FORMAT', 'BATCHES', 'TORCHVISION', 'PLACES', 'ImageSet', 'resize',
-           'every_tenth', 'check_split', 'load_digits', 'to_float', 'to_uint8', 'digit_points', 'epoch_order',
-           'batch_indices', 'open_image', 'scan', 'list_classes', 'check_parts', 'Listing', 'Source', 'folder_source',
-           'decode_rows', 'helper', 'help_decoding', 'Parts', 'progress', 'cores', 'decode', 'cache_folder',
-           'cache_key', 'quick_checksum', 'open_cache', 'check_enough', 'read_source', 'reserve', 'lock', 'make_cache',
-           'prepare', 'load_source', 'ArrayUnpickler', 'batch_files', 'read_batches', 'find_batches', 'stamp',
-           'batch_source', 'torchvision_source', 'load_torchvision', 'load_folder', 'load_images']
+           'every_tenth', 'check_channels', 'check_split', 'load_digits', 'to_float', 'to_uint8', 'digit_points',
+           'epoch_order', 'batch_indices', 'open_image', 'scan', 'list_classes', 'check_parts', 'Listing', 'Source',
+           'folder_source', 'decode_rows', 'helper', 'help_decoding', 'Parts', 'progress', 'cores', 'decode',
+           'cache_folder', 'cache_key', 'quick_checksum', 'open_cache', 'check_enough', 'read_source', 'reserve',
+           'lock', 'make_cache', 'prepare', 'load_source', 'ArrayUnpickler', 'batch_files', 'read_batches',
+           'find_batches', 'stamp', 'batch_source', 'torchvision_source', 'load_torchvision', 'load_folder',
+           'load_images']
 
 # %% ../nbs/01_data.ipynb #126c0c50
 import errno
@@ -83,6 +84,12 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 def every_tenth(n: int) -> np.ndarray:
     "(n,) bool, true at 9, 19, 29, ...: the images that are held out where nobody else has decided."
     return np.arange(n) % 10 == 9
+
+
+def check_channels(channels: int | None) -> None:
+    "Raise ValueError unless `channels` is 1, 3, or None for as many as the data have."
+    if channels not in (None, 1, 3):
+        raise ValueError(f'channels must be 1 or 3, not {channels}')
 
 
 def check_split(split: str) -> None:
@@ -561,8 +568,7 @@ def prepare(source: Source, size: int, channels: int | None) -> tuple[np.ndarray
 def load_source(source: Source, split: str, size: int, channels: int | None = None) -> ImageSet:
     "One split of a source, (N, C, size, size). Raises ValueError where it is no data set, warns where a file is damaged."
     check_split(split)
-    if channels not in (None, 1, 3):
-        raise ValueError(f'channels must be 1 or 3, not {channels}')
+    check_channels(channels)
     pixels, kept = prepare(source, size, channels)
     rows = slice(kept['train']) if split == 'train' else slice(kept['train'], None)
     if bad := kept['unreadable'][split]:
@@ -687,6 +693,7 @@ def load_images(source: str | Path, split: str, size: int, channels: int | None 
     `split` is `'train'` or `'test'`; images become `size` x `size` with 1 or 3 `channels` (None: as the data are).
     Raises FileNotFoundError or ValueError with one sentence; warns about damaged files that are left out.
     """
+    check_channels(channels)
     if source == 'mnist5k':
         digits = load_digits(split, size)
         return ImageSet(np.repeat(digits.pixels, 3, axis=1), digits.labels, digits.classes) if channels == 3 else digits
