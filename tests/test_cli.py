@@ -100,7 +100,8 @@ def test_files_that_do_not_fit_are_named(run, tmp_path):
     refused("sample", folder, cwd=tmp_path, sentence="is damaged or missing")
 
 
-def test_folder_of_colour_images(tmp_path):
+def test_folder_of_colour_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
     draws = np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 4)):
         for name in ("reds", "blues"):
@@ -140,7 +141,7 @@ def test_papers_preset_in_small(tmp_path):
 @pytest.mark.parametrize("words, sentence", [
     ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
     ("train --data minst", "no data set or folder is called 'minst'"),
-    ("train --data empty", "empty has no folder train/"),
+    ("train --data empty", "empty holds no image: expected train/<class>/*"),
     ("train --data hollow", "holds no image"),
     ("train --steps 0", "steps must be at least 1, not 0"),
     ("train --T 0", "T must be between 2 and 100000, not 0"),

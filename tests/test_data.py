@@ -1,0 +1,589 @@
+"Images from all kinds of files and folders: every outcome that chapter 01 promises, and the cache under fire."
+import io
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from ddpm_course import data
+from ddpm_course.data import ImageSet, load_digits, load_folder, load_images, resize, to_float
+
+LEVEL = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    "Every test has a cache of its own."
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def picture(seed, size=(10, 10), channels=3):
+    shape = size[::-1] + ((channels,) if channels > 1 else ())
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def fill(folder: Path, count: int, seed: int = 0, **how) -> Path:
+    "A folder of so many PNG images."
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        picture((seed, k), **how).save(folder / f"{k:03}.png")
+    return folder
+
+
+def layout(root: Path, train=12, test=4, names=("ape", "bee")) -> Path:
+    for split, count in (("train", train), ("test", test)):
+        for c, name in enumerate(names):
+            fill(root / split / name, count, seed=c + 10 * (split == "test"))
+    return root
+
+
+def pixels_of(*paths: Path, size=8) -> np.ndarray:
+    "What the pixels must be, by Pillow alone."
+    return np.stack([np.asarray(resize(Image.open(path).convert("RGB"), size)).transpose(2, 0, 1) for path in paths])
+
+
+def told(call, *args, **kwargs):
+    "What a call returns and the warnings it gave."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        return call(*args, **kwargs), [str(w.message) for w in caught]
+
+
+def silent(call, *args, **kwargs):
+    result, said = told(call, *args, **kwargs)
+    assert not said
+    return result
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+
+def opened(image: Image.Image, tmp_path: Path, name: str, **how) -> Image.Image:
+    image.save(tmp_path / name, **how)
+    return data.open_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
+def test_lossless_formats(tmp_path, suffix):
+    how = {"lossless": True} if suffix == "webp" else {}
+    assert np.array_equal(opened(Image.fromarray(COLOUR), tmp_path, f"x.{suffix}", **how), COLOUR)
+    gray = opened(Image.fromarray(LEVEL), tmp_path, f"y.{suffix}", **how).convert("L")
+    assert np.array_equal(gray, LEVEL)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.JPEG"])
+def test_jpeg(tmp_path, name):
+    smooth = Image.fromarray(COLOUR).resize((60, 60), Image.Resampling.BICUBIC)
+    found = opened(smooth, tmp_path, name, quality=97)
+    assert found.mode == "RGB" and np.abs(np.asarray(found, float) - np.asarray(smooth, float)).mean() < 6
+    assert opened(smooth.convert("L"), tmp_path, "g.jpg").mode == "L"
+    inks = opened(smooth.convert("CMYK"), tmp_path, "inks.jpg", quality=97)
+    assert inks.mode == "RGB" and np.abs(np.asarray(inks, float) - np.asarray(smooth, float)).mean() < 8
+
+
+def test_transparency_lies_over_white(tmp_path):
+    alpha = np.zeros((12, 12), np.uint8)
+    alpha[6:], alpha[:3] = 255, 51
+    rgba = Image.fromarray(np.dstack([COLOUR, alpha]))
+    found = np.asarray(opened(rgba, tmp_path, "x.png"))
+    assert np.array_equal(found[6:], COLOUR[6:]) and (found[3:6] == 255).all()
+    assert np.abs(found[:3] - (0.2 * COLOUR[:3] + 0.8 * 255)).max() <= 1
+    la = Image.merge("LA", [Image.fromarray(LEVEL), Image.fromarray(alpha)])
+    found = opened(la, tmp_path, "la.png")
+    assert found.mode == "L" and np.array_equal(np.asarray(found)[6:], LEVEL[6:]) and (np.asarray(found)[3:6] == 255).all()
+
+
+def test_palette(tmp_path):
+    indices = (LEVEL % 3).astype(np.uint8)
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    table = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]])
+    assert np.array_equal(opened(image, tmp_path, "x.png"), table[indices])
+    table[1] = 255                                                              # red is made invisible
+    assert np.array_equal(opened(image, tmp_path, "clear.png", transparency=1), table[indices])
+    one_bit = Image.fromarray(LEVEL > 127)
+    assert np.array_equal(opened(one_bit, tmp_path, "bits.png"), (LEVEL > 127) * 255)
+
+
+def test_sixteen_bits_and_phone_photos(tmp_path):
+    deep = LEVEL.astype(np.uint16) * 257
+    found = opened(Image.fromarray(deep), tmp_path, "deep.png")
+    assert found.mode == "L" and np.array_equal(found, LEVEL)
+    for orientation, undo in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90), (8, Image.Transpose.ROTATE_270),
+                              (2, Image.Transpose.FLIP_LEFT_RIGHT)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = Image.fromarray(COLOUR).transpose(undo)
+        assert np.array_equal(opened(stored, tmp_path, "turned.png", exif=exif), COLOUR), orientation
+
+
+def test_damaged_files_raise_one_kind_of_error(tmp_path):
+    for name in ("x.png", "x.jpg", "x.bmp", "x.webp"):
+        picture(0, (60, 60)).save(tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        for kept in (0, 5, 20, len(whole) // 2):
+            (tmp_path / name).write_bytes(whole[:kept])
+            with pytest.raises(ValueError, match="is not an image that can be read"):
+                data.open_image(tmp_path / name)
+        (tmp_path / name).unlink()
+        with pytest.raises(ValueError, match="is not an image"):
+            data.open_image(tmp_path / name)
+    (tmp_path / "x.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")       # a program, not an image
+    with pytest.raises(ValueError, match="is not an image"):
+        data.open_image(tmp_path / "x.png")
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+# -- folders ----------------------------------------------------------------------------------------------------------
+
+def test_train_and_test_folders(tmp_path):
+    root = layout(tmp_path / "d")
+    train, test = (silent(load_folder, root, split, 8) for split in ("train", "test"))
+    assert train.classes == test.classes == ("ape", "bee") and train.labels.tolist() == [0] * 12 + [1] * 12
+    assert np.array_equal(train.pixels, pixels_of(*sorted(root.glob("train/*/*"))))
+    assert np.array_equal(test.pixels, pixels_of(*sorted(root.glob("test/*/*")))) and test.labels.tolist() == [0] * 4 + [1] * 4
+    assert train.pixels.dtype == np.uint8 and train.labels.dtype == np.int64
+
+
+def test_one_folder_a_class_holds_out_every_tenth(tmp_path):
+    fill(tmp_path / "d/bee", 25)
+    fill(tmp_path / "d/ape", 9, seed=1)
+    train, test = (silent(load_folder, tmp_path / "d", split, 8) for split in ("train", "test"))
+    assert train.classes == ("ape", "bee") and np.bincount(train.labels).tolist() == [9, 23] and test.labels.tolist() == [1, 1]
+    assert np.array_equal(test.pixels, pixels_of(tmp_path / "d/bee/009.png", tmp_path / "d/bee/019.png"))
+
+
+def test_flat_folders(tmp_path):
+    fill(tmp_path / "flat", 20)
+    train, test = (silent(load_folder, tmp_path / "flat", split, 8) for split in ("train", "test"))
+    assert (len(train), len(test)) == (18, 2) and train.labels is None and train.classes == ()
+    assert np.array_equal(test.pixels, pixels_of(tmp_path / "flat/009.png", tmp_path / "flat/019.png"))
+    fill(tmp_path / "both/train", 5)
+    fill(tmp_path / "both/test", 3)
+    assert [len(load_folder(tmp_path / "both", split, 8)) for split in ("train", "test")] == [5, 3]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("car", "train"):
+        fill(tmp_path / "d" / name, 10)
+    assert load_folder(tmp_path / "d", "train", 8).classes == ("car", "train")
+
+
+def test_mixed_sizes_and_suffixes(tmp_path):
+    root = tmp_path / "d"
+    fill(root, 18, size=(40, 23))
+    picture(1, (9, 31)).save(root / "x.BMP")
+    picture(2, (50, 50)).save(root / "y.webp", lossless=True)
+    assert np.array_equal(load_folder(root, "train", 8).pixels,
+                          pixels_of(*[p for k, p in enumerate(sorted(root.iterdir())) if k % 10 != 9]))
+
+
+def test_channels_are_those_of_the_data_or_as_told(tmp_path):
+    gray = fill(tmp_path / "gray", 20, channels=1)
+    Image.open(gray / "003.png").convert("RGB").save(gray / "003.png")                          # gray, whatever the file says
+    assert load_images(gray, "train", 8).channels == load_images(gray, "test", 8).channels == 1
+    assert load_images(gray, "train", 8, channels=3).pixels.shape == (18, 3, 8, 8)
+    picture(0).save(gray / "009.png")                                                           # one colour image, held out
+    train, test = (load_images(gray, split, 8) for split in ("train", "test"))
+    assert train.channels == test.channels == 3 and (train.pixels == train.pixels[:, :1]).all()
+    one = load_images(gray, "test", 8, channels=1)
+    expected = np.asarray(resize(Image.open(gray / "009.png").convert("L"), 8))
+    assert one.channels == 1 and np.array_equal(one.pixels[0, 0], expected)
+    assert load_images("mnist5k", "test", 16, channels=3).pixels.shape == (500, 3, 16, 16)
+    for source in (gray, "mnist5k"):
+        with pytest.raises(ValueError, match="channels must be 1 or 3, not 2"):
+            load_images(source, "train", 8, channels=2)
+
+
+def test_what_is_no_image_is_ignored_with_one_warning(tmp_path):
+    root = layout(tmp_path / "d")
+    (root / ".git").mkdir()
+    assert silent(load_folder, root, "train", 8)
+    for name in ("train/ape/.DS_Store", "train/Thumbs.db", "test/bee/notes.txt"):
+        (root / name).write_text("x")
+    (root / "train/ape/deeper").mkdir()
+    found, said = told(load_folder, root, "train", 8)
+    assert len(found) == 24 and len(said) == 1 and "what is no image is ignored (4 in all, the first is train/" in said[0]
+
+
+def test_damaged_image_is_left_out_and_named(tmp_path):
+    root = fill(tmp_path / "d", 200)
+    (root / "019.png").write_bytes((root / "019.png").read_bytes()[:60])                        # held out
+    (root / "020.png").write_text("no image")
+    (train, said), (test, said_too) = (told(load_folder, root, split, 8) for split in ("train", "test"))
+    assert said == [f"left out, as it cannot be read: {root / '020.png'}"] and said_too == [said[0].replace("020", "019")]
+    assert (len(train), len(test)) == (179, 19)                                                 # the others keep their places
+    assert np.array_equal(test.pixels[1], pixels_of(root / "029.png")[0])
+    assert told(load_folder, root, "train", 8)[1] == said                                       # said again from the cache
+    (root / "021.png").unlink()
+    (root / "021.png").symlink_to(root / "gone.png")
+    with pytest.raises(ValueError, match=r"3 of 200 images cannot be read, the first is .*020\.png: at most one in a hundred"):
+        load_folder(root, "train", 8)
+
+
+def sentence(tmp_path, prepare) -> str:
+    root = tmp_path / "d"
+    root.mkdir()
+    prepare(root)
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        load_images(root, "train", 8)
+    assert "\n" not in str(caught.value) and str(root) in str(caught.value)
+    assert not list((tmp_path / "cache").glob("*.part"))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("prepare, words", [
+    (lambda root: None, "holds no image: expected train/<class>/* and test/<class>/*, or <class>/*"),
+    (lambda root: [(root / s / "ape").mkdir(parents=True) for s in ("train", "test")], "holds no image: expected"),
+    (lambda root: (layout(root), (root / "train/cat").mkdir()), "the class folder {}/train/cat is empty"),
+    (lambda root: (fill(root / "ape", 20), (root / "cat").mkdir()), "the class folder {}/cat is empty"),
+    (lambda root: (layout(root), fill(root / "test/cat", 1)), "test/ has the class cat, which train/ lacks"),
+    (lambda root: (fill(root / "train/ape", 5), fill(root / "test", 2)), "one of train/ and test/ has class folders"),
+    (lambda root: (fill(root / "train/ape", 5), (root / "test").mkdir()), "test holds no image"),
+    (lambda root: (fill(root, 2), fill(root / "ape", 20)), "holds loose images (000.png) beside folders (ape)"),
+    (lambda root: fill(root / "train/ape", 20), "has only a folder train/: expected train/ and test/, or the class folders"),
+    (lambda root: fill(root, 9), "holds 9 images, 0 of them held out"),
+    (lambda root: [fill(root / name, 9) for name in "abc"], "holds 27 images, 0 of them held out"),
+    (lambda root: (fill(root, 9), (root / "009.png").write_text("x"))[0], "1 of 10 images cannot be read"),
+])
+def test_each_mistake_has_its_sentence(tmp_path, prepare, words):
+    assert words.format(tmp_path / "d") in sentence(tmp_path, prepare)
+
+
+def test_class_lost_to_damage_is_an_error(tmp_path):
+    fill(tmp_path / "d/train/many", 199)
+    fill(tmp_path / "d/train/one", 1)
+    fill(tmp_path / "d/test/many", 10)
+    (tmp_path / "d/train/one/000.png").write_text("x")
+    with pytest.warns(UserWarning, match="test/ has no image of the class one"):
+        with pytest.raises(ValueError, match="has no image to train on of the class one"):
+            load_folder(tmp_path / "d", "train", 8)
+
+
+def test_class_missing_among_the_test_images_is_a_warning(tmp_path):
+    root = layout(tmp_path / "d")
+    shutil.rmtree(root / "test/ape")
+    test, said = told(load_folder, root, "test", 8)
+    assert test.classes == ("ape", "bee") and test.labels.tolist() == [1] * 4                   # labels do not shift
+    assert len(said) == 1 and "test/ has no image of the class ape" in said[0]
+
+
+def test_names_and_folders_that_are_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no data set or folder is called 'minst': expected mnist5k, mnist"):
+        load_images("minst", "train", 8)
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        load_folder(tmp_path / "nowhere", "train", 8)
+    with pytest.raises(ValueError, match="a split is 'train' or 'test', not 'val'"):
+        load_folder(layout(tmp_path / "d"), "val", 8)
+
+
+# -- CIFAR-10's own files ---------------------------------------------------------------------------------------------
+
+def short(text: bytes) -> bytes:
+    "A Python 2 string, as pickles of that time hold it."
+    return b"U" + bytes([len(text)]) + text
+
+
+def cifar(folder: Path, count=10, **change) -> tuple[np.ndarray, np.ndarray]:
+    "CIFAR-10's files with random content; returns images and labels."
+    folder.mkdir(parents=True, exist_ok=True)
+    draws, images, labels = np.random.default_rng(0), [], []
+    for k, name in enumerate(data.BATCHES[:-1]):
+        rows, y = draws.integers(0, 256, (count, 3072), dtype=np.uint8), [(k + j) % 10 for j in range(count)]
+        content = {b"data": rows, b"labels": y, b"batch_label": name.encode(), b"filenames": [b"x.png"] * count, **change}
+        (folder / name).write_bytes(pickle.dumps(content, 3 + k % 3))
+        images.append(rows.reshape(count, 3, 32, 32))
+        labels += y
+    names = b"".join(short(b"class %d" % c) for c in range(10))
+    (folder / "batches.meta").write_bytes(b"\x80\x02}(" + short(b"label_names") + b"](" + names + b"eu.")     # as Python 2 wrote it
+    return np.concatenate(images), np.array(labels)
+
+
+def test_cifar_batches(tmp_path):
+    images, labels = cifar(tmp_path / "d/cifar-10-batches-py")
+    with tarfile.open(tmp_path / "cifar.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "d/cifar-10-batches-py", "cifar-10-batches-py")
+    (tmp_path / "box").mkdir()
+    shutil.copy(tmp_path / "cifar.tgz", tmp_path / "box/cifar-10-python.tar.gz")
+    before = sorted(tmp_path.rglob("*"))
+    digests = set()
+    for source in ("d", "d/cifar-10-batches-py", "cifar.tgz", "box"):
+        train, test = (silent(load_images, str(tmp_path / source), split, 32) for split in ("train", "test"))
+        assert np.array_equal(train.pixels, images[:50]) and np.array_equal(test.pixels, images[50:])
+        assert train.labels.tolist() == labels[:50].tolist() and test.labels.tolist() == labels[50:].tolist()
+        assert train.classes == tuple(f"class {c}" for c in range(10))
+        digests.add(train.digest)
+    assert len(digests) == 1
+    assert [p for p in sorted(tmp_path.rglob("*")) if "cache" not in p.parts] == before                      # nothing was unpacked
+    small = load_images(tmp_path / "d", "test", 16)
+    assert np.array_equal(small.pixels[0], np.asarray(resize(Image.fromarray(images[50].transpose(1, 2, 0)), 16)).transpose(2, 0, 1))
+
+
+class Trap:
+    def __reduce__(self):
+        return os.mkdir, ("caught",)
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda d: (d / "data_batch_3").unlink(), "data_batch_3"),
+    (lambda d: (d / "batches.meta").unlink(), "batches.meta"),
+    (lambda d: (d / "test_batch").write_bytes(b"nothing"), "is damaged or not CIFAR-10"),
+    (lambda d: (d / "test_batch").write_bytes((d / "test_batch").read_bytes()[:-2000]), "is damaged or not CIFAR-10"),
+    (lambda d: (d / "test_batch").write_bytes(pickle.dumps(Trap())), f"it asks for {os.name}.mkdir"),
+    (lambda d: cifar(d, labels=[11] * 10), "is damaged or not CIFAR-10"),
+    (lambda d: cifar(d, **{"data": np.zeros((10, 5), np.uint8)}), "is damaged or not CIFAR-10"),
+])
+def test_damaged_batches(tmp_path, monkeypatch, spoil, words):
+    monkeypatch.chdir(tmp_path)
+    cifar(tmp_path / "d")
+    spoil(tmp_path / "d")
+    with pytest.raises(ValueError, match=words) as caught:
+        load_images("d", "train", 32)
+    assert "\n" not in str(caught.value) and not Path("caught").exists()
+
+
+def test_archive_that_is_cut_off(tmp_path):
+    cifar(tmp_path / "d")
+    with tarfile.open(tmp_path / "c.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "d", "cifar-10-batches-py")
+    (tmp_path / "c.tar.gz").write_bytes((tmp_path / "c.tar.gz").read_bytes()[:50_000])
+    with pytest.raises(ValueError, match="is damaged or not CIFAR-10"):
+        load_images(tmp_path / "c.tar.gz", "train", 32)
+
+
+@pytest.mark.parametrize("value", [os.system, np.lib.format.open_memmap, print, Image.Image, type])
+def test_unpickler_knows_arrays_only(value):
+    with pytest.raises(pickle.UnpicklingError, match="it asks for"):
+        data.ArrayUnpickler(io.BytesIO(pickle.dumps(value)), encoding="bytes").load()
+
+
+# -- the cache --------------------------------------------------------------------------------------------------------
+
+def entries(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+
+
+@pytest.fixture
+def decodes(monkeypatch) -> list:
+    "A list that grows by one with each decoding."
+    calls, real = [], data.decode
+    monkeypatch.setattr(data, "decode", lambda *args: calls.append(1) or real(*args))
+    return calls
+
+
+def test_second_start_is_a_hit_and_a_change_is_a_miss(tmp_path, cache, decodes):
+    root = layout(tmp_path / "d")
+    load = lambda folder=root, size=8, channels=None: load_folder(folder, "train", size, channels)
+    first = load()
+    assert np.array_equal(load().pixels, first.pixels) and load_folder(root, "test", 8) and len(decodes) == 1
+    assert load().digest == ImageSet(np.array(first.pixels), first.labels).digest
+    root = root.rename(tmp_path / "moved")
+    assert load(root).digest == first.digest and len(decodes) == 1
+    load(root, size=16), load(root, channels=1), load(root, channels=3)
+    assert len(decodes) == 4 and len(entries(cache)) == 4
+    image = root / "train/ape/000.png"
+    for k, change in enumerate([
+        lambda: os.utime(image, ns=(1, 1)),
+        lambda: image.write_bytes((root / "train/ape/001.png").read_bytes()),
+        lambda: image.rename(root / "train/ape/0.png"),
+        lambda: (root / "train/ape/0.png").unlink(),
+        lambda: fill(root / "test/bee", 5, seed=99),
+    ]):
+        change()
+        load(root)
+        assert len(decodes) == 5 + k
+    assert len(load(root)) == 23 and load(root).digest != first.digest
+
+
+def test_equal_names_sizes_and_times_are_not_enough(tmp_path):
+    found = []
+    for k, folder in enumerate(("a", "b")):
+        for n in range(10):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            picture((k, n)).save(tmp_path / folder / f"{n}.bmp")
+            os.utime(tmp_path / folder / f"{n}.bmp", ns=(0, 0))
+        found.append(load_folder(tmp_path / folder, "train", 8).digest)
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda entry: (entry / "pixels.npy").write_bytes((entry / "pixels.npy").read_bytes()[:-7]),
+    lambda entry: (entry / "pixels.npy").write_bytes((entry / "pixels.npy").read_bytes()[:-7] + b"altered"),
+    lambda entry: (entry / "pixels.npy").unlink(),
+    lambda entry: (entry / "kept.json").unlink(),
+    lambda entry: (entry / "kept.json").write_text("[]"),
+    lambda entry: (entry / "kept.json").write_text('{"chec'),
+])
+def test_damaged_cache_is_made_again(tmp_path, cache, decodes, spoil):
+    root = layout(tmp_path / "d")
+    first = load_folder(root, "train", 8)
+    wanted = np.array(first.pixels)
+    spoil(cache / entries(cache)[0])
+    assert np.array_equal(silent(load_folder, root, "train", 8).pixels, wanted) and len(decodes) == 2
+    assert load_folder(root, "train", 8) and len(decodes) == 2
+
+
+def test_pixels_are_mapped_and_private(tmp_path):
+    root = layout(tmp_path / "d")
+    images = load_folder(root, "train", 8)
+    whole = images.pixels
+    while isinstance(whole, np.ndarray) and whole.base is not None:
+        whole = whole.base
+    assert type(whole).__name__ == "mmap"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert to_float(images.pixels[2:4]).shape == to_float(images.pixels[np.array([5, 1])]).shape == (2, 3, 8, 8)
+    images.pixels[:] = 0                                                                        # a careless script
+    assert load_folder(root, "train", 8).pixels.any()
+
+
+@pytest.mark.parametrize("place", ["a file", "read-only", "full disk"])
+def test_cache_that_cannot_be_written(tmp_path, cache, monkeypatch, place):
+    root = layout(tmp_path / "d")
+    if place == "a file":
+        cache.write_text("in the way")
+    elif place == "read-only":
+        cache.mkdir()
+        cache.chmod(0o500)
+        if os.access(cache, os.W_OK):
+            pytest.skip("this user may write anywhere")
+    else:
+        def full(*args):
+            raise OSError(28, "No space left on device")
+        monkeypatch.setattr(os, "posix_fallocate", full)
+    found, said = told(load_folder, root, "train", 8)
+    assert len(said) == 1 and "cannot keep the decoded images" in said[0] and str(cache) in said[0]
+    assert np.array_equal(found.pixels, pixels_of(*sorted(root.glob("train/*/*"))))
+    assert found.digest == ImageSet(found.pixels, found.labels).digest
+    assert not cache.is_dir() or not list(cache.glob("*.part"))
+
+
+def test_default_place(monkeypatch):
+    monkeypatch.delenv("DDPM_CACHE")
+    assert data.cache_folder() == Path.home() / ".cache/ddpm_course/images"
+
+
+# -- several processes ------------------------------------------------------------------------------------------------
+
+SLOW = """
+import sys, time
+from ddpm_course import data
+real = data.decode_rows
+def slowly(*args):
+    print("decoding", flush=True)
+    time.sleep(float(sys.argv[2]))
+    return real(*args)
+data.decode_rows = slowly
+print(data.load_folder(data.Path(sys.argv[1]), "train", 8).digest, flush=True)
+"""
+
+
+def start(root: Path, seconds: float) -> subprocess.Popen:
+    "A process that loads a folder, each part taking so many seconds."
+    return subprocess.Popen([sys.executable, "-c", SLOW, root, str(seconds)], stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_that_start_at_once_decode_once(tmp_path, cache):
+    root = layout(tmp_path / "d")
+    processes = [start(root, 0.2) for _ in range(2)]
+    printed = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert printed[0][-1] == printed[1][-1] == load_folder(root, "train", 8).digest
+    assert sorted("decoding" in words for words in printed) == [False, True]
+    assert len(entries(cache)) == 1
+
+
+def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
+    root = layout(tmp_path / "d")
+    process = start(root, 60)
+    assert process.stdout.readline() == "decoding\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = entries(cache)
+    assert len(left) == 1 and left[0].endswith(".part")
+    old = cache / "other.abc.part"
+    for path, age in ((old, 2), (cache / "young.abc.part", 0)):                                 # of other data sets
+        path.mkdir()
+        os.utime(path, (time.time() - age * 86_400,) * 2)
+    found = silent(load_folder, root, "train", 8)
+    assert np.array_equal(found.pixels, pixels_of(*sorted(root.glob("train/*/*"))))
+    assert left[0] not in entries(cache) and not old.exists() and (cache / "young.abc.part").exists()
+
+
+SCRIPT = """
+import sys, time
+import numpy as np
+from pathlib import Path
+from ddpm_course import data
+print("script runs", flush=True)
+parts, real = [], data.decode_rows
+def slowly(images, *args):
+    parts.append(len(images))
+    time.sleep(1)
+    return real(images, *args)
+data.decode_rows = slowly                           # here, not in the helper
+files = sorted(map(str, Path(sys.argv[1]).iterdir()))
+out = np.lib.format.open_memmap(sys.argv[2], "w+", np.uint8, (len(files), 3, 10, 10))
+print(*data.decode(files, out, None, 2, 0.0), sum(parts) < len(files))
+"""
+
+
+def test_helper_in_a_script_without_guard(tmp_path):
+    "Helpers do not run the caller's script again, and do their share."
+    files = fill(tmp_path / "d", 80)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, tmp_path / "script.py", files, tmp_path / "out.npy"], capture_output=True, text=True)
+    assert done.stdout == "script runs\n[] False True\n" and done.stderr.count("\n") == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "out.npy"), pixels_of(*sorted(files.iterdir()), size=10))
+
+
+def test_part_of_a_helper_that_died_is_done_by_others(tmp_path, monkeypatch):
+    files = fill(tmp_path / "d", 40)
+    asked = []
+
+    @contextmanager
+    def dying(*args):
+        yield lambda first, images: asked.append(first)                                         # answers None
+
+    monkeypatch.setattr(data, "helper", dying)
+    real = data.decode_rows
+    monkeypatch.setattr(data, "decode_rows", lambda *args: time.sleep(0.05) or real(*args))
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.uint8, (40, 3, 10, 10))
+    assert data.decode(sorted(map(str, files.iterdir())), out, None, 2, 0.0) == ([], False)
+    assert len(asked) == 1 and np.array_equal(out, pixels_of(*sorted(files.iterdir()), size=10))
+
+
+def test_helper_really_dies(tmp_path, monkeypatch):
+    "A helper that cannot even start answers None."
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with data.helper(str(tmp_path / "x.npy"), None) as ask:
+        assert ask(0, ["x.png"]) is None
+
+
+def test_progress_is_hidden_when_quick_and_sparse_in_logs(capsys):
+    with data.progress(10) as bar:
+        bar.update(10)
+    assert capsys.readouterr().err == ""
+    with data.progress(10) as bar:
+        bar.start_t -= 100
+        bar.last_print_t -= 100
+        for _ in range(10):
+            bar.update(1)
+    assert capsys.readouterr().err.count("images/s") <= 2                                       # one line, and the last
+
+
+# -- what was there before --------------------------------------------------------------------------------------------
+
+def test_bundled_digits_have_not_changed():
+    assert load_digits("train", 16).digest == "d8a9eaf106d5c4f9" and load_digits("test", 16).digest == "858b33cdef9eb043"
