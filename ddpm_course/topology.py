@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['FILLS', 'FONT', 'drawing_tools', 'empty_graph', 'add_node', 'render', 'describe', 'torchviz_graph', 'autograd_graph',
            'parts', 'nodes_between', 'Call', 'trace', 'node_owners', 'contract', 'gradients_on', 'as_leaves',
-           'Topology', 'record', 'skips', 'part_graph']
+           'Topology', 'record', 'skips', 'part_graph', 'say', 'attends', 'diagram_rows', 'block_diagram']
 
 # %% ../nbs/13_topology.ipynb #c7c9173b
 import inspect
@@ -300,3 +300,101 @@ def part_graph(seen: Topology, group: Callable[[str], str] = lambda part: part) 
             for after in graph.successors(node):
                 graph.get_edge(node, after).attr.update(color='#cccccc', weight='0')
     return graph
+
+# %% ../nbs/13_topology.ipynb #ce2f71af
+def say(module: nn.Module, call: Call) -> str:
+    "What a part does, in a few words: 'residual 128→256'."
+    words = {Stage: 'residual', Downsample: 'halve', Upsample: 'double', nn.Conv2d: 'convolution', nn.Sequential: 'norm, convolution'}
+    change = [call.inputs[0].shape[1], call.output.shape[1]]
+    return f'{words.get(type(module), type(module).__name__)} {"→".join(map(str, dict.fromkeys(change)))}'
+
+
+def attends(module: nn.Module) -> bool:
+    "Whether there is attention in a module."
+    return any(isinstance(inner, AttentionBlock) for inner in module.modules())
+
+# %% ../nbs/13_topology.ipynb #b1cfb602
+def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
+    "Side ('down', 'middle', 'up') and row of each part that makes an image. Raises ValueError where there is no U."
+    pairs = {taker: giver for giver, taker in skips(seen)}
+    images = [call for call in seen.calls if call.output.ndim == 4 and '(' not in call.part]
+    names = [call.part for call in images]
+    if not pairs:
+        raise ValueError('this network has no skips from a way down to a way up, so there is no U to draw')
+    first_up, last_down = min(map(names.index, pairs)), max(map(names.index, pairs.values()))
+    places, row, size = {}, -1.0, images[0].output.shape[-1]
+    for call in images[:last_down + 1]:
+        row += 1 if call.output.shape[-1] == size else 2
+        places[call.part], size = ('down', row), call.output.shape[-1]
+    for name in names[last_down + 1:first_up]:
+        places[name] = ('middle', row + 2)
+    for name in names[first_up:]:
+        row = places[pairs[name]][1] if name in pairs else row - 1
+        places[name] = ('up', row)
+    return places
+
+# %% ../nbs/13_topology.ipynb #feefb980
+_CENTRE, _BOX, _HIGH = 400, 172, 0.7                        # of a page 800 wide; a row is 1 high
+_COLOURS = {'attention': '#9ecae1', 'resolution': '#fdd9a0', 'other': '#efefef', 'skip': '#c44e00'}
+
+
+def _box_corner(seen: Topology, places: dict[str, tuple[str, float]]) -> dict[str, tuple[float, float]]:
+    sizes = sorted({call.output.shape[-1] for call in seen.calls if call.part in places}, reverse=True)
+    middle, corners = [part for part, (side, _) in places.items() if side == 'middle'], {}
+    for call in seen.calls:
+        if call.part in places:
+            side, row = places[call.part]
+            inset = 94 + 30 * min(sizes.index(call.output.shape[-1]), 4)                    # each level stands further in
+            left = {'down': inset, 'up': 2 * _CENTRE - inset - _BOX,
+                    'middle': _CENTRE + (_BOX + 20) * ((middle.index(call.part) if side == 'middle' else 0) - len(middle) / 2) + 10}[side]
+            corners[call.part] = (left, row)
+    return corners
+
+
+def _draw_parts(ax, seen: Topology, places: dict[str, tuple[str, float]], corners: dict[str, tuple[float, float]]) -> None:
+    from matplotlib.patches import Rectangle
+    for call in seen.calls:
+        if call.part not in places:
+            continue
+        module, (x, row), side = seen.modules[call.part], corners[call.part], places[call.part][0]
+        kind = 'attention' if attends(module) else 'resolution' if isinstance(module, (Downsample, Upsample)) else 'other'
+        ax.add_patch(Rectangle((x, row - _HIGH / 2), _BOX, _HIGH, facecolor=_COLOURS[kind], edgecolor='0.35', linewidth=0.8, zorder=3))
+        text = say(module, call) + (' + attention' if attends(module) else '')
+        ax.text(x + _BOX / 2, row, text, ha='center', va='center', fontsize=7.5, zorder=4)
+        at, align = {'down': ((x - 5, row), 'right'), 'up': ((x + _BOX + 5, row), 'left'),
+                     'middle': ((x + _BOX / 2, row + 0.68), 'center')}[side]
+        ax.text(*at, call.part, ha=align, va='center', fontsize=6.5, color='0.4')
+
+# %% ../nbs/13_topology.ipynb #202962b5
+def _draw_arrows(ax, seen: Topology, places: dict[str, tuple[str, float]], corners: dict[str, tuple[float, float]]) -> None:
+    shape = {call.part: call.output.shape for call in seen.calls}
+    for a, b in zip(list(places), list(places)[1:]):                        # along the way of the image
+        (xa, ya), (xb, yb) = corners[a], corners[b]
+        if ya == yb:
+            start, end = (xa + _BOX, ya), (xb, yb)
+        else:
+            down = 0.5 * _HIGH * (1 if yb > ya else -1)
+            start, end = (xa + _BOX / 2, ya + down), (xb + _BOX / 2, yb - down)
+        ax.annotate('', end, start, arrowprops={'arrowstyle': '-|>', 'color': '0.3', 'shrinkA': 0, 'shrinkB': 0, 'mutation_scale': 8})
+    for a, b in skips(seen):
+        (xa, row), (xb, _) = corners[a], corners[b]
+        style = {'arrowstyle': '-|>', 'color': _COLOURS['skip'], 'shrinkA': 0, 'shrinkB': 0, 'mutation_scale': 9, 'linewidth': 1.2}
+        ax.annotate('', (xb, row), (xa + _BOX, row), arrowprops=style)
+        ax.text(_CENTRE, row, f'{shape[a][1]}', ha='center', va='center', fontsize=7.5, color=_COLOURS['skip'],
+                bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.2})
+
+
+def block_diagram(seen: Topology) -> 'Figure':
+    "The U-Net as a U: resolutions as bands, skips as arrows with their channels. Raises ValueError where there is no U."
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+    places = diagram_rows(seen)
+    corners, rows = _box_corner(seen, places), [row for _, row in places.values()]
+    fig, ax = plt.subplots(figsize=(8, 0.31 * (max(rows) - min(rows) + 4)))
+    for k, size in enumerate(dict.fromkeys(call.output.shape[-2:] for call in seen.calls if call.part in places)):
+        inside = [corners[call.part][1] for call in seen.calls if call.part in places and call.output.shape[-2:] == size]
+        ax.axhspan(min(inside) - 0.5, max(inside) + (0.95 if k + 1 == 0 else 0.5), color='#f7f7f7' if k % 2 else '#eaf0f4', zorder=0)
+        ax.text(8, (min(inside) + max(inside)) / 2, '×'.join(map(str, size)), va='center', fontsize=9, fontweight='bold', color='0.35')
+    _draw_parts(ax, seen, places, corners)
+    _draw_arrows(ax, seen, places, corners)
+    return fig
