@@ -389,12 +389,21 @@ def block_diagram(seen: Topology) -> 'Figure':
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
     places = diagram_rows(seen)
-    corners, rows = _box_corner(seen, places), [row for _, row in places.values()]
-    fig, ax = plt.subplots(figsize=(8, 0.31 * (max(rows) - min(rows) + 4)))
-    for k, size in enumerate(dict.fromkeys(call.output.shape[-2:] for call in seen.calls if call.part in places)):
-        inside = [corners[call.part][1] for call in seen.calls if call.part in places and call.output.shape[-2:] == size]
-        ax.axhspan(min(inside) - 0.5, max(inside) + (0.95 if k + 1 == 0 else 0.5), color='#f7f7f7' if k % 2 else '#eaf0f4', zorder=0)
-        ax.text(8, (min(inside) + max(inside)) / 2, '×'.join(map(str, size)), va='center', fontsize=9, fontweight='bold', color='0.35')
+    corners, images = _box_corner(seen, places), [call for call in seen.calls if call.part in places]
+    low, high = max(row for _, row in places.values()) + 1.2, min(row for _, row in places.values()) - 0.6
+    fig, ax = plt.subplots(figsize=(8, 0.29 * (low - high) + 0.4), layout='constrained')
+    for k, size in enumerate(dict.fromkeys(call.output.shape[2:] for call in images)):
+        rows = [corners[call.part][1] for call in images if call.output.shape[2:] == size]
+        ax.axhspan(min(rows) - 0.5, max(rows) + 0.5, color=('#eef3f7', '#f8f8f8')[k % 2], linewidth=0, zorder=0)
+        ax.text(6, sum(rows) / len(rows), '×'.join(map(str, size)), va='center', fontsize=9, fontweight='bold', color='0.3')
     _draw_parts(ax, seen, places, corners)
     _draw_arrows(ax, seen, places, corners)
+    vectors = [call.part for call in seen.calls if call.output.ndim == 2]
+    ax.text(_CENTRE, high + 0.6, ' + '.join(vectors) + ' → every residual block' if vectors else '', ha='center', va='center', fontsize=7.5, color='0.3')
+    patches = [Patch(facecolor=_COLOURS[kind], edgecolor='0.35', label=text) for kind, text in
+               (('attention', 'with attention'), ('resolution', 'changes the resolution'), ('other', 'other'), ('skip', 'skip, with its channels'))]
+    ax.legend(handles=patches, loc='upper center', bbox_to_anchor=(0.5, 0.0), ncols=4, frameon=False, fontsize=8)
+    ax.set(xlim=(0, 2 * _CENTRE), ylim=(low, high))
+    ax.axis('off')
+    plt.close(fig)
     return fig
