@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['FILLS', 'FONT', 'drawing_tools', 'empty_graph', 'add_node', 'render', 'describe', 'torchviz_graph', 'autograd_graph',
            'parts', 'nodes_between', 'Call', 'trace', 'node_owners', 'contract', 'gradients_on', 'as_leaves',
-           'Topology', 'record', 'skips', 'part_graph', 'say', 'attends', 'diagram_rows', 'block_diagram']
+           'pale_hubs', 'Topology', 'record', 'skips', 'part_graph', 'say', 'attends', 'diagram_rows', 'block_diagram',
+           'frame', 'inputs_of', 'record_module', 'save_figure', 'draw_all']
 
 # %% ../nbs/13_topology.ipynb #c7c9173b
 import inspect
@@ -243,6 +244,14 @@ def as_leaves(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     "Copies that require gradients; whole numbers, which have none, as they are."
     return {name: x.detach().clone().requires_grad_() if x.is_floating_point() else x for name, x in inputs.items()}
 
+# %% ../nbs/13_topology.ipynb #c0e463c8
+def pale_hubs(graph: 'AGraph', limit: int = 6) -> None:
+    "Draw arrows of nodes that have more than `limit` of them in light grey, and let them have no weight in the layout."
+    for node in graph.nodes():
+        if graph.out_degree(node) > limit:
+            for after in graph.successors(node):
+                graph.get_edge(node, after).attr.update(color='#cccccc', weight='0')
+
 # %% ../nbs/13_topology.ipynb #87670939
 @dataclass(frozen=True)
 class Topology:
@@ -264,6 +273,7 @@ def record(network: nn.Module, step: Callable[..., Mapping[str, Tensor]], inputs
             takers = {after.attr['owner'] for after in raw.successors(node)}
             if len(takers) == 1:
                 node.attr['owner'] = takers.pop()       # a concatenation belongs to the stage that it feeds
+    pale_hubs(raw)
     return Topology(modules, leaves, calls, raw)
 
 # %% ../nbs/13_topology.ipynb #d668cb27
@@ -295,10 +305,9 @@ def part_graph(seen: Topology, group: Callable[[str], str] = lambda part: part) 
             if not x.requires_grad and any(x is received for received in call.inputs):
                 add_node(graph, f'input {name}', 'input', describe(name, x))
                 graph.add_edge(f'input {name}', group(call.part), style='dashed')
-    for node in graph.nodes():
-        if graph.out_degree(node) > 6 and node.attr['kind'] == 'operation':     # the embedding, which goes everywhere
-            for after in graph.successors(node):
-                graph.get_edge(node, after).attr.update(color='#cccccc', weight='0')
+    for giver, taker in {(group(a), group(b)) for a, b in skips(seen)}:
+        graph.get_edge(giver, taker).attr.update(color='#c44e00', fontcolor='#c44e00')
+    pale_hubs(graph)
     return graph
 
 # %% ../nbs/13_topology.ipynb #ce2f71af
@@ -334,7 +343,7 @@ def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
     return places
 
 # %% ../nbs/13_topology.ipynb #feefb980
-_CENTRE, _BOX, _HIGH = 400, 172, 0.7                        # of a page 800 wide; a row is 1 high
+_CENTRE, _BOX, _HIGH = 400, 164, 0.7                        # of a page 800 wide; a row is 1 high
 _COLOURS = {'attention': '#9ecae1', 'resolution': '#fdd9a0', 'other': '#efefef', 'skip': '#c44e00'}
 
 
@@ -344,7 +353,7 @@ def _box_corner(seen: Topology, places: dict[str, tuple[str, float]]) -> dict[st
     for call in seen.calls:
         if call.part in places:
             side, row = places[call.part]
-            inset = 94 + 30 * min(sizes.index(call.output.shape[-1]), 4)                    # each level stands further in
+            inset = 112 + 26 * min(sizes.index(call.output.shape[-1]), 4)                   # each level stands further in
             left = {'down': inset, 'up': 2 * _CENTRE - inset - _BOX,
                     'middle': _CENTRE + (_BOX + 20) * ((middle.index(call.part) if side == 'middle' else 0) - len(middle) / 2) + 10}[side]
             corners[call.part] = (left, row)
@@ -387,6 +396,7 @@ def _draw_arrows(ax, seen: Topology, places: dict[str, tuple[str, float]], corne
 def block_diagram(seen: Topology) -> 'Figure':
     "The U-Net as a U: resolutions as bands, skips as arrows with their channels. Raises ValueError where there is no U."
     import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     places = diagram_rows(seen)
     corners, images = _box_corner(seen, places), [call for call in seen.calls if call.part in places]
@@ -400,10 +410,77 @@ def block_diagram(seen: Topology) -> 'Figure':
     _draw_arrows(ax, seen, places, corners)
     vectors = [call.part for call in seen.calls if call.output.ndim == 2]
     ax.text(_CENTRE, high + 0.6, ' + '.join(vectors) + ' → every residual block' if vectors else '', ha='center', va='center', fontsize=7.5, color='0.3')
-    patches = [Patch(facecolor=_COLOURS[kind], edgecolor='0.35', label=text) for kind, text in
-               (('attention', 'with attention'), ('resolution', 'changes the resolution'), ('other', 'other'), ('skip', 'skip, with its channels'))]
-    ax.legend(handles=patches, loc='upper center', bbox_to_anchor=(0.5, 0.0), ncols=4, frameon=False, fontsize=8)
+    words = {'attention': 'with attention', 'resolution': 'changes the resolution', 'other': 'other'}
+    handles = [Patch(facecolor=_COLOURS[kind], edgecolor='0.35', label=text) for kind, text in words.items()]
+    handles.append(Line2D([], [], color=_COLOURS['skip'], marker='>', markersize=4, label='skip, with its channels'))
+    ax.legend(handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0.0), ncols=4, frameon=False, fontsize=8)
     ax.set(xlim=(0, 2 * _CENTRE), ylim=(low, high))
     ax.axis('off')
     plt.close(fig)
     return fig
+
+# %% ../nbs/13_topology.ipynb #1ad34c62
+def frame(graph: 'AGraph', title: str) -> None:
+    "Put a frame around the parts of the network, and around operations that touch nothing but parts."
+    part = lambda node: graph.get_node(node).attr['kind'] == 'part'
+    between = lambda node: all(part(other) for other in (*graph.predecessors(node), *graph.successors(node)))
+    inside = [node for node in graph.nodes() if part(node) or (node.attr['kind'] == 'operation' and between(node))]
+    graph.add_subgraph(inside, name='cluster_network', label=title, style='rounded', color='#999999')
+
+# %% ../nbs/13_topology.ipynb #eedc48c8
+def inputs_of(module: nn.Module, run: Callable[[], Any]) -> dict[str, Tensor]:
+    "The tensors that a module is called with, by the names of its `forward`, when `run()` calls it for the first time."
+    noted: list[dict[str, Tensor]] = []
+
+    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        noted.append({name: x for name, x in given.items() if isinstance(x, Tensor)})
+
+    handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        handle.remove()
+    if not noted:
+        raise ValueError(f'the step never calls the {type(module).__name__} that is to be drawn')
+    return noted[0]
+
+
+def record_module(module: nn.Module, run: Callable[[], Any]) -> Topology:
+    "What one module does by itself, on the inputs that it gets in `run()`."
+    return record(module, lambda **given: {'output': module(**given)}, inputs_of(module, run))
+
+# %% ../nbs/13_topology.ipynb #8bc89204
+def save_figure(fig: 'Figure', *paths: Path) -> list[Path]:
+    "Save a figure as .svg, its text as text, or as .png at 200 pixels an inch. Returns the paths."
+    import matplotlib.pyplot as plt
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with plt.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'ddpm_course'}):
+            fig.savefig(path, dpi=200, metadata={'Date': None} if path.suffix == '.svg' else None)
+    return list(paths)
+
+# %% ../nbs/13_topology.ipynb #6d8e6459
+def draw_all(
+    network: nn.Module,
+    step: Callable[..., Mapping[str, Tensor]],      # `step(**inputs)` calls the network and returns named results
+    inputs: Mapping[str, Tensor],
+    out: Path,                                      # folder
+) -> list[Path]:                                    # what was written
+    """Draw a residual block, attention if there is any, the network, the step around it, and the diagram, as SVG and PNG.
+    Raises ValueError where the drawing packages are missing, or where the network is no U-Net."""
+    drawing_tools()
+    out, run, paths = Path(out), lambda: step(**inputs), []
+    both = lambda name: (out / f'{name}.svg', out / f'{name}.png')
+    for name, kind in (('block', ResidualBlock), ('attention', AttentionBlock)):
+        module = next((m for m in network.modules() if isinstance(m, kind)), None)
+        if module is not None:
+            paths += render(record_module(module, run).raw, *both(name))
+    alone, whole = record_module(network, run), record(network, step, inputs)
+    paths += save_figure(block_diagram(alone), *both('diagram'))
+    diffusion = part_graph(whole, lambda part: part.split('.')[0])
+    frame(diffusion, type(network).__name__)
+    paths += render(part_graph(alone), *both('unet')) + render(alone.raw, out / 'unet_raw.svg')
+    paths += render(diffusion, *both('diffusion')) + render(whole.raw, out / 'diffusion_raw.svg')
+    return paths
