@@ -1,0 +1,292 @@
+"The metrics against closed forms, second implementations and generators whose faults are known."
+import json, sys, types, warnings
+from dataclasses import asdict
+from unittest.mock import patch
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from ddpm_course import evaluation as ev
+from ddpm_course.config import PRESETS, override
+from ddpm_course.core import Purpose, generator
+from ddpm_course.data import ASSETS, ImageSet, load_digits
+from ddpm_course.training import build_network, heldout_loss, load_network
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return {split: load_digits(split, 16) for split in ("train", "test")}
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return ev.load_judge()
+
+
+@pytest.fixture(scope="module")
+def real(digits, judge):
+    return {split: ev.extract(judge, images.pixels)[0] for split, images in digits.items()}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_network(ASSETS / "mnist16")
+
+
+@pytest.fixture(scope="module")
+def scores(digits, judge):
+    "Of test images, judged as if they were samples."
+    y = torch.from_numpy(digits["test"].labels)
+    return ev.evaluate_images(torch.from_numpy(digits["test"].pixels), y, digits["train"], digits["test"], judge)
+
+
+def random_features(n=300, d=12, stretch=1.0, seed=0):
+    random = generator(seed, Purpose.LESSON)
+    mix = random.standard_normal((d, d)) * stretch
+    return torch.from_numpy(random.standard_normal((n, d)) @ mix + random.standard_normal(d))
+
+
+# -- the distance -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("stretch", [0.1, 1.0, 30.0])
+def test_distance_has_two_second_opinions(stretch):
+    a, b = random_features(seed=1), random_features(200, stretch=stretch, seed=2)
+    mean, cov = lambda x: x.numpy().mean(0), lambda x: np.cov(x.numpy().T)
+    root = sqrtm(cov(a) @ cov(b)).real
+    expected = ((mean(a) - mean(b)) ** 2).sum() + np.trace(cov(a) + cov(b) - 2 * root)
+    assert ev.frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
+    assert ev.library_frechet(a, b) == pytest.approx(expected, rel=1e-6)
+    assert ev.frechet_distance(a, b) == pytest.approx(ev.frechet_distance(b, a), rel=1e-9)
+
+
+def test_distance_has_a_closed_form():
+    x = random_features()
+    assert abs(ev.frechet_distance(x, x)) < 1e-8
+    moved = x + torch.arange(12)
+    assert ev.frechet_distance(x, moved) == pytest.approx((torch.arange(12) ** 2).sum().item(), rel=1e-9)
+    wider = x.mean(0) + 3 * (x - x.mean(0))                     # every width three times: (3 - 1)^2 times the variance
+    assert ev.frechet_distance(x, wider) == pytest.approx(4 * x.var(0).sum().item(), rel=1e-9)
+    flat = torch.cat([x, x[:, :1]], 1)                          # a singular covariance
+    assert abs(ev.frechet_distance(flat, flat)) < 1e-4
+
+
+def test_inception_score_has_a_closed_form():
+    logits = torch.from_numpy(generator(3, Purpose.LESSON).standard_normal((400, 7)))
+    p = logits.softmax(1).numpy()
+    expected = np.exp((p * np.log(p / p.mean(0))).sum(1).mean())
+    before = torch.random.get_rng_state()
+    assert ev.inception_score(logits, splits=1)[0] == pytest.approx(expected, rel=1e-9)
+    assert ev.inception_score(logits, 1) == ev.inception_score(logits, 1) != ev.inception_score(logits, 2)
+    assert torch.equal(before, torch.random.get_rng_state()), "the caller's generator was moved"
+
+
+# -- the judge --------------------------------------------------------------------------------------------------------
+
+def test_judge_knows_digits_of_any_size_and_colour(judge):
+    for size in (16, 28, 32):
+        test = load_digits("test", size)
+        _, logits = ev.extract(judge, np.repeat(test.pixels, 3, axis=1) if size == 32 else test.pixels)
+        right = (logits.argmax(1).numpy() == test.labels).mean()
+        print(f"judge on held-out digits at {size}: {right:.3f}")
+        assert right >= 0.97
+    assert (ASSETS / "judge.safetensors").stat().st_size < 300_000
+
+
+def test_judge_can_be_taught(digits):
+    state = torch.random.get_rng_state()
+    one, two = (ev.train_judge(digits["train"], steps=3) for _ in range(2))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    longer = ev.train_judge(digits["train"], steps=60)
+    _, logits = ev.extract(longer, digits["test"].pixels)
+    assert (logits.argmax(1).numpy() == digits["test"].labels).mean() > 0.7
+
+
+# -- classes, floor, copies -------------------------------------------------------------------------------------------
+
+def test_classes_are_allotted_at_their_frequency():
+    random = generator(4, Purpose.LESSON)
+    for n in (1, 7, 64, 500):
+        labels = random.choice(6, 400, p=[0.5, 0.2, 0.15, 0.1, 0.05, 0])
+        y = ev.allot_classes(labels, n)
+        counts, wanted = y.bincount(minlength=6).numpy(), n * np.bincount(labels, minlength=6) / 400
+        assert len(y) == n and (abs(counts - wanted) < 1).all() and counts[5] == 0
+    assert ev.allot_classes(None, 4).tolist() == [-1] * 4
+
+
+def test_floor_splits_are_disjoint_keyed_and_even(digits, real):
+    labels = digits["train"].labels
+    mask = ev.real_subset(labels, len(labels), 503)
+    assert mask.sum() == 503 and set(np.bincount(labels[mask])) == {50, 51}
+    assert np.array_equal(mask, ev.real_subset(labels, len(labels), 503)) and not np.array_equal(mask, ev.real_subset(labels, len(labels), 503, 1))
+    small, large = (ev.real_floor(real["train"], labels, n)[0] for n in (100, 1000))
+    assert small > 4 * large, "the bias falls like 1 / n"
+    assert ev.real_floor(real["train"], None, 10_000, draws=1)[1] == 2250
+
+
+def test_copies_are_at_distance_zero(digits):
+    train, test = digits["train"].pixels, digits["test"].pixels
+    assert ev.nearest_distances(train[:40], train).max() < 0.05
+    changed = test[:3].copy()
+    found = ev.nearest_distances(changed, train, batch=2)
+    expected = np.sqrt(((changed[:, None] / 127.5 - train[None] / 127.5) ** 2).sum((2, 3, 4))).min(1)
+    assert np.allclose(found, expected, atol=1e-3)
+
+
+def test_too_few_images_are_refused_and_few_warned_of(digits, judge, shipped):
+    with pytest.raises(ValueError, match="n = 64 is too few for 64 features: the distance needs more images than features"):
+        ev.check_count(64, 64)
+    with pytest.warns(UserWarning, match="n = 65 is small for 64 features"):
+        ev.check_count(65, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ev.check_count(320, 64)
+    with pytest.raises(ValueError, match="n = 20 is too few"):
+        ev.evaluate_samples(*shipped, digits["train"], digits["test"], n=20)
+    few = ImageSet(digits["train"].pixels[::45], digits["train"].labels[::45], digits["train"].classes)
+    with pytest.raises(ValueError, match="n = 50 is too few"):                 # 100 training images leave no floor
+        ev.evaluate_samples(*shipped, few, digits["test"], n=500)
+
+
+# -- all of it on generators whose faults are known -------------------------------------------------------------------
+
+def test_real_images_are_near_the_floor(scores):
+    print(scores)
+    assert scores.distance < 2 * scores.floor and scores.distance == pytest.approx(scores.held_out)
+    assert scores.accuracy >= 0.97 and scores.nearest == scores.nearest_held_out
+    assert abs(scores.inception_score - scores.real_score) < 3 * scores.inception_sd
+
+
+def test_what_is_printed_can_be_read_alone(scores):
+    text = str(scores)
+    for part in ("Fréchet distance (digits judge, 64 features)", "n = 500 against 4,500 training images", f"{scores.distance:.2f}",
+                 f"real against real {scores.floor:.2f} at n = 500", "Inception Score", "±", "nearest training image", "guidance 1"):
+        assert part in text
+    assert "FID" not in text and text.count("\n") <= 1
+    assert ev.Scores(**json.loads(json.dumps(asdict(scores)))) == scores
+
+
+@pytest.mark.parametrize("fault, factor", [("noise", 300), ("one class", 100), ("one image a class", 10), ("blur", 3)])
+def test_faults_are_far(digits, judge, real, scores, fault, factor):
+    train = digits["train"]
+    first = [np.flatnonzero(train.labels == c)[0] for c in range(10)]
+    images = {
+        "noise": generator(5, Purpose.LESSON).integers(0, 256, (500, 1, 16, 16), dtype=np.uint8),
+        "one class": train.pixels[np.resize(np.flatnonzero(train.labels == 4), 500)],
+        "one image a class": train.pixels[np.repeat(first, 50)],
+        "blur": torch.nn.functional.avg_pool2d(torch.from_numpy(digits["test"].pixels).float(), 3, 1, 1).to(torch.uint8).numpy(),
+    }[fault]
+    found = ev.library_frechet(ev.extract(judge, images)[0], real["train"])
+    print(f"{fault}: {found:.2f}, floor {scores.floor:.2f}")
+    assert found > factor * scores.floor
+
+
+def test_copies_beat_the_distance_but_not_the_neighbours(digits, judge):
+    train = digits["train"]
+    mask = ev.real_subset(train.labels, len(train), 500, draw=9)
+    copies = ev.evaluate_images(torch.from_numpy(train.pixels[mask]), torch.from_numpy(train.labels[mask]), train, digits["test"], judge)
+    assert copies.distance < copies.floor and copies.nearest < 0.05 < copies.nearest_held_out
+
+
+def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
+    how = {"sampler": "dpm", "steps": 3}
+    with pytest.warns(UserWarning, match="n = 70 is small"):
+        one = ev.evaluate_samples(*shipped, digits["train"], digits["test"], n=70, **how)
+    y = ev.allot_classes(digits["train"].labels, 70)
+    images = ev.draw_samples(*shipped, y, batch=33, **how)
+    with pytest.warns(UserWarning):
+        two = ev.evaluate_images(images, y, digits["train"], digits["test"], judge)
+    for name, value in asdict(one).items():
+        assert value == (pytest.approx(getattr(two, name), rel=0.02) if isinstance(value, float) else getattr(two, name)), name
+    assert one.n == one.floor_n == 70
+
+
+def test_model_without_classes(digits):
+    config = override(PRESETS["mnist16"], conditional=False, T=4, channels=8, classes=tuple("0123456789"))
+    with pytest.warns(UserWarning):
+        found = ev.evaluate_samples(build_network(config).eval(), config, digits["train"], digits["test"], n=66)
+    assert found.accuracy is None and found.n == 66 and "class as asked" not in str(found)
+    with pytest.raises(ValueError, match="knows no classes"):
+        ev.diffusion_classifier(build_network(config), digits["test"], config)
+
+
+# -- Inception --------------------------------------------------------------------------------------------------------
+
+MODULE = "torch_fidelity.feature_extractor_inceptionv3"
+
+
+def fake(build):
+    "torch-fidelity with another network inside."
+    module = types.ModuleType(MODULE)
+    module.FeatureExtractorInceptionV3 = build
+    return patch.dict(sys.modules, {"torch_fidelity": types.ModuleType("torch_fidelity"), MODULE: module})
+
+
+def test_missing_packages_and_weights_are_one_sentence():
+    colour = ImageSet(np.zeros((2, 3, 8, 8), np.uint8), np.zeros(2, np.int64), ("cat",))
+    with patch.dict(sys.modules, {MODULE: None}), pytest.raises(ValueError, match="FID needs torch-fidelity: pip install"):
+        ev.pick_extractor(colour)
+
+    def offline(*args):
+        raise URLError("no route")
+
+    with fake(offline), pytest.raises(FileNotFoundError, match=r"weights that FID needs could not be fetched \(URLError\)"):
+        ev.pick_extractor(colour)
+    with patch.dict(sys.modules, {"torchmetrics.image.fid": None}):
+        with pytest.raises(ValueError, match=r"evaluation needs torchmetrics: pip install 'ddpm_course\[course\]'"):
+            ev.library_frechet(torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+def test_colour_images_get_an_fid():
+    class Net(torch.nn.Module):
+        def __init__(self, *args):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            assert x.dtype == torch.uint8 and x.shape[1] == 3
+            features = torch.nn.functional.adaptive_avg_pool2d(x.float(), 2).flatten(1) * self.scale
+            return features, features @ torch.ones(12, 5)
+
+    class Small(ev.Inception):
+        num_features = 12
+
+    random = generator(6, Purpose.LESSON)
+    train, test = (ImageSet(random.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), None) for n in (300, 40))
+    with fake(Net):
+        scores = ev.evaluate_images(torch.from_numpy(train.pixels[:80] // 2), torch.full((80,), -1), train, test, Small().requires_grad_(False))
+    assert str(scores).startswith("FID (Inception-v3, 12 features)") and scores.accuracy is None and scores.held_out is not None
+
+
+# -- held-out loss and classifier -------------------------------------------------------------------------------------
+
+def test_draws_are_those_of_heldout_loss(digits, shipped):
+    network, config = shipped
+    few = ImageSet(digits["test"].pixels[::10], digits["test"].labels[::10], digits["test"].classes)
+    draws, again = (ev.heldout_draws(network, few, config, 3, batch) for batch in (50, 7))
+    usual = heldout_loss(network, few, config, 3, 50)
+    for name in ("loss", "eps_mse", "x0_mse"):
+        assert draws[name].shape == (3, 50) and draws[name].double().mean().item() == pytest.approx(usual[name]["mean"], rel=1e-6)
+        assert again[name].double().mean().item() == pytest.approx(usual[name]["mean"], rel=1e-6)
+        means, errors = ev.by_quarter(draws[name], draws["t"], 1000)
+        assert np.allclose(means, usual[name]["quarters"], rtol=1e-5) and (errors > 0).all()
+
+
+def test_errors_know_that_draws_of_an_image_belong_together():
+    "Each image has one value, drawn eight times: eight draws tell no more than one."
+    value = torch.from_numpy(generator(7, Purpose.LESSON).standard_normal(400)).expand(8, -1)
+    t = torch.zeros(8, 400, dtype=torch.long)
+    t[:, 0] = torch.tensor([999, 999, 600, 600, 300, 300, 0, 0])
+    _, errors = ev.by_quarter(value, t, 1000)
+    assert errors[0].item() == pytest.approx(1 / 20, rel=0.15)
+
+
+def test_diffusion_classifier(digits, shipped):
+    network, config = shipped
+    few = ImageSet(digits["test"].pixels[5::10], digits["test"].labels[5::10], digits["test"].classes)
+    right = (ev.diffusion_classifier(network, few, config, draws=5).numpy() == few.labels).mean()
+    print(f"diffusion classifier on 50 digits, 5 draws: {right:.2f}")
+    assert right > 0.8
