@@ -162,6 +162,7 @@ def pick_precision(name: str, device: torch.device) -> str:
 class Solo:
     "A group of one process. `distributed.Group` takes its place where there are several."
     rank, world, local_world = 0, 1, 1      # this process, of so many, so many of them on this machine
+    device: torch.device | None = None      # that it computes on; None: any
 
     def add(self, x: Tensor) -> Tensor:
         "The sum of a tensor over all processes."

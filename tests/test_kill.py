@@ -16,27 +16,31 @@ from ddpm_course.training import newest_checkpoint, read_metrics
 WORK = """
 import sys
 from pathlib import Path
+from ddpm_course.bound import criterion_for
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
 from ddpm_course.training import train
 config = override(PRESETS["mnist16"], steps=60, batch=16, channels=16, dropout=0.1, warmup=5, threads=1,
                   log_every=3, save_every=4, precision="auto")
+if sys.argv[2] == "vlb":                # t drawn by importance, from what earlier steps saw; uniform until step 20 or so
+    config = override(config, loss="vlb", variance="learned", T=20)
 print("begun", flush=True)
-train(Path(sys.argv[1]), config, load_digits("train", 16))
+train(Path(sys.argv[1]), config, load_digits("train", 16), criterion=criterion_for(config))
 """
 
 
-def start(run):
-    return subprocess.Popen([sys.executable, "-c", WORK, str(run)], stdout=subprocess.PIPE, text=True)
+def start(run, loss):
+    return subprocess.Popen([sys.executable, "-c", WORK, str(run), loss], stdout=subprocess.PIPE, text=True)
 
 
 def timeless(run):
     return [{k: v for k, v in line.items() if k != "images_per_s"} for line in read_metrics(run)]
 
 
-def test_killed_run_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize("loss", ["simple", "vlb"])
+def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
-    process = start(calm)
+    process = start(calm, loss)
     process.stdout.readline()
     began = time.perf_counter()
     assert process.wait(300) == 0
@@ -46,7 +50,7 @@ def test_killed_run_ends_with_the_same_bits(tmp_path):
     print(f"random moments from seed {seed}")
     moments, killed, reached = random.Random(seed), 0, []
     for _ in range(40):
-        process = start(disturbed)
+        process = start(disturbed, loss)
         process.stdout.readline()                               # imports are done: what follows is the run itself
         try:
             process.wait(moments.uniform(0.02, 0.5 * whole) if killed < 6 else 300)
@@ -70,7 +74,8 @@ def test_killed_run_ends_with_the_same_bits(tmp_path):
     assert mine["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
     for i, state in mine["optimizer"]["state"].items():
         assert all(torch.equal(value, theirs["optimizer"]["state"][i][k]) for k, value in state.items())
-    assert torch.equal(mine["window"], theirs["window"])
+    assert torch.equal(mine["window"], theirs["window"]) and torch.equal(mine["memory"], theirs["memory"])
+    assert loss == "simple" or not mine["memory"].isnan().any()
     assert timeless(calm) == timeless(disturbed)
     assert [line["step"] for line in timeless(calm)] == list(range(3, 61, 3))
 

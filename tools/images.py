@@ -1,0 +1,37 @@
+"""Make the pictures that README.md shows, nbs/images/*, each with the command that it names.
+
+    python tools/images.py                 # all but loss.png
+    python tools/images.py runs/mnist16    # loss.png too, of a finished default run
+"""
+import base64, json, shutil, sys, tempfile
+from pathlib import Path
+
+from ddpm_course.cli import main as ddpm
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "nbs/images"
+
+
+def chain() -> bytes:
+    "The first figure of chapter 00, as it was stored when the chapter ran."
+    cells = json.loads((ROOT / "nbs/00_core.ipynb").read_text(encoding="utf-8"))["cells"]
+    figures = [o["data"]["image/png"] for c in cells for o in c.get("outputs", ()) if "image/png" in o.get("data", {})]
+    return base64.b64decode("".join(figures[0]))
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    (IMAGES / "chain.png").write_bytes(chain())
+    ddpm(["sample", "--out", str(IMAGES / "samples.png")])
+    with tempfile.TemporaryDirectory() as folder:
+        ddpm(["genseq", "--classes", "2,3,7,9", "--out", f"{folder}/denoising.gif"])
+        shutil.copy(f"{folder}/denoising.gif", IMAGES)
+        ddpm(["topology", "--out", folder])
+        for drawn, name in (("diagram.png", "unet.png"), ("diffusion.png", "diffusion.png")):
+            shutil.copy(f"{folder}/{drawn}", IMAGES / name)
+    if len(sys.argv) == 2:
+        shutil.copy(Path(sys.argv[1]) / "loss.png", IMAGES)
+
+
+if __name__ == "__main__":
+    main()
