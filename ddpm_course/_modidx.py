@@ -170,6 +170,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'ddpm_course.distributed.failure': ('distributed.html#failure', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.joined': ('distributed.html#joined', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.launch': ('distributed.html#launch', 'ddpm_course/distributed.py'),
+                                         'ddpm_course.distributed.leave': ('distributed.html#leave', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.meet_name': ('distributed.html#meet_name', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.passed_on': ('distributed.html#passed_on', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.start_processes': ( 'distributed.html#start_processes',

@@ -414,17 +414,16 @@ def topology(args: argparse.Namespace) -> None:
     if config.network.conditional and not config.data.classes:
         config = override(config, classes=tuple('0123456789'))              # all data that a preset names have ten
     network, schedule, d = training.build_network(config).eval(), training.build_schedule(config), config.data
-    t = config.diffusion.T // 2
+    index = config.diffusion.T // 2
+    abar, abar_prev = schedule.alpha_bars[index].item(), schedule.alpha_bars_prev[index].item()
 
-    def step(x_t: 'Tensor', z: 'Tensor', y: 'Tensor | None' = None) -> dict[str, 'Tensor']:
+    def step(x_t: 'Tensor', t: 'Tensor', z: 'Tensor', y: 'Tensor | None' = None) -> dict[str, 'Tensor']:
         "Algorithm 2, one turn."
-        output = network(x_t, torch.full((len(x_t),), t), y)
-        x0_hat, _, v = sampling.read_answer(output, x_t, t, schedule, config.diffusion.objective, True)
-        abar, abar_prev = schedule.alpha_bars[t].item(), schedule.alpha_bars_prev[t].item()
+        x0_hat, _, v = sampling.read_answer(network(x_t, t, y), x_t, index, schedule, config.diffusion.objective, True)
         return {'x_0 predicted': x0_hat, 'x_t-1': sampling.ddpm_step(x0_hat, x_t, z, abar, abar_prev, 'large' if v is None else v)}
 
     x = torch.zeros(1, d.image_channels, d.size, d.size)
-    inputs = {'x_t': x, 'z': torch.ones_like(x)} | ({'y': torch.zeros(1, dtype=torch.long)} if config.num_classes else {})
+    inputs = {'x_t': x, 't': torch.full((1,), index), 'z': torch.ones_like(x)} | ({'y': torch.zeros(1, dtype=torch.long)} if config.num_classes else {})
     out = Path(args.out or f'topology/{args.preset}')
     out.mkdir(parents=True, exist_ok=True)
     print('wrote ' + ' '.join(map(str, drawing.draw_all(network, step, inputs, out))))

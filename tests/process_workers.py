@@ -1,0 +1,61 @@
+"What the processes of test_processes.py run: functions of a module that new processes can import."
+import torch
+
+from ddpm_course.data import load_digits
+from ddpm_course.distributed import Group
+from ddpm_course.training import Solo, fit, new_state, read_window
+
+
+class Doubled(Solo):
+    "A group whose network computes in float64."
+
+    def __init__(self, group):
+        self.group = group
+        self.rank, self.world, self.device = group.rank, group.world, group.device
+
+    def wrap(self, network):
+        return self.group.wrap(network.double())
+
+    def add(self, x):
+        return self.group.add(x)
+
+    def average(self, network):
+        self.group.average(network)
+
+
+def run(group: Group | Solo, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
+    "Losses of each step, and the weights at the end as one vector."
+    torch.set_num_threads(threads)
+    group = Doubled(group) if double else group
+    state = new_state(config, group=group)
+    if double:
+        state.ema.double()
+    losses = [read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)]
+    return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
+
+
+def fail(group: Group, rank: int) -> None:
+    "One rank fails after it has printed; the others wait for it."
+    print(f"rank {group.rank} was here", flush=True)
+    if group.rank == rank:
+        raise KeyError("nothing of that name")
+    group.add(torch.zeros(1))
+
+
+def chat(group: Group) -> int:
+    print(f"rank {group.rank} says hello", flush=True)
+    return group.rank
+
+
+def stop_after(group: Group, run, config, step: int) -> None:
+    "`distributed.train_run`, stopped after a step, as by SIGTERM."
+    from ddpm_course.bound import criterion_for
+    from ddpm_course.training import Stop, train
+
+    def hook(state, record):
+        if state.step == step:
+            raise Stop
+    try:
+        train(run, config, load_digits("train", config.data.size), group.device, [hook], criterion_for(config), group)
+    except Stop:
+        pass
