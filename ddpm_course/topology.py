@@ -221,9 +221,9 @@ def contract(
         else:
             add_node(small, node, node.attr['kind'], node.attr['label'])
     carried: dict[tuple[str, str], set[str]] = {}
-    for a, b in ((graph.get_node(a), b) for a, b in graph.edges()):
-        own_weight = a.attr['kind'] == 'parameter' and a.attr['owner']      # of a part that is called twice: no arrow
-        if place[a] != place[b] and not own_weight:
+    for a, b in graph.edges():
+        giver = graph.get_node(a).attr                                      # weights stay at home, even those used twice
+        if place[a] != place[b] and not (giver['kind'] == 'parameter' and giver['owner']):
             carried.setdefault((place[a], place[b]), set()).add(a)
     for (a, b), tensors in carried.items():
         small.add_edge(a, b, **({'label': f' {len(tensors)}'} if len(tensors) > 1 else {}))
