@@ -372,7 +372,7 @@ def _draw_parts(ax, seen: Topology, places: dict[str, tuple[str, float]], corner
         kind = 'attention' if attends(module) else 'resolution' if isinstance(module, (Downsample, Upsample)) else 'other'
         ax.add_patch(Rectangle((x, row - _HIGH / 2), _BOX, _HIGH, facecolor=_COLOURS[kind], edgecolor='0.35', linewidth=0.8, zorder=3))
         text = say(module, call) + (' + attention' if attends(module) else '')
-        ax.text(x + _BOX / 2, row, text, ha='center', va='center', fontsize=7.5, zorder=4)
+        ax.text(x + _BOX / 2, row, text, ha='center', va='center', fontsize=7.5 * min(1, 28 / len(text)), zorder=4)
         at, align = {'down': ((x - 5, row), 'right'), 'up': ((x + _BOX + 5, row), 'left'),
                      'middle': ((x + _BOX / 2, row + 0.68), 'center')}[side]
         ax.text(*at, call.part, ha=align, va='center', fontsize=6.5, color='0.4')
@@ -395,7 +395,7 @@ def _draw_arrows(ax, seen: Topology, places: dict[str, tuple[str, float]], corne
         ax.text(_CENTRE, row, f'{shape[a][1]}', ha='center', va='center', fontsize=7.5, color=_COLOURS['skip'],
                 bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.2})
 
-
+# %% ../nbs/13_topology.ipynb #4c360561
 def block_diagram(seen: Topology) -> 'Figure':
     "The U-Net as a U: resolutions as bands, skips as arrows with their channels. Raises ValueError where there is no U."
     import matplotlib.pyplot as plt
