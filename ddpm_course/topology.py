@@ -428,7 +428,7 @@ def frame(graph: 'AGraph', title: str) -> None:
     part = lambda node: graph.get_node(node).attr['kind'] == 'part'
     between = lambda node: all(part(other) for other in (*graph.predecessors(node), *graph.successors(node)))
     inside = [node for node in graph.nodes() if part(node) or (node.attr['kind'] == 'operation' and between(node))]
-    graph.add_subgraph(inside, name='cluster_network', label=title, labelloc='b', labeljust='r', style='rounded', color='#999999')
+    graph.add_subgraph(inside, name='cluster_network', label=title, labelloc='b', labeljust='l', style='rounded', color='#999999')
 
 # %% ../nbs/13_topology.ipynb #eedc48c8
 def inputs_of(module: nn.Module, run: Callable[[], Any]) -> dict[str, Tensor]:
