@@ -178,11 +178,13 @@ class Call:
 
 
 def trace(modules: Mapping[str, nn.Module], run: Callable[[], Any]) -> tuple[Any, list[Call]]:
-    "What `run()` returns, and the calls of these modules in order. A node belongs to the first call that was done with it."
+    "What `run()` returns, and the calls of these modules that gave a tensor, in order. A node belongs to the innermost call."
     calls, taken, times = [], set(), dict.fromkeys(modules, 0)
 
     def hook(name: str) -> Callable:
         def after(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+            if not isinstance(output, Tensor):
+                return
             times[name] += 1
             inputs = tuple(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
             nodes = [node for node in nodes_between(output, inputs) if node not in taken]
@@ -220,7 +222,8 @@ def contract(
             add_node(small, node, node.attr['kind'], node.attr['label'])
     carried: dict[tuple[str, str], set[str]] = {}
     for a, b in graph.edges():
-        if place[a] != place[b]:
+        giver = graph.get_node(a).attr                                      # weights stay at home, even those used twice
+        if place[a] != place[b] and not (giver['kind'] == 'parameter' and giver['owner']):
             carried.setdefault((place[a], place[b]), set()).add(a)
     for (a, b), tensors in carried.items():
         small.add_edge(a, b, **({'label': f' {len(tensors)}'} if len(tensors) > 1 else {}))
@@ -325,9 +328,9 @@ def attends(module: nn.Module) -> bool:
 # %% ../nbs/13_topology.ipynb #b1cfb602
 def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
     "Side ('down', 'middle', 'up') and row of each part that makes an image. Raises ValueError where there is no U."
-    pairs = {taker: giver for giver, taker in skips(seen)}
-    images = [call for call in seen.calls if call.output.ndim == 4 and '(' not in call.part]
+    images = [call for call in seen.calls if call.output.ndim == 4 and '(' not in call.part]        # first calls
     names = [call.part for call in images]
+    pairs = {taker: giver for giver, taker in skips(seen) if giver in names and taker in names}
     if not pairs:
         raise ValueError('this network has no skips from a way down to a way up, so there is no U to draw')
     first_up, last_down = min(map(names.index, pairs)), max(map(names.index, pairs.values()))
@@ -369,7 +372,7 @@ def _draw_parts(ax, seen: Topology, places: dict[str, tuple[str, float]], corner
         kind = 'attention' if attends(module) else 'resolution' if isinstance(module, (Downsample, Upsample)) else 'other'
         ax.add_patch(Rectangle((x, row - _HIGH / 2), _BOX, _HIGH, facecolor=_COLOURS[kind], edgecolor='0.35', linewidth=0.8, zorder=3))
         text = say(module, call) + (' + attention' if attends(module) else '')
-        ax.text(x + _BOX / 2, row, text, ha='center', va='center', fontsize=7.5, zorder=4)
+        ax.text(x + _BOX / 2, row, text, ha='center', va='center', fontsize=7.5 * min(1, 28 / len(text)), zorder=4)
         at, align = {'down': ((x - 5, row), 'right'), 'up': ((x + _BOX + 5, row), 'left'),
                      'middle': ((x + _BOX / 2, row + 0.68), 'center')}[side]
         ax.text(*at, call.part, ha=align, va='center', fontsize=6.5, color='0.4')
@@ -392,7 +395,7 @@ def _draw_arrows(ax, seen: Topology, places: dict[str, tuple[str, float]], corne
         ax.text(_CENTRE, row, f'{shape[a][1]}', ha='center', va='center', fontsize=7.5, color=_COLOURS['skip'],
                 bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.2})
 
-
+# %% ../nbs/13_topology.ipynb #4c360561
 def block_diagram(seen: Topology) -> 'Figure':
     "The U-Net as a U: resolutions as bands, skips as arrows with their channels. Raises ValueError where there is no U."
     import matplotlib.pyplot as plt
@@ -425,7 +428,7 @@ def frame(graph: 'AGraph', title: str) -> None:
     part = lambda node: graph.get_node(node).attr['kind'] == 'part'
     between = lambda node: all(part(other) for other in (*graph.predecessors(node), *graph.successors(node)))
     inside = [node for node in graph.nodes() if part(node) or (node.attr['kind'] == 'operation' and between(node))]
-    graph.add_subgraph(inside, name='cluster_network', label=title, style='rounded', color='#999999')
+    graph.add_subgraph(inside, name='cluster_network', label=title, labelloc='b', labeljust='l', style='rounded', color='#999999')
 
 # %% ../nbs/13_topology.ipynb #eedc48c8
 def inputs_of(module: nn.Module, run: Callable[[], Any]) -> dict[str, Tensor]:
@@ -479,7 +482,7 @@ def draw_all(
             paths += render(record_module(module, run).raw, *both(name))
     alone, whole = record_module(network, run), record(network, step, inputs)
     paths += save_figure(block_diagram(alone), *both('diagram'))
-    diffusion = part_graph(whole, lambda part: part.split('.')[0])
+    diffusion = part_graph(whole, lambda part: re.sub(r'\.\S*', '', part))        # 'down.3' into 'down'
     frame(diffusion, type(network).__name__)
     paths += render(part_graph(alone), *both('unet')) + render(alone.raw, out / 'unet_raw.svg')
     paths += render(diffusion, *both('diffusion')) + render(whole.raw, out / 'diffusion_raw.svg')
