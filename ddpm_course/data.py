@@ -535,7 +535,8 @@ def make_cache(folder: Path, source: Source, listing: Listing, size: int, channe
         kept['checksum'] = quick_checksum(aside / 'pixels.npy')
         (aside / 'kept.json').write_text(json.dumps(kept))
         del pixels
-        shutil.rmtree(folder, ignore_errors=True)           # a damaged one
+        if open_cache(folder) is None:                      # a damaged one must make room
+            shutil.rmtree(folder, ignore_errors=True)
         try:
             aside.rename(folder)
         except OSError:
