@@ -498,7 +498,8 @@ print(data.load_folder(data.Path(sys.argv[1]), "train", 8).digest, flush=True)
 
 def start(root: Path, seconds: float, *words: str) -> subprocess.Popen:
     "A process that loads a folder, each part taking so many seconds."
-    return subprocess.Popen([sys.executable, "-c", SLOW, root, str(seconds), *words], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", SLOW, root, str(seconds), *words], stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True)
 
 
 def test_processes_that_start_at_once_decode_once(tmp_path, cache):
@@ -532,6 +533,13 @@ def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
     found = silent(load_folder, root, "train", 8)
     assert np.array_equal(found.pixels, pixels_of(*sorted(root.glob("train/*/*"))))
     assert left[0] not in entries(cache) and not old.exists() and (cache / "young.abc.part").exists()
+
+
+def test_interrupted_leaves_nothing(tmp_path, cache):
+    process = start(layout(tmp_path / "d"), 60)
+    assert process.stdout.readline() == "decoding\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0 and entries(cache) == []
 
 
 SCRIPT = """
