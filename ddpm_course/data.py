@@ -261,7 +261,7 @@ def folder_source(root: Path) -> Source:
         ignored += more
     check_parts(root, parts)
     if ignored:
-        warnings.warn(f'{root}: what is no image is ignored ({len(ignored)} in all, the first is {ignored[0]})')
+        warnings.warn(f'{root}: ignored, as it is no image: {ignored[0]}' + f', and {len(ignored) - 1} more' * (len(ignored) > 1))
     names = list(parts['train' if split else ''])
     files, labels, held_out = [], [], []
     for part, classes in parts.items():
@@ -446,7 +446,7 @@ def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
-# %% ../nbs/01_data.ipynb #5c10a78b
+# %% ../nbs/01_data.ipynb #c3b0b845
 def check_enough(root: Path, listing: Listing, rows: np.ndarray) -> None:
     "Raise ValueError where these rows of a listing leave nothing to train on (in any class), or nothing held out."
     held_out = listing.held_out[rows]
@@ -458,7 +458,7 @@ def check_enough(root: Path, listing: Listing, rows: np.ndarray) -> None:
         raise ValueError(f'{root} holds {len(held_out)} images, {held_out.sum()} of them held out: expected some to train on and '
                          'some held out (every tenth of a class is, so a class of ten is enough)')
 
-
+# %% ../nbs/01_data.ipynb #5c10a78b
 def read_source(
     source: Source,
     listing: Listing,
@@ -535,7 +535,8 @@ def make_cache(folder: Path, source: Source, listing: Listing, size: int, channe
         kept['checksum'] = quick_checksum(aside / 'pixels.npy')
         (aside / 'kept.json').write_text(json.dumps(kept))
         del pixels
-        shutil.rmtree(folder, ignore_errors=True)           # a damaged one
+        if open_cache(folder) is None:                      # a damaged one must make room
+            shutil.rmtree(folder, ignore_errors=True)
         try:
             aside.rename(folder)
         except OSError:
@@ -572,8 +573,7 @@ def load_source(source: Source, split: str, size: int, channels: int | None = No
     pixels, kept = prepare(source, size, channels)
     rows = slice(kept['train']) if split == 'train' else slice(kept['train'], None)
     if bad := kept['unreadable'][split]:
-        more = f', and {len(bad) - 1} more like it' if len(bad) > 1 else ''
-        warnings.warn(f'left out, as it cannot be read: {source.root / bad[0]}{more}')
+        warnings.warn(f'{source.root}: left out, as it cannot be read: {bad[0]}' + f', and {len(bad) - 1} more' * (len(bad) > 1))
     labels = None if kept['labels'] is None else np.array(kept['labels'][rows], np.int64)
     return ImageSet(pixels[rows], labels, tuple(kept['classes']), kept['digests'][split])
 

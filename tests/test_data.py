@@ -215,7 +215,8 @@ def test_what_is_no_image_is_ignored_with_one_warning(tmp_path):
         (root / name).write_text("x")
     (root / "train/ape/deeper").mkdir()
     found, said = told(load_folder, root, "train", 8)
-    assert len(found) == 24 and len(said) == 1 and "what is no image is ignored (4 in all, the first is train/" in said[0]
+    assert len(found) == 24 and len(said) == 1 and said[0].startswith(f"{root}: ignored, as it is no image: ")
+    assert said[0].endswith("Thumbs.db, and 3 more")
 
 
 def test_damaged_image_is_left_out_and_named(tmp_path):
@@ -223,7 +224,7 @@ def test_damaged_image_is_left_out_and_named(tmp_path):
     (root / "019.png").write_bytes((root / "019.png").read_bytes()[:60])                        # held out
     (root / "020.png").write_text("no image")
     (train, said), (test, said_too) = (told(load_folder, root, split, 8) for split in ("train", "test"))
-    assert said == [f"left out, as it cannot be read: {root / '020.png'}"] and said_too == [said[0].replace("020", "019")]
+    assert said == [f"{root}: left out, as it cannot be read: 020.png"] and said_too == [said[0].replace("020", "019")]
     assert (len(train), len(test)) == (179, 19)                                                 # the others keep their places
     assert np.array_equal(test.pixels[1], pixels_of(root / "029.png")[0])
     assert told(load_folder, root, "train", 8)[1] == said                                       # said again from the cache
@@ -486,13 +487,19 @@ def slowly(*args):
     time.sleep(float(sys.argv[2]))
     return real(*args)
 data.decode_rows = slowly
+if "no locks" in sys.argv:
+    @data.contextmanager
+    def lock(path):
+        yield False
+    data.lock = lock
 print(data.load_folder(data.Path(sys.argv[1]), "train", 8).digest, flush=True)
 """
 
 
-def start(root: Path, seconds: float) -> subprocess.Popen:
+def start(root: Path, seconds: float, *words: str) -> subprocess.Popen:
     "A process that loads a folder, each part taking so many seconds."
-    return subprocess.Popen([sys.executable, "-c", SLOW, root, str(seconds)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", SLOW, root, str(seconds), *words], stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True)
 
 
 def test_processes_that_start_at_once_decode_once(tmp_path, cache):
@@ -502,6 +509,13 @@ def test_processes_that_start_at_once_decode_once(tmp_path, cache):
     assert printed[0][-1] == printed[1][-1] == load_folder(root, "train", 8).digest
     assert sorted("decoding" in words for words in printed) == [False, True]
     assert len(entries(cache)) == 1
+
+
+def test_processes_without_locks_do_not_disturb_each_other(tmp_path, cache):
+    root = layout(tmp_path / "d")
+    processes = [start(root, 0.2, "no locks") for _ in range(2)]
+    digests = {process.communicate(timeout=60)[0].split()[-1] for process in processes}
+    assert digests == {load_folder(root, "train", 8).digest} and len(entries(cache)) == 1
 
 
 def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
@@ -519,6 +533,13 @@ def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
     found = silent(load_folder, root, "train", 8)
     assert np.array_equal(found.pixels, pixels_of(*sorted(root.glob("train/*/*"))))
     assert left[0] not in entries(cache) and not old.exists() and (cache / "young.abc.part").exists()
+
+
+def test_interrupted_leaves_nothing(tmp_path, cache):
+    process = start(layout(tmp_path / "d"), 60)
+    assert process.stdout.readline() == "decoding\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) != 0 and entries(cache) == []
 
 
 SCRIPT = """
