@@ -159,10 +159,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     return frechet_from_moments(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
 
 # %% ../nbs/15_evaluation.ipynb #1ece633c
-def check_count(n: int, features: int) -> None:
-    "Raise ValueError where `n` images cannot give a covariance of so many features; warn where they give a poor one."
+def check_count(n: int, features: int, reference: int | None = None) -> None:
+    "Raise ValueError where `n` images, or half of the reference, are not more than the features; warn where n is small."
     if n <= features:
         raise ValueError(f'n = {n} is too few for {features} features: the distance needs more images than features')
+    if reference is not None and reference // 2 <= features:
+        raise ValueError(f'{reference} training images are too few for {features} features: the floor needs more than twice as many')
     if n < 5 * features:
         warnings.warn(f'n = {n} is small for {features} features: compare with the floor, and with the same n only', stacklevel=2)
 
@@ -338,7 +340,7 @@ def evaluate_images(
 ) -> Scores:
     "Judge images against a data set. Raises ValueError where there are too few for the extractor's features."
     extractor = extractor or pick_extractor(train)
-    check_count(min(len(images), len(train) // 2), extractor.num_features)
+    check_count(len(images), extractor.num_features, len(train))
     (features, logits), (real, real_logits) = extract(extractor, images), extract(extractor, train.pixels)
     floor, floor_n = real_floor(real, train.labels, len(images), seed)
     held_out = library_frechet(extract(extractor, test.pixels)[0], real) if len(test) > extractor.num_features else None
@@ -363,7 +365,7 @@ def evaluate_samples(
 ) -> Scores:
     "Draw n samples, classes at the frequency of the training images, guidance 1 unless told otherwise, and judge them."
     extractor = (extractor or pick_extractor(train)).to(next(network.parameters()).device)
-    check_count(min(n, len(train) // 2), extractor.num_features)            # before the work, not after it
+    check_count(n, extractor.num_features, len(train))                      # before the work, not after it
     y = allot_classes(train.labels if config.num_classes else None, n)
     images = draw_samples(network, config, y, seed, **how)
     with warnings.catch_warnings():
@@ -392,7 +394,7 @@ def class_errors(
             eps = normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, k, i)
             x, at, noise = (part.repeat_interleave(K, 0).to(like.device) for part in (x0, t, eps))
             losses = diffusion_losses(network, x, at, noise, y.to(like.device), schedule, config.diffusion.objective)
-            rows.append(losses['eps_mse'].double().cpu().view(len(i), K))
+            rows.append(losses['eps_mse'].cpu().double().view(len(i), K))
     return torch.cat([torch.stack(rows[j:j + draws]) for j in range(0, len(rows), draws)], dim=1)
 
 
