@@ -318,15 +318,17 @@ class Scores:
     accuracy: float | None          # share of samples that the judge finds of the class asked for
     guidance: float
     seed: int
+    how: str = ''                   # sampler and steps, where known
 
     def __str__(self) -> str:
         metric = 'FID' if self.extractor == Inception.name else 'Fréchet distance'
         held = '' if self.held_out is None else f', held-out images {self.held_out:.2f} at n = {self.held_out_n:,}'
         right = '' if self.accuracy is None else f'; class as asked {self.accuracy:.3f}'
+        how = f', {self.how}' if self.how else ''
         return (f'{metric} ({self.extractor}, {self.features:,} features) {self.distance:.2f}, n = {self.n:,} against {self.reference:,} '
                 f'training images; real against real {self.floor:.2f} at n = {self.floor_n:,}{held}\n'
                 f'Inception Score {self.inception_score:.2f} ± {self.inception_sd:.2f} (real {self.real_score:.2f}); nearest training image '
-                f'{self.nearest:.2f} (held-out images {self.nearest_held_out:.2f}){right}; guidance {self.guidance:g}, seed {self.seed}')
+                f'{self.nearest:.2f} (held-out images {self.nearest_held_out:.2f}){right}; guidance {self.guidance:g}, seed {self.seed}{how}')
 
 # %% ../nbs/15_evaluation.ipynb #e8081276
 def evaluate_images(
@@ -337,6 +339,7 @@ def evaluate_images(
     extractor: nn.Module | None = None,     # None: see `pick_extractor`
     seed: int = 0,                          # of splits, for the record
     guidance: float = 1.0,                  # for the record
+    how: str = '',                          # for the record
 ) -> Scores:
     "Judge images against a data set. Raises ValueError where there are too few for the extractor's features."
     extractor = extractor or pick_extractor(train)
@@ -350,7 +353,7 @@ def evaluate_images(
         len(images), extractor.name, extractor.num_features, library_frechet(features, real), len(train), floor, floor_n,
         held_out, len(test), *inception_score(logits, seed), inception_score(real_logits[fair], seed)[0],
         nearest_distances(images, train.pixels).mean().item(), nearest_distances(test.pixels, train.pixels).mean().item(),
-        (logits.argmax(1) == y).double().mean().item() if judged else None, guidance, seed)
+        (logits.argmax(1) == y).double().mean().item() if judged else None, guidance, seed, how)
 
 # %% ../nbs/15_evaluation.ipynb #2ba4aafb
 def evaluate_samples(
@@ -368,9 +371,10 @@ def evaluate_samples(
     check_count(n, extractor.num_features, len(train))                      # before the work, not after it
     y = allot_classes(train.labels if config.num_classes else None, n)
     images = draw_samples(network, config, y, seed, **how)
+    told = ', '.join(f'{name} {value}' for name, value in how.items() if value is not None and name not in ('guidance', 'batch'))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')                                     # said already
-        return evaluate_images(images, y, train, test, extractor, seed, how.get('guidance', 1.0))
+        return evaluate_images(images, y, train, test, extractor, seed, how.get('guidance', 1.0), told or 'all steps')
 
 # %% ../nbs/15_evaluation.ipynb #ac8b6c5e
 @torch.no_grad()
