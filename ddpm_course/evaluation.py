@@ -159,10 +159,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     return frechet_from_moments(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
 
 # %% ../nbs/15_evaluation.ipynb #1ece633c
-def check_count(n: int, features: int) -> None:
-    "Raise ValueError where `n` images cannot give a covariance of so many features; warn where they give a poor one."
+def check_count(n: int, features: int, reference: int | None = None) -> None:
+    "Raise ValueError where `n` images, or half of the reference, are not more than the features; warn where n is small."
     if n <= features:
         raise ValueError(f'n = {n} is too few for {features} features: the distance needs more images than features')
+    if reference is not None and reference // 2 <= features:
+        raise ValueError(f'{reference} training images are too few for {features} features: the floor needs more than twice as many')
     if n < 5 * features:
         warnings.warn(f'n = {n} is small for {features} features: compare with the floor, and with the same n only', stacklevel=2)
 
@@ -316,15 +318,17 @@ class Scores:
     accuracy: float | None          # share of samples that the judge finds of the class asked for
     guidance: float
     seed: int
+    how: str = ''                   # sampler and steps, where known
 
     def __str__(self) -> str:
         metric = 'FID' if self.extractor == Inception.name else 'Fréchet distance'
         held = '' if self.held_out is None else f', held-out images {self.held_out:.2f} at n = {self.held_out_n:,}'
         right = '' if self.accuracy is None else f'; class as asked {self.accuracy:.3f}'
+        how = f', {self.how}' if self.how else ''
         return (f'{metric} ({self.extractor}, {self.features:,} features) {self.distance:.2f}, n = {self.n:,} against {self.reference:,} '
                 f'training images; real against real {self.floor:.2f} at n = {self.floor_n:,}{held}\n'
                 f'Inception Score {self.inception_score:.2f} ± {self.inception_sd:.2f} (real {self.real_score:.2f}); nearest training image '
-                f'{self.nearest:.2f} (held-out images {self.nearest_held_out:.2f}){right}; guidance {self.guidance:g}, seed {self.seed}')
+                f'{self.nearest:.2f} (held-out images {self.nearest_held_out:.2f}){right}; guidance {self.guidance:g}, seed {self.seed}{how}')
 
 # %% ../nbs/15_evaluation.ipynb #e8081276
 def evaluate_images(
@@ -335,10 +339,11 @@ def evaluate_images(
     extractor: nn.Module | None = None,     # None: see `pick_extractor`
     seed: int = 0,                          # of splits, for the record
     guidance: float = 1.0,                  # for the record
+    how: str = '',                          # for the record
 ) -> Scores:
     "Judge images against a data set. Raises ValueError where there are too few for the extractor's features."
     extractor = extractor or pick_extractor(train)
-    check_count(min(len(images), len(train) // 2), extractor.num_features)
+    check_count(len(images), extractor.num_features, len(train))
     (features, logits), (real, real_logits) = extract(extractor, images), extract(extractor, train.pixels)
     floor, floor_n = real_floor(real, train.labels, len(images), seed)
     held_out = library_frechet(extract(extractor, test.pixels)[0], real) if len(test) > extractor.num_features else None
@@ -348,7 +353,7 @@ def evaluate_images(
         len(images), extractor.name, extractor.num_features, library_frechet(features, real), len(train), floor, floor_n,
         held_out, len(test), *inception_score(logits, seed), inception_score(real_logits[fair], seed)[0],
         nearest_distances(images, train.pixels).mean().item(), nearest_distances(test.pixels, train.pixels).mean().item(),
-        (logits.argmax(1) == y).double().mean().item() if judged else None, guidance, seed)
+        (logits.argmax(1) == y).double().mean().item() if judged else None, guidance, seed, how)
 
 # %% ../nbs/15_evaluation.ipynb #2ba4aafb
 def evaluate_samples(
@@ -363,12 +368,13 @@ def evaluate_samples(
 ) -> Scores:
     "Draw n samples, classes at the frequency of the training images, guidance 1 unless told otherwise, and judge them."
     extractor = (extractor or pick_extractor(train)).to(next(network.parameters()).device)
-    check_count(min(n, len(train) // 2), extractor.num_features)            # before the work, not after it
+    check_count(n, extractor.num_features, len(train))                      # before the work, not after it
     y = allot_classes(train.labels if config.num_classes else None, n)
     images = draw_samples(network, config, y, seed, **how)
+    told = ', '.join(f'{name} {value}' for name, value in how.items() if value is not None and name not in ('guidance', 'batch'))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')                                     # said already
-        return evaluate_images(images, y, train, test, extractor, seed, how.get('guidance', 1.0))
+        return evaluate_images(images, y, train, test, extractor, seed, how.get('guidance', 1.0), told or 'all steps')
 
 # %% ../nbs/15_evaluation.ipynb #ac8b6c5e
 @torch.no_grad()
@@ -392,7 +398,7 @@ def class_errors(
             eps = normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, k, i)
             x, at, noise = (part.repeat_interleave(K, 0).to(like.device) for part in (x0, t, eps))
             losses = diffusion_losses(network, x, at, noise, y.to(like.device), schedule, config.diffusion.objective)
-            rows.append(losses['eps_mse'].double().cpu().view(len(i), K))
+            rows.append(losses['eps_mse'].cpu().double().view(len(i), K))
     return torch.cat([torch.stack(rows[j:j + draws]) for j in range(0, len(rows), draws)], dim=1)
 
 
