@@ -380,6 +380,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'ddpm_course/training.py'),
                                       'ddpm_course.training.read_metrics': ('training.html#read_metrics', 'ddpm_course/training.py'),
                                       'ddpm_course.training.read_window': ('training.html#read_window', 'ddpm_course/training.py'),
+                                      'ddpm_course.training.resume': ('training.html#resume', 'ddpm_course/training.py'),
                                       'ddpm_course.training.save_checkpoint': ('training.html#save_checkpoint', 'ddpm_course/training.py'),
                                       'ddpm_course.training.settle': ('training.html#settle', 'ddpm_course/training.py'),
                                       'ddpm_course.training.train': ('training.html#train', 'ddpm_course/training.py'),

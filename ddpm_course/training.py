@@ -5,7 +5,7 @@ __all__ = ['LOSSES', 'Hook', 'FREE', 'build_network', 'build_schedule', 'Batch',
            'update_ema', 'pick_device', 'pick_precision', 'Solo', 'TrainState', 'new_state', 'add_gradients',
            'train_step', 'fit', 'read_window', 'heldout_loss', 'flush', 'checksum', 'versions', 'save_checkpoint',
            'newest_checkpoint', 'verified', 'load_weights', 'load_checkpoint', 'settle', 'open_run', 'read_metrics',
-           'cut_metrics', 'log_line', 'only_one', 'Stop', 'train', 'load_network', 'find_published',
+           'cut_metrics', 'log_line', 'only_one', 'resume', 'Stop', 'train', 'load_network', 'find_published',
            'published_diffusion', 'load_published', 'loss_floor', 'plot_losses']
 
 # %% ../nbs/11_training.ipynb #beb3d1b7
@@ -235,7 +235,7 @@ def add_gradients(
     state.scaler.scale(loss).backward()
     return {name: value.detach() for name, value in losses.items()}
 
-
+# %% ../nbs/11_training.ipynb #f7d5e45f
 def train_step(
     state: TrainState,
     batches: Sequence[Batch],               # this process's slices
@@ -505,6 +505,18 @@ def only_one(run: Path) -> Iterator[None]:
             raise ValueError(f'another process is training in {run}') from None
         yield
 
+# %% ../nbs/11_training.ipynb #fcd534ee
+def resume(run: Path, config: RunConfig, device: torch.device, criterion: Simple = Simple(), group: Solo = Solo()) -> TrainState:
+    "The state that a run goes on from. Raises ValueError where processes do not see the same checkpoint."
+    group.add(torch.zeros(1))                       # nobody looks before the first has opened the run
+    state, newest = new_state(config, device, criterion, group), newest_checkpoint(run)
+    group.same('the newest checkpoint (is the folder on a disk that all share?)', newest.name if newest else 'none')
+    if newest:
+        load_checkpoint(newest, state)
+    if group.rank == 0:
+        cut_metrics(run, state.step)
+    return state
+
 # %% ../nbs/11_training.ipynb #9798382e
 class Stop(Exception):
     "Raised by a hook to end a run early; a checkpoint is saved first."
@@ -544,13 +556,7 @@ def train(
                 save_checkpoint(run, state, c.keep)
 
     with only_one(run) if first else nullcontext():
-        group.add(torch.zeros(1))                               # nobody goes on before the first has opened the run
-        state, newest = new_state(config, device, criterion, group), newest_checkpoint(run)
-        group.same('the newest checkpoint (is the folder on a disk that all share?)', newest.name if newest else 'none')
-        if newest:
-            load_checkpoint(newest, state)
-        if first:
-            cut_metrics(run, state.step)
+        state = resume(run, config, device, criterion, group)
         since[:] = time.perf_counter(), state.step
         for record in fit(state, images, config, (log, save), criterion, group):
             try:
