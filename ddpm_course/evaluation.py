@@ -345,15 +345,16 @@ def evaluate_images(
     extractor = extractor or pick_extractor(train)
     check_count(len(images), extractor.num_features, len(train))
     (features, logits), (real, real_logits) = extract(extractor, images), extract(extractor, train.pixels)
-    floor, floor_n = real_floor(real, train.labels, len(images), seed)
+    asked = len(y) > 0 and int(y.min()) >= 0
+    labels = train.labels if asked else None                # the floor's classes are as even as the samples' were meant to be
+    floor, floor_n = real_floor(real, labels, len(images), seed)
     held_out = library_frechet(extract(extractor, test.pixels)[0], real) if len(test) > extractor.num_features else None
-    fair = torch.from_numpy(real_subset(train.labels, len(train), floor_n, seed))
-    judged = isinstance(extractor, Judge) and len(y) and int(y.min()) >= 0
+    fair = torch.from_numpy(real_subset(labels, len(train), floor_n, seed))
     return Scores(
         len(images), extractor.name, extractor.num_features, library_frechet(features, real), len(train), floor, floor_n,
         held_out, len(test), *inception_score(logits, seed), inception_score(real_logits[fair], seed)[0],
         nearest_distances(images, train.pixels).mean().item(), nearest_distances(test.pixels, train.pixels).mean().item(),
-        (logits.argmax(1) == y).double().mean().item() if judged else None, guidance, seed, how)
+        (logits.argmax(1) == y).double().mean().item() if asked and isinstance(extractor, Judge) else None, guidance, seed, how)
 
 # %% ../nbs/15_evaluation.ipynb #2ba4aafb
 def evaluate_samples(

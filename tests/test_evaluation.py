@@ -198,7 +198,7 @@ def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
     y = ev.allot_classes(digits["train"].labels, 70)
     images = ev.draw_samples(*shipped, y, batch=33, **how)
     with pytest.warns(UserWarning):
-        two = ev.evaluate_images(images, y, digits["train"], digits["test"], judge)
+        two = ev.evaluate_images(images, y, digits["train"], digits["test"], judge, how="sampler dpm, steps 3")
     for name, value in asdict(one).items():
         assert value == (pytest.approx(getattr(two, name), rel=0.02) if isinstance(value, float) else getattr(two, name)), name
     assert one.n == one.floor_n == 70
