@@ -69,6 +69,7 @@ def runs(config, worlds, accumulate, double=False):
     config = override(config, classes=CLASSES, precision="fp32")
     results = {f"{n} processes": launch(process_workers.run, n, config, 1, double)[0] for n in worlds}
     results[f"{accumulate} slices"] = launch(process_workers.run, 1, override(config, accumulate=accumulate), 1, double)[0]
+    results["2 processes, 2 slices each"] = launch(process_workers.run, 2, override(config, accumulate=2), 1, double)[0]
     base = launch(process_workers.run, 1, config, 1, double)[0]
     return config, base, results
 
