@@ -62,6 +62,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_course.cli.sample': ('cli.html#sample', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.save_samples': ('cli.html#save_samples', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.say': ('cli.html#say', 'ddpm_course/cli.py'),
+                                 'ddpm_course.cli.show_warning': ('cli.html#show_warning', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.test': ('cli.html#test', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.thin': ('cli.html#thin', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.topology': ('cli.html#topology', 'ddpm_course/cli.py'),

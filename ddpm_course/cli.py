@@ -4,7 +4,7 @@
 __all__ = ['log', 'FOUND_IN_DATA', 'say', 'numbers', 'add_settings', 'read_settings', 'presets', 'wishes', 'draw_grid',
            'draw_film', 'Interrupt', 'watch', 'finish', 'load_both', 'train', 'chosen_classes', 'save_samples',
            'load_model', 'read_wishes', 'output_path', 'sample', 'genseq', 'loss_table', 'thin', 'test', 'topology',
-           'Parser', 'add_model', 'add_wishes', 'make_parser', 'member', 'dispatch', 'main']
+           'Parser', 'add_model', 'add_wishes', 'make_parser', 'show_warning', 'member', 'dispatch', 'main']
 
 # %% ../nbs/19_cli.ipynb #2d1a19a4
 import argparse
@@ -17,6 +17,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
@@ -367,10 +368,11 @@ def loss_table(found: dict[str, dict], held_out: int, objective: str) -> str:
 # %% ../nbs/19_cli.ipynb #0e636706
 def thin(images: 'ImageSet', n: int) -> 'ImageSet':
     "`n` of the images (or all, where there are fewer), evenly spaced."
+    from ddpm_course.data import ImageSet
     import numpy as np
     n = min(n, len(images))
     keep = np.arange(n) * len(images) // n
-    return dataclasses.replace(images, pixels=images.pixels[keep], labels=None if images.labels is None else images.labels[keep])
+    return ImageSet(images.pixels[keep], None if images.labels is None else images.labels[keep], images.classes)
 
 # %% ../nbs/19_cli.ipynb #3fe5cf43
 def test(args: argparse.Namespace, group: 'Solo') -> None:
@@ -511,8 +513,15 @@ def make_parser() -> Parser:
     return parser
 
 # %% ../nbs/19_cli.ipynb #db038ad3
+def show_warning(message: Warning | str, *where: Any) -> None:
+    "A warning as one sentence, without the line of code that gave it; from one of several processes."
+    if os.environ.get('RANK', '0') == '0':
+        print(f'ddpm: {str(message).splitlines()[0]}', file=sys.stderr)
+
+
 def member(group: 'Solo', words: Sequence[str]) -> None:
     "What each of several processes does with the words of a command."
+    warnings.showwarning = show_warning
     args = make_parser().parse_args(words)
     args.words = words
     args.call(args, group)
@@ -549,7 +558,10 @@ def main(words: Sequence[str] | None = None) -> None:
         args.words, debug = words, args.debug
         logging.basicConfig(format='%(levelname)s %(message)s')
         log.setLevel(logging.INFO if debug >= 2 else logging.WARNING)
-        dispatch(args)
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.showwarning = show_warning
+            dispatch(args)
     except KeyboardInterrupt:
         print('ddpm: stopped', file=sys.stderr)
         sys.exit(130)

@@ -209,7 +209,7 @@ def draw_samples(
     y: Tensor,                  # (n,) classes; -1 for a model without
     seed: int = 0,
     guidance: float = 1.0,
-    **how: Any,                 # sampler, steps, ...: see `sampling.reverse_process`; batch: see `sampling.sample`
+    **how: Any,                 # sampler, steps, ...: see `sampling.reverse_process`; batch, group: see `sampling.sample`
 ) -> Tensor:                    # (n, C, H, W) uint8
     "Samples to be judged. The k-th of a class is the k-th of that class in any grid of the same seed."
     d, seen, keys = config.data, Counter(), []
@@ -241,7 +241,7 @@ def library_metrics() -> tuple[type, type]:
         from torchmetrics.image.fid import FrechetInceptionDistance
         from torchmetrics.image.inception import InceptionScore
     except ImportError:
-        raise ValueError("evaluation needs torchmetrics: pip install 'ddpm_course[course]'") from None
+        raise ValueError("evaluation needs torchmetrics: pip install torchmetrics") from None
     return FrechetInceptionDistance, InceptionScore
 
 
@@ -372,7 +372,7 @@ def evaluate_samples(
     check_count(n, extractor.num_features, len(train))                      # before the work, not after it
     y = allot_classes(train.labels if config.num_classes else None, n)
     images = draw_samples(network, config, y, seed, **how)
-    told = ', '.join(f'{name} {value}' for name, value in how.items() if value is not None and name not in ('guidance', 'batch'))
+    told = ', '.join(f'{name} {value}' for name, value in how.items() if value is not None and name not in ('guidance', 'batch', 'group'))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')                                     # said already
         return evaluate_images(images, y, train, test, extractor, seed, how.get('guidance', 1.0), told or 'all steps')

@@ -38,7 +38,7 @@ def drawing_tools() -> tuple[ModuleType, ModuleType]:
             import pygraphviz
             import torchviz
     except ImportError as error:
-        raise ValueError("drawing needs pygraphviz and torchviz: pip install 'ddpm_course[course]'") from error
+        raise ValueError("drawing needs pygraphviz and torchviz: pip install pygraphviz torchviz") from error
     return pygraphviz, torchviz
 
 # %% ../nbs/13_topology.ipynb #3e515843

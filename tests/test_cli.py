@@ -141,7 +141,7 @@ def test_papers_preset_in_small(tmp_path):
 @pytest.mark.parametrize("words, sentence", [
     ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
     ("train --data minst", "no data set or folder is called 'minst'"),
-    ("train --data empty", "empty has no folder train/"),
+    ("train --data empty", "empty holds no image: expected train/<class>/*"),
     ("train --data hollow", "holds no image"),
     ("train --steps 0", "steps must be at least 1, not 0"),
     ("train --T 0", "T must be between 2 and 100000, not 0"),

@@ -107,8 +107,8 @@ def test_quality_of_samples(tmp_path):
     printed = ddpm("test", "--fid", 150, "--steps", 5, cwd=tmp_path)[0]
     assert re.search(r"n = 150", printed) and "judge" in printed and "floor" in printed and "FID" not in printed
     kept = json.loads((tmp_path / "test.json").read_text())["samples"]
-    assert kept["n"] == 150 and kept["frechet"] > kept["floor"] > 0
-    refused("test", "--fid", 20, cwd=tmp_path, sentence="64")
+    assert kept["n"] == 150 and kept["distance"] > kept["floor"] > 0
+    refused("test", "--fid", 20, cwd=tmp_path, sentence="n = 20 is too few for 64 features")
 
 
 def test_other_images_than_the_run_knows(tmp_path):
