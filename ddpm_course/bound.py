@@ -80,10 +80,12 @@ def output_bound(
     variance: str,                  # 'large', 'small' or 'learned'
     clip: bool = True,              # x_0 to [-1, 1], as in sampling
 ) -> tuple[Tensor, Tensor]:         # bits per dimension (B,); the predicted x_0
-    "The term of the bound that an answer stands for."
+    "The term of the bound that an answer stands for. Raises ValueError where there is no variance in it that should be learned."
     if x0.device.type != 'mps':     # which has no float64
         output, x0, xt = output.double(), x0.double(), xt.double()
     x0_hat, _, v = read_answer(output, xt, t, schedule, objective, clip)
+    if variance == 'learned' and v is None:
+        raise ValueError('this network has learned no variance: expected large or small')
     mean, _ = q_posterior(x0_hat, xt, t, schedule)
     log_var = reverse_log_variance(v if variance == 'learned' else variance, t, schedule, xt)
     return bound_term(x0, xt, t, mean, log_var, schedule), x0_hat
@@ -166,7 +168,8 @@ def plot_bits(results: dict[str, Bits]):
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
     for name, b in results.items():
         spent = b.widths * b.terms.mean(1)
-        rate = b.prior.mean() + torch.cat([spent[1:].flip(0).cumsum(0).flip(0), torch.zeros(1)])    # before the steps of a stratum
+        rate = b.prior.mean() + torch.cat([spent[1:].flip(0).cumsum(0).flip(0), torch.zeros(1)])    # before the steps of a stratum,
+        rate = rate + (b.widths - 1) / 2 * b.terms.mean(1)                                          # and, on average, those in it
         left.stairs(b.terms.mean(1), [max(edge, 0.7) for edge in b.edges], label=name)
         right.plot(rate, 127.5 * b.x0_mse.mean(1).sqrt(), 'o-', markersize=3, label=name)
     left.set(xscale='log', yscale='log', xlabel='index t', ylabel='bits per dimension, one step', title='terms of the bound')

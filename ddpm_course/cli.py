@@ -4,7 +4,7 @@
 __all__ = ['log', 'FOUND_IN_DATA', 'say', 'numbers', 'add_settings', 'read_settings', 'presets', 'wishes', 'draw_grid',
            'draw_film', 'Interrupt', 'watch', 'finish', 'load_both', 'train', 'chosen_classes', 'save_samples',
            'load_model', 'read_wishes', 'output_path', 'sample', 'genseq', 'loss_table', 'thin', 'test', 'topology',
-           'Parser', 'add_model', 'add_wishes', 'make_parser', 'show_warning', 'member', 'dispatch', 'main']
+           'Parser', 'add_model', 'add_wishes', 'make_parser', 'show_warning', 'tell', 'member', 'dispatch', 'main']
 
 # %% ../nbs/19_cli.ipynb #2d1a19a4
 import argparse
@@ -17,6 +17,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -157,7 +158,7 @@ def draw_film(
 
 # %% ../nbs/19_cli.ipynb #f700bbf0
 class Interrupt:
-    "Turns Ctrl-C and SIGTERM into a wish to stop, while a `with` block runs."
+    "Turns Ctrl-C and SIGTERM into a wish to stop, while a `with` block runs. A second Ctrl-C stops at once."
 
     def __enter__(self) -> 'Interrupt':
         self.signal = None
@@ -165,8 +166,11 @@ class Interrupt:
         return self
 
     def note(self, number: int, frame: Any) -> None:
-        self.signal = number
-        signal.signal(number, self.before[number])      # a second one stops at once
+        now = time.monotonic()
+        if number == self.signal == signal.SIGINT and now - self.since > 1:     # the same one may arrive twice, passed on by a parent
+            raise KeyboardInterrupt
+        if self.signal is None:
+            self.signal, self.since = number, now
 
     def __exit__(self, *error: Any) -> None:
         for number, handler in self.before.items():
@@ -191,7 +195,8 @@ def watch(config: RunConfig, out: Path, interrupt: Interrupt, group: 'Solo') -> 
             bar.set_postfix_str(f'loss {line["loss"]:.3f}, {line["images_per_s"]:.0f} images/s', refresh=False)
         bar.update()
         if t.grid_every and state.step % t.grid_every == 0 and state.step < t.steps:
-            (out / 'samples').mkdir(exist_ok=True)
+            if group.rank == 0:
+                (out / 'samples').mkdir(exist_ok=True)
             draw_grid(out / 'samples' / f'step_{state.step:08d}.png', state.ema, config, 4, group, steps=min(25, config.diffusion.T))
         stop = bool(interrupt.signal)
         if group.world > 1:                     # a signal reaches processes at different steps: all must stop at the same one
@@ -246,12 +251,10 @@ def train(args: argparse.Namespace, group: 'Solo') -> None:
     log.info('settings of the run: %s', to_json(config))
     t, parameters = config.training, sum(p.numel() for p in training.build_network(config).parameters())
     classes = f'{config.num_classes} classes' if config.num_classes else 'no classes'
-    processes = f' in {group.world} processes' if group.world > 1 else ''
+    threads, processes = 'threads' if t.threads > 1 else 'thread', f' in {group.world} processes' if group.world > 1 else ''
     say(group, f'{args.preset}: {len(images):,} images of {config.data.size}x{config.data.size}, {classes}; U-Net of '
-               f'{parameters / 1e6:.2f} M parameters; {device.type}, {t.precision}, {t.threads} threads{processes}')
-    if group.rank == 0:
-        training.open_run(out, config)
-    group.add(torch.zeros(1))                                       # the others wait until it is open
+               f'{parameters / 1e6:.2f} M parameters; {device.type}, {t.precision}, {t.threads} {threads}{processes}')
+    training.check_run(out, config)
     begun, watcher = training.newest_checkpoint(out), Interrupt()
     if begun:
         say(group, f'continuing {out} from {begun.name}')
@@ -259,8 +262,8 @@ def train(args: argparse.Namespace, group: 'Solo') -> None:
         try:
             state = training.train(out, config, images, device, [watch(config, out, watcher, group)], bound.criterion_for(config), group)
         except training.Stop:
-            again = shlex.join(['ddpm', *args.words])
-            say(group, f'stopped and saved {training.newest_checkpoint(out).name}; go on with:  {again}')
+            if group.rank == 0:                                         # the folder may be on this machine alone
+                print(f'stopped and saved {training.newest_checkpoint(out).name}; go on with:  {shlex.join(["ddpm", *args.words])}', flush=True)
             sys.exit(128 + (watcher.signal or signal.SIGTERM))
     done = begun and begun.name == f'step_{t.steps:08d}' and (out / 'loss.png').exists()
     group.add(torch.zeros(1))                                       # all have looked before the first may write
@@ -519,11 +522,19 @@ def show_warning(message: Warning | str, *where: Any) -> None:
         print(f'ddpm: {str(message).splitlines()[0]}', file=sys.stderr)
 
 
+def tell(debug: int) -> None:
+    "Set how much of what happens is shown, by the count of --debug."
+    logging.basicConfig(format='%(levelname)s %(message)s')
+    log.setLevel(logging.INFO if debug >= 2 else logging.WARNING)
+    if not debug:
+        warnings.showwarning = show_warning
+
+
 def member(group: 'Solo', words: Sequence[str]) -> None:
     "What each of several processes does with the words of a command."
-    warnings.showwarning = show_warning
     args = make_parser().parse_args(words)
     args.words = words
+    tell(args.debug)
     args.call(args, group)
 
 
@@ -537,8 +548,13 @@ def dispatch(args: argparse.Namespace) -> None:
     from ddpm_course import distributed, training
     kind = training.pick_device(args.device).type
     if 'RANK' in os.environ:
+        if args.nproc != 'auto':
+            raise ValueError('torchrun has started the processes already: leave --nproc out')
         with distributed.torchrun_group(kind) as group:
-            return args.call(args, group)
+            args.call(args, group)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)                         # gloo's threads may abort a process that ends in the ordinary way
     count = (torch.cuda.device_count() if kind == 'cuda' else 1) if args.nproc == 'auto' else int(args.nproc)
     if count > 1 and kind == 'mps':
         raise ValueError('several processes need --device cpu or cuda, not mps')
@@ -556,11 +572,8 @@ def main(words: Sequence[str] | None = None) -> None:
         if not hasattr(args, 'call'):
             return make_parser().print_help()
         args.words, debug = words, args.debug
-        logging.basicConfig(format='%(levelname)s %(message)s')
-        log.setLevel(logging.INFO if debug >= 2 else logging.WARNING)
         with warnings.catch_warnings():
-            if not debug:
-                warnings.showwarning = show_warning
+            tell(debug)
             dispatch(args)
     except KeyboardInterrupt:
         print('ddpm: stopped', file=sys.stderr)

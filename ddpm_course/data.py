@@ -151,7 +151,7 @@ FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP', 'GIF', 'TIFF')         # what may be in
 
 
 def open_image(path: str | Path) -> Image.Image:
-    "Decode one image as gray ('L') or 'RGB'. Raises ValueError naming `path` where that is not possible."
+    "Decode one image as grey ('L') or 'RGB'. Raises ValueError naming `path` where that is not possible."
     try:
         with Image.open(path, formats=FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
@@ -162,7 +162,11 @@ def open_image(path: str | Path) -> Image.Image:
                 rgba = image.convert('RGBA')
                 image = Image.alpha_composite(Image.new('RGBA', rgba.size, 'white'), rgba)
             return image.convert('L' if grey else 'RGB')
+    except MemoryError:
+        raise
     except Exception as error:              # the decoders have a dozen ways to say that a file is damaged
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise                           # the disk, a missing right, too many open files: not the image's fault, and it may pass
         raise ValueError(f'{path} is not an image that can be read') from error
 
 # %% ../nbs/01_data.ipynb #d25796de
@@ -278,8 +282,8 @@ def decode_rows(
     images: Sequence[str] | np.ndarray,     # files or arrays
     out: np.ndarray,                        # (N, C, size, size) uint8, written from row `first` on
     first: int,
-    channels: int | None,                   # 1: everything becomes gray; 3 or None: C is 3
-) -> tuple[list[int], bool]:                # rows whose file cannot be read, and whether all the others are gray
+    channels: int | None,                   # 1: everything becomes grey; 3 or None: C is 3
+) -> tuple[list[int], bool]:                # rows whose file cannot be read, and whether all the others are grey
     "Decode some images into their rows."
     bad, grey = [], True
     for row, image in enumerate(images, first):
@@ -292,7 +296,7 @@ def decode_rows(
         if pixels.ndim == 3:
             pixels = pixels.transpose(2, 0, 1)
             grey = grey and bool((pixels == pixels[:1]).all())
-        out[row] = pixels                   # gray fills all three channels
+        out[row] = pixels                   # grey fills all three channels
     return bad, grey
 
 # %% ../nbs/01_data.ipynb #2ec5c69d
@@ -375,7 +379,7 @@ def decode(
     channels: int | None = None,
     workers: int | None = None,             # None: one a core
     patience: float = 0.5,                  # seconds before the others are called
-) -> tuple[list[int], bool]:                # rows whose file cannot be read, and whether all the others are gray
+) -> tuple[list[int], bool]:                # rows whose file cannot be read, and whether all the others are grey
     "Decode all images into the rows of `out`."
     workers, done = workers or cores(), Event()
     alone = not isinstance(out, np.memmap) or isinstance(images, np.ndarray)
@@ -463,7 +467,7 @@ def read_source(
     source: Source,
     listing: Listing,
     size: int,
-    channels: int | None,                               # None: 1 where all images are gray, otherwise 3
+    channels: int | None,                               # None: 1 where all images are grey, otherwise 3
     allocate: Callable[[str, tuple], np.ndarray],       # makes an array from a name and a shape
 ) -> tuple[np.ndarray, dict[str, Any]]:                 # (N, C, size, size), training images first, and what to keep beside
     "Decode a source. Raises ValueError where it is too small or more than 1 % of it cannot be read."
@@ -562,6 +566,8 @@ def prepare(source: Source, size: int, channels: int | None) -> tuple[np.ndarray
                 return found
         raise OSError('what was written could not be read back')
     except OSError as error:
+        if str(error.filename or '').startswith(str(source.root)):
+            raise                                           # it is an image that cannot be opened
         warnings.warn(f'{folder.parent} cannot keep the decoded images ({error.strerror or error}): they are decoded into memory at each start')
         return read_source(source, listing, size, channels, lambda name, shape: np.empty(shape, np.uint8))
 

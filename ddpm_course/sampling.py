@@ -33,7 +33,7 @@ def sampling_indices(T: int, steps: int, spacing: str = 'trailing') -> list[int]
     if spacing == 'trailing':                       # begins at the last index, pure noise
         return [round(T - k * T / steps) - 1 for k in range(steps)]
     if spacing == 'uniform':                        # ends at index 0; called 'leading' elsewhere
-        return [k * (T // steps) for k in reversed(range(steps))]
+        return [k * T // steps for k in reversed(range(steps))]
     if spacing == 'quadratic':                      # dense where there is little noise (Song et al. 2020, appendix D.2)
         roots = torch.linspace(0, (0.8 * T) ** 0.5, steps, dtype=torch.float64)
         return sorted(set((roots**2).long().tolist()), reverse=True)
@@ -48,7 +48,7 @@ def reverse_variance(
     "The variance of a reverse step (Improved DDPM, eq. 15, for learned v)."
     if isinstance(kind, Tensor):
         share = (kind + 1) / 2
-        return beta**share * beta_tilde ** (1 - share)
+        return beta_tilde * (beta / beta_tilde) ** share
     return beta if kind == 'large' else beta_tilde
 
 # %% ../nbs/12_sampling.ipynb #8bdd95e3
@@ -118,7 +118,7 @@ def check_sampler(sampler: str, variance: str | None, eta: float) -> None:
 def read_answer(
     output: Tensor,                 # the network's answer, like x or with twice the channels
     x: Tensor,                      # what it was asked about
-    t: int,                         # index
+    t: int | Tensor,                # index, or (B,) indices
     schedule: Schedule,
     objective: str,
     clip: bool,                     # x_0 to [-1, 1]

@@ -59,3 +59,13 @@ def stop_after(group: Group, run, config, step: int) -> None:
         train(run, config, load_digits("train", config.data.size), group.device, [hook], criterion_for(config), group)
     except Stop:
         pass
+
+
+def settled(group: Group, run) -> tuple[int, str]:
+    "Threads and precision of a run whose processes would each choose other ones."
+    from ddpm_course import training
+    from ddpm_course.config import PRESETS
+    training.os.cpu_count = lambda: 3 + group.rank
+    training.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]
+    found = training.settle(PRESETS["mnist16"], run, load_digits("train", 16), group.device, group).training
+    return found.threads, found.precision

@@ -479,7 +479,8 @@ def test_default_place(monkeypatch):
 # -- several processes ------------------------------------------------------------------------------------------------
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)         # ignored in what a shell has put into the background
 from ddpm_course import data
 real = data.decode_rows
 def slowly(*args):
@@ -533,6 +534,21 @@ def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
     found = silent(load_folder, root, "train", 8)
     assert np.array_equal(found.pixels, pixels_of(*sorted(root.glob("train/*/*"))))
     assert left[0] not in entries(cache) and not old.exists() and (cache / "young.abc.part").exists()
+
+
+def test_passing_fault_is_not_cached(tmp_path, cache, monkeypatch):
+    "A file that cannot be opened for a moment is no damaged image."
+    root, real = layout(tmp_path / "d"), Image.open
+
+    def refuse(path, **how):
+        if str(path).endswith("003.png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **how)
+    with monkeypatch.context() as moment:
+        moment.setattr(Image, "open", refuse)
+        with pytest.raises(PermissionError, match="003.png"):
+            silent(load_folder, root, "train", 8)
+    assert entries(cache) == [] and len(silent(load_folder, root, "train", 8)) == 24
 
 
 def test_interrupted_leaves_nothing(tmp_path, cache):

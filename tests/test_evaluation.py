@@ -236,7 +236,7 @@ def test_missing_packages_and_weights_are_one_sentence():
     with fake(offline), pytest.raises(FileNotFoundError, match=r"weights that FID needs could not be fetched \(URLError\)"):
         ev.pick_extractor(colour)
     with patch.dict(sys.modules, {"torchmetrics.image.fid": None}):
-        with pytest.raises(ValueError, match=r"evaluation needs torchmetrics: pip install 'ddpm_course\[course\]'"):
+        with pytest.raises(ValueError, match=r"evaluation needs torchmetrics: pip install torchmetrics"):
             ev.library_frechet(torch.zeros(3, 2), torch.zeros(3, 2))
 
 

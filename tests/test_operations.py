@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -45,8 +46,8 @@ def cifar_batches(root, draws):
     for name, count in parts.items():
         batch = {b"data": draws.integers(0, 256, (count, 3072), dtype=np.uint8), b"labels": [k % 10 for k in range(count)],
                  b"batch_label": b"made up", b"filenames": [b"x.png"] * count}
-        (root / name).write_bytes(pickle.dumps(batch, protocol=2))
-    (root / "batches.meta").write_bytes(pickle.dumps({b"label_names": [name.encode() for name in CLASSES]}, protocol=2))
+        (root / name).write_bytes(pickle.dumps(batch, protocol=4))
+    (root / "batches.meta").write_bytes(pickle.dumps({b"label_names": [name.encode() for name in CLASSES]}, protocol=4))
 
 
 KINDS = {"digits": (None, 4500, 500, 10, 1), "colour": (colour_folder, 24, 10, 2, 3), "flat": (flat_folder, 36, 4, 0, 1),
@@ -105,7 +106,7 @@ def test_test_is_repeatable(tmp_path):
 def test_quality_of_samples(tmp_path):
     "--fid prints one line that carries n, extractor and floor, and refuses what it cannot measure."
     printed = ddpm("test", "--fid", 150, "--steps", 5, cwd=tmp_path)[0]
-    assert re.search(r"n = 150", printed) and "judge" in printed and "floor" in printed and "FID" not in printed
+    assert re.search(r"n = 150", printed) and "judge" in printed and "real against real" in printed and "FID" not in printed
     kept = json.loads((tmp_path / "test.json").read_text())["samples"]
     assert kept["n"] == 150 and kept["distance"] > kept["floor"] > 0
     refused("test", "--fid", 20, cwd=tmp_path, sentence="n = 20 is too few for 64 features")
@@ -124,7 +125,7 @@ def published(tmp_path_factory, request):
     torch.manual_seed(0)
     unet = UNet2DModel(sample_size=16, in_channels=1, out_channels=1, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8,
                        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-                       attention_head_dim=None, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, num_class_embeds=3)
+                       attention_head_dim=None, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, num_class_embeds=3, norm_eps=1e-6)
     folder = tmp_path_factory.mktemp("published") / "pipeline"
     DDPMPipeline(unet, DDPMScheduler(num_train_timesteps=1000)).save_pretrained(folder)
     if request.param == "query":
@@ -143,6 +144,14 @@ def test_published_weights(tmp_path, published):
     assert (tmp_path / "denoising.gif").exists() and (tmp_path / "denoising_strip.png").exists()
     refused("sample", "--weights", published, "--guidance", 2, cwd=tmp_path, sentence="was not trained for guidance")
     refused("sample", "somewhere", "--weights", published, cwd=tmp_path, sentence="name one")
+
+
+def test_published_weights_that_are_damaged(tmp_path, published):
+    folder = tmp_path / "copy"
+    shutil.copytree(published, folder)
+    weights = folder / "unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused("sample", "--weights", folder, cwd=tmp_path, sentence=f"{weights} is damaged")
 
 
 def test_published_weights_that_are_not_there(tmp_path, monkeypatch):

@@ -166,6 +166,25 @@ def test_refusals(tmp_path):
         launch(process_workers.chat, 2 + torch.cuda.device_count(), kind="cuda")
 
 
+def test_torchrun_without_its_environment(tmp_path):
+    for changes, words, sentence in [({}, [], "has WORLD_SIZE, MASTER_ADDR, MASTER_PORT in its environment"),
+                                     ({"WORLD_SIZE": "1"}, ["--nproc", "2"], "leave --nproc out")]:
+        done = subprocess.run([sys.executable, "-m", "ddpm_course", "sample", *words], cwd=tmp_path, env=environment(RANK="0", **changes),
+                              capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and sentence in done.stderr, done.stderr
+
+
+def test_settings_that_the_first_decides(tmp_path):
+    "What each machine would choose for itself, such as the number of threads, is the choice of the first."
+    assert launch(process_workers.settled, 2, tmp_path / "run") == [(3, "fp32"), (3, "fp32")]
+
+
+def test_last_line_of_the_log_is_there_for_all(tmp_path):
+    plan = override(PRESETS["mnist16"], steps=3, batch=8, channels=8, log_every=1, threads=2)
+    logs = launch(train_run, 2, tmp_path / "run", plan)
+    assert logs[0] == logs[1] and logs[1][-1]["step"] == 3
+
+
 def test_port_in_use_and_nobody_comes():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -175,6 +194,9 @@ def test_port_in_use_and_nobody_comes():
                 pass
     with pytest.raises(ValueError, match="2 processes should meet at .*, but not all came within 1 s"):
         with joined(0, 2, f"tcp://127.0.0.1:{free_port()}", 0, 2, timeout=1.0):
+            pass
+    with pytest.raises(ValueError, match="2 processes could not meet at no.such.host.invalid:1: "):
+        with joined(1, 2, "tcp://no.such.host.invalid:1", 0, 2, timeout=1.0):
             pass
 
 
@@ -297,6 +319,19 @@ def test_lost_workers_are_replaced(tmp_path):
     print(f"killed at steps {killed}")
     assert agent.returncode == 0 and output.count("wrote disturbed") == 1, output
     same_bits(tmp_path / "calm", run)
+
+
+def test_preempted_agent(tmp_path):
+    "SIGTERM to torchrun reaches the workers, which save and leave."
+    agent = torchrun(["train", *SMALL, "--steps", 4000, "--save-every", 10000, "--out", "run"], tmp_path)
+    while len(read_metrics(tmp_path / "run")) < 3:
+        assert agent.poll() is None, agent.communicate()[0]
+        time.sleep(0.05)
+    agent.send_signal(signal.SIGTERM)
+    output, = finished([agent])
+    assert agent.returncode != 0 and output.count("stopped and saved") == 1 and newest_checkpoint(tmp_path / "run"), output
+    while children(tmp_path):
+        time.sleep(0.05)
 
 
 def test_torchrun_that_shares_its_store(tmp_path):

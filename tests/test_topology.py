@@ -512,7 +512,7 @@ def test_missing_package_is_one_sentence(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ValueError) as caught:
         topology.draw_all(nn.Identity(), lambda: {}, {}, "nowhere")
-    assert str(caught.value) == "drawing needs pygraphviz and torchviz: pip install 'ddpm_course[course]'"
+    assert str(caught.value) == "drawing needs pygraphviz and torchviz: pip install pygraphviz torchviz"
 
 
 def test_import_needs_no_drawing_package():
