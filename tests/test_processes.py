@@ -195,8 +195,8 @@ def test_port_in_use_and_nobody_comes():
     with pytest.raises(ValueError, match="2 processes should meet at .*, but not all came within 1 s"):
         with joined(0, 2, f"tcp://127.0.0.1:{free_port()}", 0, 2, timeout=1.0):
             pass
-    with pytest.raises(ValueError, match="2 processes could not meet at no.such.host.invalid:1: "):
-        with joined(1, 2, "tcp://no.such.host.invalid:1", 0, 2, timeout=1.0):
+    with pytest.raises(ValueError, match="2 processes could not meet at .*: .*MASTER_ADDR"):
+        with joined(0, 2, "env://", 0, 2, timeout=1.0):
             pass
 
 
