@@ -132,6 +132,10 @@ def child(folder: str, rank: int, world: int, kind: str) -> None:
     def orphan() -> None:                   # standard input ends when the parent does
         sys.stdin.buffer.read()
         os._exit(1)
+    def end(code: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)                      # gloo's threads may abort a process that ends in the ordinary way
     threading.Thread(target=orphan, daemon=True).start()
     place, code = Path(folder), 0
     try:
@@ -140,14 +144,11 @@ def child(folder: str, rank: int, world: int, kind: str) -> None:
         with joined(rank, world, f'file://{place}/meet', rank, world, kind, by_hand) as member:
             try:
                 (place / f'{rank}.result').write_bytes(pickle.dumps(worker(member, *args)))
-            except BaseException as error:  # now: once this one is gone, the others fail too
-                leave(place, rank, error)
-                raise
+            except BaseException as error:
+                end(leave(place, rank, error))          # at once: to take leave of a group takes all of it, and the others wait elsewhere
     except BaseException as error:
         code = leave(place, rank, error)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)                          # gloo's threads may abort a process that ends in the ordinary way
+    end(code)
 
 
 CHILD = """
