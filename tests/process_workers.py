@@ -23,13 +23,18 @@ class Doubled(Solo):
         self.group.average(network)
 
 
-def run(group: Group | Solo, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
-    "Losses of each step, and the weights at the end as one vector."
+def run(group: Group | Solo, config, threads: int, double: bool, nudge: int = 0) -> tuple[list[float], torch.Tensor]:
+    "Losses of each step, and the weights at the end as one vector. `nudge`: first move each weight by a unit in its last place."
     torch.set_num_threads(threads)
     group = Doubled(group) if double else group
     state = new_state(config, group=group)
     if double:
         state.ema.double()
+    if nudge:
+        random = torch.Generator().manual_seed(nudge)
+        with torch.no_grad():
+            for p in state.network.parameters():
+                p.mul_(1 + 2.0**-23 * (2 * torch.randint(2, p.shape, generator=random) - 1))
     losses = [read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)]
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
