@@ -1,9 +1,11 @@
 "What the processes of test_processes.py run: functions of a module that new processes can import."
+from itertools import islice
+
 import torch
 
 from ddpm_course.data import load_digits
 from ddpm_course.distributed import Group
-from ddpm_course.training import Solo, fit, new_state, read_window
+from ddpm_course.training import Solo, fit, load_checkpoint, new_state, read_window
 
 
 class Doubled(Solo):
@@ -23,20 +25,29 @@ class Doubled(Solo):
         self.group.average(network)
 
 
-def run(group: Group | Solo, config, threads: int, double: bool, nudge: int = 0) -> tuple[list[float], torch.Tensor]:
-    "Losses of each step, and the weights at the end as one vector. `nudge`: first move each weight by a unit in its last place."
+def run(group: Group | Solo, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
+    "Losses of each step, and the weights at the end as one vector."
     torch.set_num_threads(threads)
     group = Doubled(group) if double else group
     state = new_state(config, group=group)
     if double:
         state.ema.double()
-    if nudge:
-        random = torch.Generator().manual_seed(nudge)
-        with torch.no_grad():
-            for p in state.network.parameters():
-                p.mul_(1 + 2.0**-23 * (2 * torch.randint(2, p.shape, generator=random) - 1))
     losses = [read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)]
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
+
+
+def stretches(group: Group | Solo, config, run, length: int) -> list[tuple[list[float], torch.Tensor]]:
+    "From each checkpoint of a run, and from its beginning: losses of the next steps, and the weights after them."
+    torch.set_num_threads(1)
+    found = []
+    for start in range(0, config.training.steps, length):
+        state = new_state(config, group=group)
+        if start:
+            load_checkpoint(run / f"checkpoints/step_{start:08d}", state)
+        steps = islice(fit(state, load_digits("train", config.data.size), config, group=group), length)
+        losses = [read_window(state)["loss"] for _ in steps]
+        found.append((losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])))
+    return found
 
 
 def fail(group: Group, rank: int) -> None:

@@ -69,23 +69,44 @@ def runs(config, worlds, accumulate, double=False):
     config = override(config, classes=CLASSES, precision="fp32")
     results = {f"{n} processes": launch(process_workers.run, n, config, 1, double)[0] for n in worlds}
     results[f"{accumulate} slices"] = launch(process_workers.run, 1, override(config, accumulate=accumulate), 1, double)[0]
-    results["2 processes, 2 slices each"] = launch(process_workers.run, 2, override(config, accumulate=2), 1, double)[0]
+    if 3 in worlds:
+        results["2 processes, 2 slices each"] = launch(process_workers.run, 2, override(config, accumulate=2), 1, double)[0]
     base = launch(process_workers.run, 1, config, 1, double)[0]
     return config, base, results
 
 
-@pytest.mark.parametrize("steps, batch", [(12, 20), pytest.param(50, 64, marks=pytest.mark.slow)])
-def test_same_run_on_any_number_of_processes(steps, batch):
-    "mnist16 in float32. 20 images are 7, 7 and 6 on three processes."
-    config, base, results = runs(override(PRESETS["mnist16"], steps=steps, batch=batch), (2, 3, 4), 4)
-    rounding = {"2 threads": launch(process_workers.run, 1, config, 2, False)[0]}
-    rounding |= {f"nudged {k}": launch(process_workers.run, 1, config, 1, False, k)[0] for k in (1, 2)}
-    found, floors = differences(base, results), differences(base, rounding)
-    print({name: [f"{d:.1e}" for d in pair] for name, pair in (found | floors).items()})
+@pytest.mark.parametrize("steps, batch, worlds", [(12, 20, (2, 3, 4)), pytest.param(50, 64, (2, 4), marks=pytest.mark.slow)])
+def test_same_run_on_any_number_of_processes(steps, batch, worlds):
+    "mnist16 in float32. 20 images are 7, 7 and 6 on three processes. Fifty steps are judged more strictly, in stretches, below."
+    config, base, results = runs(override(PRESETS["mnist16"], steps=steps, batch=batch), worlds, 4)
+    results["2 threads"] = launch(process_workers.run, 1, config, 2, False)[0]
+    found = differences(base, results)
+    print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
     assert 0 < max(max(pair) for pair in found.values())
-    floor = [max(pair[k] for pair in floors.values()) for k in (0, 1)]
-    for name, pair in found.items():                    # 5e-5, or three times what rounding alone does to one process
-        assert all(d < max(5e-5, 3 * limit) and d < 5e-3 for d, limit in zip(pair, floor)), name
+    for name, pair in found.items():                    # 5e-5, or three times what another thread count alone does
+        assert all(d < min(1e-3, max(5e-5, 3 * floor)) for d, floor in zip(pair, found["2 threads"])), name
+
+
+@pytest.mark.parametrize("steps, length", [(6, 3), pytest.param(50, 10, marks=pytest.mark.slow)])
+def test_each_stretch_of_a_run(tmp_path, steps, length):
+    """mnist16 in float32, to 5e-5 at every step: the chain begins anew from each checkpoint of one process.
+
+    Over a whole run rounding grows tenfold in ten steps, whoever computes it, and hides what is compared.
+    """
+    config = override(PRESETS["mnist16"], classes=CLASSES, precision="fp32", steps=steps, threads=1, log_every=1, save_every=length, keep=steps)
+    log = [line["loss"] for line in launch(train_run, 1, tmp_path, config)[0]]
+    ends = [torch.cat([p.flatten() for p in load_file(tmp_path / f"checkpoints/step_{k:08d}/model.safetensors").values()]).double().norm().item()
+            for k in range(length, steps + 1, length)]
+    plans = {f"{n} processes": (n, config) for n in (2, 3, 4)} | {"4 slices": (1, override(config, accumulate=4)), "2 x 2": (2, override(config, accumulate=2))}
+    base, worst = launch(process_workers.stretches, 1, config, tmp_path, length)[0], {}
+    assert [loss for losses, _ in base for loss in losses] == log and [w.double().norm().item() for _, w in base] == pytest.approx(ends, rel=1e-12)
+    for name, (world, plan) in plans.items():
+        found = [(losses, (w - mine).norm() / mine.norm()) for (losses, w), (_, mine) in zip(launch(process_workers.stretches, world, plan, tmp_path, length)[0], base)]
+        apart = [abs(a / b - 1) for a, b in zip((loss for losses, _ in found for loss in losses), log)]
+        worst[name] = max(apart), max(w.item() for _, w in found)
+        assert len(apart) == steps and max(worst[name]) < 5e-5, (name, worst[name])
+    print({name: [f"{d:.1e}" for d in pair] for name, pair in worst.items()})
+    assert max(max(pair) for pair in worst.values()) > 0
 
 
 @pytest.mark.parametrize("steps", [5, pytest.param(20, marks=pytest.mark.slow)])
