@@ -162,8 +162,6 @@ def open_image(path: str | Path) -> Image.Image:
                 rgba = image.convert('RGBA')
                 image = Image.alpha_composite(Image.new('RGBA', rgba.size, 'white'), rgba)
             return image.convert('L' if grey else 'RGB')
-    except MemoryError:
-        raise
     except Exception as error:              # the decoders have a dozen ways to say that a file is damaged
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
             raise                           # the disk, a missing right, too many open files: not the image's fault, and it may pass
