@@ -169,6 +169,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'ddpm_course.distributed.Group.wrap': ( 'distributed.html#group.wrap',
                                                                                  'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.child': ('distributed.html#child', 'ddpm_course/distributed.py'),
+                                         'ddpm_course.distributed.end': ('distributed.html#end', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.failure': ('distributed.html#failure', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.joined': ('distributed.html#joined', 'ddpm_course/distributed.py'),
                                          'ddpm_course.distributed.launch': ('distributed.html#launch', 'ddpm_course/distributed.py'),
