@@ -550,13 +550,12 @@ def dispatch(args: argparse.Namespace) -> None:
     if 'RANK' in os.environ:
         if args.nproc != 'auto':
             raise ValueError('torchrun has started the processes already: leave --nproc out')
-        code = 0
         with distributed.torchrun_group(kind) as group:
             try:
                 args.call(args, group)
             except SystemExit as stop:                                      # stopped and saved
-                code = stop.code
-        distributed.end(code)
+                distributed.end(stop.code)
+        distributed.end(0)
     count = (torch.cuda.device_count() if kind == 'cuda' else 1) if args.nproc == 'auto' else int(args.nproc)
     if count > 1 and kind == 'mps':
         raise ValueError('several processes need --device cpu or cuda, not mps')

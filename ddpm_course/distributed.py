@@ -118,12 +118,12 @@ def leave(folder: Path, rank: int, error: BaseException) -> int:
     "Leave an error for the process that launched this one; returns the exit code. The first error of a rank stays."
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    trace = ''.join(traceback.format_exception(error))
     full = isinstance(error, RuntimeError) and 'out of memory' in str(error)                # how PyTorch says it of a GPU
     kind = MemoryError if full else next((k for k in BAD_INPUT if isinstance(error, k)), None)
     path = folder / f'{rank}.error'
     if not path.exists():
-        path.write_text(json.dumps({'time': time.time_ns(), 'kind': kind and kind.__name__, 'text': str(error), 'trace': trace}))
+        left = {'time': time.time_ns(), 'kind': kind and kind.__name__, 'text': str(error), 'trace': ''.join(traceback.format_exception(error))}
+        path.write_text(json.dumps(left))
     return 2 if kind else 1
 
 
