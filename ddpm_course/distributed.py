@@ -129,8 +129,7 @@ def leave(folder: Path, rank: int, error: BaseException) -> int:
 
 def end(code: int) -> None:
     "End this process without any farewell: gloo's threads may abort or block one that takes its objects apart in the ordinary way."
-    sys.stdout.flush()
-    sys.stderr.flush()
+    sys.stdout.flush(), sys.stderr.flush()
     os._exit(code)
 
 
@@ -140,7 +139,7 @@ def child(folder: str, rank: int, world: int, kind: str) -> None:
         sys.stdin.buffer.read()
         os._exit(1)
     threading.Thread(target=orphan, daemon=True).start()
-    place, code = Path(folder), 0
+    place = Path(folder)
     try:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
         worker, args, by_hand = pickle.loads((place / 'work').read_bytes())
@@ -150,8 +149,8 @@ def child(folder: str, rank: int, world: int, kind: str) -> None:
             except BaseException as error:
                 end(leave(place, rank, error))          # at once: to take leave of a group takes all of it, and the others wait elsewhere
     except BaseException as error:
-        code = leave(place, rank, error)
-    end(code)
+        end(leave(place, rank, error))
+    end(0)
 
 
 CHILD = """
