@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import RunConfig
-from .core import Purpose, normal, uniform
+from .draws import Purpose, normal, uniform
 from .data import ImageSet, to_float
 from .forward import q_posterior, q_sample
 from .losses import diffusion_losses

@@ -38,7 +38,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .core import Purpose, generator
+from .draws import Purpose, generator
 
 # %% ../nbs/01_data.ipynb #7925268d
 @dataclass(frozen=True, eq=False)

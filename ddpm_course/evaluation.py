@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import RunConfig
-from .core import Purpose, generator, normal, uniform
+from .draws import Purpose, generator, normal, uniform
 from .data import ASSETS, ImageSet, epoch_order, to_float, to_uint8
 from .losses import diffusion_losses
 from .sampling import guided, sample

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
-from .core import Purpose, normal
+from .draws import Purpose, normal
 from .data import to_uint8
 from .losses import x0_and_eps
 from .schedules import Schedule

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from . import __version__
 from .config import RunConfig, TrainingConfig, differences, from_json, override, to_json
-from .core import Purpose, generator, normal, uniform
+from .draws import Purpose, generator, normal, uniform
 from .data import ImageSet, batch_indices, to_float
 from .embeddings import drop_labels
 from .exact import dataset_denoiser

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import AttentionBlock
-from .core import Purpose, generator
+from .draws import Purpose, generator
 from .embeddings import ClassEmbedding, TimeEmbedding
 
 # %% ../nbs/08_unet.ipynb #022ab701

@@ -11,7 +11,7 @@ from scipy.linalg import sqrtm
 
 from ddpm_course import evaluation as ev
 from ddpm_course.config import PRESETS, override
-from ddpm_course.core import Purpose, generator
+from ddpm_course.draws import Purpose, generator
 from ddpm_course.data import ASSETS, ImageSet, load_digits
 from ddpm_course.training import build_network, heldout_loss, load_network
 

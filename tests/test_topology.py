@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ddpm_course import sampling, topology, training
 from ddpm_course.attention import AttentionBlock
-from ddpm_course.core import Purpose, normal
+from ddpm_course.draws import Purpose, normal
 from ddpm_course.data import ASSETS
 from ddpm_course.unet import ResidualBlock, Stage, UNet
 
