@@ -1,0 +1,103 @@
+"""Compare what two commits compute, bit for bit, on this machine.
+
+    python tools/same_numbers.py c82020b             # that commit against the checkout as it is
+    python tools/same_numbers.py c82020b HEAD        # two commits
+
+Sixty steps of mnist16 in float32 with one thread (log, weights, optimizer), then from the shipped model: samples of
+every sampler, guided and not, the held-out losses and the bits per dimension. Another processor gives other last
+bits, so both sides run here. It takes about two minutes a side.
+"""
+import json, os, subprocess, sys, tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PROBE = r'''
+import hashlib, json, os, subprocess, sys
+from pathlib import Path
+import numpy as np, torch
+from safetensors.torch import load_file
+torch.set_num_threads(1)
+
+def ddpm(*words):
+    subprocess.run([sys.executable, "-m", "ddpm_course", *words], check=True, stdout=subprocess.DEVNULL)
+
+def digest(*tensors):
+    total = hashlib.sha256()
+    for x in tensors:
+        total.update(np.ascontiguousarray(x.detach().cpu().numpy()).tobytes())
+    return total.hexdigest()[:16]
+
+def timeless(line):
+    return {name: value for name, value in line.items() if name != "images_per_s"}
+
+found = {}
+steps = "--steps 60 --precision fp32 --threads 1 --grid-every 0 --save-every 30 --log-every 10".split()
+for loss, more in {"simple": [], "vlb": ["--preset", "mnist16-vlb", "--T", "50", "--accumulate", "2"],
+                   "hybrid": ["--preset", "mnist16-hybrid", "--dropout", "0.1"]}.items():
+    ddpm("train", *more, *steps, "--out", loss)
+    lines = [json.loads(line) for line in Path(loss, "metrics.jsonl").read_text().splitlines()]
+    found[f"{loss}: log"] = [timeless(line) for line in lines]
+    end = Path(loss, "checkpoints/step_00000060")
+    for name in ("model", "ema"):
+        weights = load_file(end / f"{name}.safetensors")
+        found[f"{loss}: {name}"] = digest(*(weights[key] for key in sorted(weights)))
+    state = torch.load(end / "optimizer.pt", weights_only=True)["optimizer"]["state"]
+    found[f"{loss}: optimizer"] = digest(*(state[i][key] for i in sorted(state) for key in sorted(state[i])))
+for folder in ("", "vlb"):
+    ddpm("test", *([folder] if folder else []), "--bpd", "--out", f"{folder or 'shipped'}.json")
+    tested = json.loads(Path(f"{folder or 'shipped'}.json").read_text())
+    found[f"{folder or 'shipped'}: test"] = {name: tested[name] for name in ("losses", "bits_per_dim")}
+
+cases = {"ddim": dict(sampler="ddim"), "eta": dict(sampler="ddim", eta=0.5), "dpm": dict(sampler="dpm"), "ddpm": dict(sampler="ddpm"),
+         "large": dict(sampler="ddpm", variance="large"), "uniform": dict(sampler="ddim", spacing="uniform"), "free": dict(sampler="ddim", clip=False)}
+try:
+    from ddpm_course import SamplingConfig, load_model, sample
+    model = load_model()
+    draw = lambda scale, steps, how: sample(model, [3, 7], 2, SamplingConfig(guidance=scale, steps=steps, seed=1, **how))
+except ImportError:
+    from ddpm_course.data import ASSETS
+    from ddpm_course.sampling import class_keys, guided, sample
+    from ddpm_course.training import build_schedule, load_network
+    network, config = load_network(ASSETS / "mnist16")
+    keys, y = class_keys([3, 7], 2)
+    draw = lambda scale, steps, how: sample(guided(network, scale, 10), (1, 16, 16), keys, build_schedule(config), "v", y, seed=1, steps=steps, **how)
+for name, how in cases.items():
+    for scale in (1.0, 2.0):
+        found[f"sample: {name}, guidance {scale:g}"] = digest(draw(scale, 10, how))
+found["sample: ddpm, all steps"] = digest(draw(1.0, 1000, dict(sampler="ddpm", variance="large")))
+print(json.dumps(found))
+'''
+
+
+def probe(source: Path) -> dict:
+    "What the package in a folder computes."
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run([sys.executable, "-c", PROBE], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    if run.returncode:
+        sys.exit(f"the probe failed in {source}")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def checkout(commit: str, folder: Path) -> Path:
+    "The files of a commit."
+    folder.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+    return folder
+
+
+def main() -> None:
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    with tempfile.TemporaryDirectory() as name:
+        sides = [checkout(commit, Path(name) / str(k)) for k, commit in enumerate(sys.argv[1:])]
+        one, other = (probe(side) for side in [*sides, ROOT][:2])
+    differing = [name for name in one | other if one.get(name) != other.get(name)]
+    print(f"{len(one)} results, {len(differing)} differ" + "".join(f"\n  {name}" for name in differing))
+    sys.exit(bool(differing))
+
+
+if __name__ == "__main__":
+    main()
