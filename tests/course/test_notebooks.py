@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_structure import (
-    CHAPTERS, NOTEBOOKS, ROOT, cells, default_exp, directives, each, each_check, number, read, script)
+from helpers import CHAPTERS, NOTEBOOKS, ROOT, cells, default_exp, directives, each, each_check, number, read, script
 
 PROMISED = 360                  # seconds for all notebooks with two workers; twice that is asserted
 PROMISED_EACH = 60              # seconds for one notebook

@@ -3,21 +3,18 @@
 Each check is a function that returns what is wrong, so that it runs on the course and, in the last test of this file,
 on input that must fail: a check that cannot fail checks nothing.
 """
-import ast, json, os, re, shutil, subprocess, sys
+import ast, json, re, shutil, subprocess, sys
 from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
+from helpers import CHAPTERS, NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, directives, each, each_check, number, read, script
 from IPython.core.inputtransformer2 import TransformerManager
 from pyflakes import checker, messages
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "ddpm_course"
 MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.stem not in {"__init__", "__main__", "_modidx"})
-BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/*.py")]
-NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "nbs" and p.name != "index.ipynb"]
+BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]
 LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]             # chapters and their solutions
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FLAWS = (messages.UndefinedName, messages.UndefinedLocal, messages.UndefinedExport, messages.UnusedImport,
@@ -26,42 +23,13 @@ FLAWS = (messages.UndefinedName, messages.UndefinedLocal, messages.UndefinedExpo
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
-def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def cells(path: Path, kind: str = "code") -> list[str]:
-    "The sources of a notebook's cells."
-    return ["".join(c["source"]) for c in json.loads(read(path))["cells"] if c["cell_type"] == kind]
-
-
-def directives(source: str) -> dict[str, str]:
-    "`#| name value` lines of a cell, as name: value."
-    return dict(re.findall(r"^#[ \t]*\|[ \t]*(\S+)[ \t]*(.*)$", source, re.M))
-
-
 def exported(source: str) -> bool:
     return not directives(source).keys().isdisjoint({"export", "exports", "exporti"})
-
-
-def default_exp(path: Path) -> list[str]:
-    "The modules that a notebook names as its own: one or none."
-    return [value for value in (directives(s).get("default_exp") for s in cells(path)) if value]
-
-
-def number(path: Path) -> str:
-    "The chapter's number, which is its place in the order: `05` < `05a` < `06`."
-    return path.name.split("_")[0]
 
 
 def parse(source: str) -> ast.Module:
     "The syntax tree of a module or of a code cell, magics and shell lines included."
     return ast.parse(TransformerManager().transform_cell(source))
-
-
-def script(name: str) -> str:
-    "A console script of the environment that runs the tests."
-    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or name
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
@@ -182,14 +150,6 @@ def readme(root: Path, *args: str) -> subprocess.CompletedProcess:
 
 
 # -- the course -------------------------------------------------------------------------------------------------------
-
-def each(paths: list[Path]):
-    return pytest.mark.parametrize("path", paths, ids=lambda p: p.name)
-
-
-def each_check(*checks):
-    return pytest.mark.parametrize("check", checks, ids=lambda c: c.__name__)
-
 
 @pytest.fixture(scope="module")
 def order() -> dict[str, str]:

@@ -15,9 +15,9 @@ import numpy as np
 import process_workers
 import pytest
 import torch
+from helpers import ddpm, environment, free_port, refused, same_bits
 from PIL import Image
 from safetensors.torch import load_file
-from test_cli import ddpm, refused
 
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
@@ -27,33 +27,6 @@ from ddpm_course.training import newest_checkpoint, read_metrics
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
 CLASSES = tuple("0123456789")
 SMALL = "--batch 16 --channels 16 --T 100 --log-every 2 --save-every 4 --grid-every 0 --precision fp32".split()
-
-
-def environment(**more):
-    "This process's, without what a torchrun or a pytest around it might have set."
-    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "OMP_NUM_THREADS")}
-    return {**kept, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def timeless(run):
-    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in read_metrics(run)]
-
-
-def same_bits(a, b):
-    "Whether two runs ended with the same weights, average, optimizer and log."
-    a_end, b_end = newest_checkpoint(a), newest_checkpoint(b)
-    assert a_end.name == b_end.name and timeless(a) == timeless(b)
-    for name in ("model.safetensors", "ema.safetensors"):
-        mine, theirs = load_file(a_end / name), load_file(b_end / name)
-        assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine), name
-    mine, theirs = (torch.load(end / "optimizer.pt", weights_only=True) for end in (a_end, b_end))
-    assert all(torch.equal(value, theirs["optimizer"]["state"][i][k]) for i, state in mine["optimizer"]["state"].items() for k, value in state.items())
 
 
 # -- the same run -----------------------------------------------------------------------------------------------------

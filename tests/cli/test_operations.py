@@ -9,27 +9,14 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
+from helpers import colour_folder, contents, ddpm, old_names, refused
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_cli import contents, ddpm, refused
-from test_diffusers import old_names
 
 from ddpm_course.training import load_network
 
 SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 30 --threads 1".split()
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-def colour_folder(root, draws):
-    "ROOT/train/<class>/*.png and ROOT/test/<class>/*.png, mixed sizes."
-    for split, count in (("train", 12), ("test", 5)):
-        for name in ("reds", "blues"):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for k in range(count):
-                image = draws.integers(0, 60, (20 + k, 24, 3), dtype=np.uint8)
-                image[..., 0 if name == "reds" else 2] += 150
-                Image.fromarray(image).save(folder / f"{k}.png")
 
 
 def flat_folder(root, draws):
@@ -113,7 +100,7 @@ def test_quality_of_samples(tmp_path):
 
 
 def test_other_images_than_the_run_knows(tmp_path):
-    colour_folder(tmp_path / "data", np.random.default_rng(0))
+    colour_folder(tmp_path / "data")
     refused("test", "--data", "data", cwd=tmp_path, sentence="the model knows the classes 0,1,2,3,4,5,6,7,8,9, the images have blues,reds")
     assert not (tmp_path / "test.json").exists()
 

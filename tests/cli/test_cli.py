@@ -3,11 +3,11 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import colour_folder, contents, ddpm, refused
 from PIL import Image
 
 from ddpm_course.data import ASSETS, load_digits
@@ -15,24 +15,6 @@ from ddpm_course.training import heldout_loss, load_network
 
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 30 --threads 1".split()
-
-
-def ddpm(*words, cwd, code=0):
-    "Run the command; returns what it printed on both streams and the seconds it took."
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout, done.stderr, time.perf_counter() - began
-
-
-def refused(*words, cwd, sentence):
-    "The command ends with code 2, one line and no traceback."
-    out, err, _ = ddpm(*words, cwd=cwd, code=2)
-    assert err.startswith("ddpm: ") and err.count("\n") == 1 and sentence in err, out + err
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +84,7 @@ def test_files_that_do_not_fit_are_named(run, tmp_path):
 
 
 def test_folder_of_colour_images(tmp_path):
-    draws = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 4)):
-        for name in ("reds", "blues"):
-            folder = tmp_path / "data" / split / name
-            folder.mkdir(parents=True)
-            for k in range(count):
-                image = draws.integers(0, 60, (20 + k, 24, 3), dtype=np.uint8)
-                image[..., 0 if name == "reds" else 2] += 150
-                Image.fromarray(image).save(folder / f"{k}.png")
+    colour_folder(tmp_path / "data")
     out, _, _ = ddpm("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path)
     assert "24 images of 16x16, 2 classes" in out
     run = tmp_path / "runs/mnist16-data"

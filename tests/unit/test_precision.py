@@ -1,11 +1,12 @@
 "float16 with a scaled loss, and compiled networks: what only some machines use, tested on any."
 import pytest
 import torch
+from helpers import same_bits
 from safetensors.torch import load_file
 
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
-from ddpm_course.training import Stop, build_schedule, fit, make_batch, new_state, newest_checkpoint, read_metrics, read_window, train, train_step
+from ddpm_course.training import Stop, build_schedule, fit, make_batch, new_state, newest_checkpoint, read_window, train, train_step
 
 PLAN = override(PRESETS["mnist16"], steps=8, batch=16, channels=16, T=50, log_every=1, save_every=100, threads=1, classes=tuple("0123456789"))
 
@@ -43,10 +44,7 @@ def test_exact_resume_in_float16(tmp_path):
     kept = torch.load(newest_checkpoint(tmp_path / "broken") / "optimizer.pt", weights_only=True)["scaler"]
     assert 0 < kept["_growth_tracker"] <= 5 and kept["scale"] > 1
     train(tmp_path / "broken", config, digits)
-    a, b = (load_file(newest_checkpoint(tmp_path / name) / "model.safetensors") for name in ("calm", "broken"))
-    assert all(torch.equal(a[k], b[k]) for k in a)
-    timeless = lambda run: [{k: v for k, v in line.items() if k != "images_per_s"} for line in read_metrics(tmp_path / run)]
-    assert timeless("calm") == timeless("broken")
+    same_bits(tmp_path / "calm", tmp_path / "broken")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
+from helpers import old_names
 
 from ddpm_course.config import PRESETS
 from ddpm_course.forward import q_posterior
@@ -215,12 +216,6 @@ def test_our_weights_in_their_network(name):
     with torch.no_grad():
         expected = theirs(x, t, class_labels=y).sample
         assert expected.std() > 0.01 and worst(ours(x, t, y), expected) < 1e-6
-
-
-def old_names(state):
-    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
-        state = {name.replace(new, old): weight for name, weight in state.items()}
-    return state
 
 
 def test_old_attention_names():

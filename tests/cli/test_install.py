@@ -3,13 +3,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
+from helpers import ROOT
 
 from ddpm_course.config import PRESETS, differences, from_json
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def pip(*words):

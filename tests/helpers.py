@@ -1,0 +1,140 @@
+"What several test files use: the command in a fresh process, comparing runs, made-up images, reading notebooks."
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from ddpm_course.training import newest_checkpoint, read_metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ddpm_course"
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+def ddpm(*words, cwd, code=0):
+    "Run the command; returns what it printed on both streams and the seconds it took."
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr, time.perf_counter() - began
+
+
+def refused(*words, cwd, sentence):
+    "The command ends with code 2, one line and no traceback."
+    out, err, _ = ddpm(*words, cwd=cwd, code=2)
+    assert err.startswith("ddpm: ") and err.count("\n") == 1 and sentence in err, out + err
+
+
+def script(name: str) -> str:
+    "A console script of the environment that runs the tests."
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or name
+
+
+def environment(**more):
+    "This process's, without what a torchrun or a pytest around it might have set."
+    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "OMP_NUM_THREADS")}
+    return {**kept, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+# -- folders and runs -------------------------------------------------------------------------------------------------
+
+def contents(folder):
+    "Every file below a folder, with its bytes."
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def colour_folder(root, draws=None):
+    "ROOT/train/<class>/*.png and ROOT/test/<class>/*.png, mixed sizes: 24 and 10 images of two classes."
+    draws = draws or np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 5)):
+        for name in ("reds", "blues"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                image = draws.integers(0, 60, (20 + k, 24, 3), dtype=np.uint8)
+                image[..., 0 if name == "reds" else 2] += 150
+                Image.fromarray(image).save(folder / f"{k}.png")
+
+
+def timeless(run):
+    "The log of a run without what depends on the machine's speed."
+    return [{k: v for k, v in line.items() if k != "images_per_s"} for line in read_metrics(run)]
+
+
+def same_bits(a, b):
+    "Assert that two runs ended with the same weights, average, optimizer, draws and log."
+    a_end, b_end = newest_checkpoint(a), newest_checkpoint(b)
+    assert a_end.name == b_end.name and timeless(a) == timeless(b)
+    for name in ("model.safetensors", "ema.safetensors"):
+        mine, theirs = load_file(a_end / name), load_file(b_end / name)
+        assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine), name
+    mine, theirs = (torch.load(end / "optimizer.pt", weights_only=True) for end in (a_end, b_end))
+    assert mine["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
+    for i, state in mine["optimizer"]["state"].items():
+        assert all(torch.equal(value, theirs["optimizer"]["state"][i][k]) for k, value in state.items())
+    for name in ("window", "memory"):                                       # the memory of what was not drawn yet is NaN
+        assert torch.allclose(mine[name], theirs[name], rtol=0, atol=0, equal_nan=True), name
+    assert mine["scaler"] == theirs["scaler"]
+
+
+def old_names(state):
+    "Weights of a diffusers UNet2DModel, its attention's keys named as before 2023."
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        state = {name.replace(new, old): weight for name, weight in state.items()}
+    return state
+
+
+# -- the notebooks as files -------------------------------------------------------------------------------------------
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def cells(path: Path, kind: str = "code") -> list[str]:
+    "The sources of a notebook's cells."
+    return ["".join(c["source"]) for c in json.loads(read(path))["cells"] if c["cell_type"] == kind]
+
+
+def directives(source: str) -> dict[str, str]:
+    "`#| name value` lines of a cell, as name: value."
+    return dict(re.findall(r"^#[ \t]*\|[ \t]*(\S+)[ \t]*(.*)$", source, re.M))
+
+
+def default_exp(path: Path) -> list[str]:
+    "The modules that a notebook names as its own: one or none."
+    return [value for value in (directives(s).get("default_exp") for s in cells(path)) if value]
+
+
+def number(path: Path) -> str:
+    "The chapter's number, which is its place in the order: `05` < `05a` < `06`."
+    return path.name.split("_")[0]
+
+
+NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "nbs" and p.name != "index.ipynb"]
+
+
+def each(paths: list[Path]):
+    return pytest.mark.parametrize("path", paths, ids=lambda p: p.name)
+
+
+def each_check(*checks):
+    return pytest.mark.parametrize("check", checks, ids=lambda c: c.__name__)
