@@ -58,11 +58,11 @@ def torchviz_graph(results: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) 
         warnings.simplefilter('ignore')             # torchviz compares versions in an outdated way
         from pygraphviz import AGraph
         from torchviz import make_dot
-    try:
-        sys.setrecursionlimit(max(limit, 50_000))   # it takes one call a node; steps exceed 1,000
-        return AGraph(string=make_dot(tuple(results.values()), {**leaves, **results}).source)
-    finally:
-        sys.setrecursionlimit(limit)
+        try:
+            sys.setrecursionlimit(max(limit, 50_000))   # it takes one call a node; steps exceed 1,000
+            return AGraph(string=make_dot(tuple(results.values()), {**leaves, **results}).source)
+        finally:
+            sys.setrecursionlimit(limit)
 
 # %% ../nbs/13_topology.ipynb #63a087fc
 def autograd_graph(
