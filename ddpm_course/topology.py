@@ -59,7 +59,7 @@ def torchviz_graph(results: Mapping[str, Tensor], leaves: Mapping[str, Tensor]) 
         from pygraphviz import AGraph
         from torchviz import make_dot
         try:
-            sys.setrecursionlimit(max(limit, 50_000))   # it takes one call a node; steps exceed 1,000
+            sys.setrecursionlimit(max(limit, 50_000))   # one call a node; steps exceed 1,000
             return AGraph(string=make_dot(tuple(results.values()), {**leaves, **results}).source)
         finally:
             sys.setrecursionlimit(limit)
