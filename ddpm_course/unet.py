@@ -17,7 +17,7 @@ from .embeddings import ClassEmbedding, TimeEmbedding
 
 # %% ../nbs/08_unet.ipynb #022ab701
 class ResidualBlock(nn.Module):
-    "Two convolutions with the embedding added between them: (B, c_in, H, W), (B, dim) -> (B, c_out, H, W)."
+    "Two convolutions, the embedding added between: (B, c_in, H, W), (B, dim) -> (B, c_out, H, W)."
 
     def __init__(self, c_in: int, c_out: int, dim: int, groups: int, dropout: float = 0.0):
         super().__init__()
@@ -46,7 +46,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        return self.conv(F.pad(x, (0, 1, 0, 1)))            # (left, right, top, bottom)
 
 # %% ../nbs/08_unet.ipynb #6328bb46
 class Upsample(nn.Module):
@@ -91,11 +91,13 @@ def way_down(
     widths: list[int],                              # channels of each level
     blocks: int,                                    # stages a level
     size: int,                                      # full resolution
-) -> tuple[nn.ModuleList, list[int]]:               # the parts; the channels of each skip, first to last
-    "Stages and halving layers from full to lowest resolution."
-    if size % 2 ** (len(widths) - 1):
-        raise ValueError(f'{len(widths)} levels need a size divisible by {2 ** (len(widths) - 1)}, not {size}')
-    parts, c, skips = nn.ModuleList(), widths[0], []
+) -> tuple[nn.ModuleList, list[int]]:               # the parts; channels of each skip, in order
+    "Stages and halving layers, from full resolution down. ValueError: size cannot be halved."
+    divisor = 2 ** (len(widths) - 1)
+    if size % divisor:
+        raise ValueError(f'{len(widths)} levels need a size divisible by {divisor}, not {size}')
+    parts, skips = nn.ModuleList(), []
+    c = widths[0]
     for level, width in enumerate(widths):
         for _ in range(blocks):
             parts.append(stage(level, c, width))
@@ -110,10 +112,11 @@ def way_up(
     stage: Callable[[int, int, int], nn.Module],    # (level, c_in, c_out) -> a stage
     widths: list[int],
     blocks: int,                                    # as in `way_down`; one more here
-    skips: list[int],                               # channels on the stack, the last on top
+    skips: list[int],                               # conv_in's channels, then `way_down`'s
 ) -> nn.ModuleList:
-    "Stages and doubling layers from lowest to full resolution; every stage takes one skip off the stack."
-    parts, c, skips = nn.ModuleList(), widths[-1], list(skips)
+    "Stages and doubling layers from lowest to full resolution; a stage takes a skip off the stack."
+    parts, skips = nn.ModuleList(), list(skips)
+    c = widths[-1]
     for level in reversed(range(len(widths))):
         for _ in range(blocks + 1):
             parts.append(stage(level, c + skips.pop(), widths[level]))
@@ -124,7 +127,8 @@ def way_up(
 
 # %% ../nbs/08_unet.ipynb #b6631ec7
 class UNet(nn.Module):
-    "The network of Ho et al. (2020), appendix B: `network(xt, t, y)` is like `xt`. The defaults are their CIFAR-10 network."
+    """The network of Ho et al. (2020), appendix B: `network(xt, t, y)` is like `xt`.
+    The defaults are their CIFAR-10 network."""
 
     def __init__(
         self,
@@ -132,8 +136,8 @@ class UNet(nn.Module):
         size: int = 32,                                 # height and width of the images
         channels: int = 128,                            # at full resolution
         multipliers: tuple[int, ...] = (1, 2, 2, 2),    # of `channels`, one a level
-        blocks: int = 2,                                # residual blocks a level (one more going up)
-        attention: tuple[int, ...] = (16,),             # resolutions with attention
+        blocks: int = 2,                                # residual blocks a level; one more going up
+        attention: tuple[int, ...] = (16,),             # resolutions with it; the middle has it
         dropout: float = 0.1,
         num_classes: int = 0,                           # 0: no classes
         groups: int = 0,                                # of GroupNorm; 0: min(32, channels // 4)
@@ -141,29 +145,38 @@ class UNet(nn.Module):
         out_channels: int = 0,                          # of the answer; 0: image_channels
     ):
         super().__init__()
-        groups, dim, widths = groups or min(32, max(1, channels // 4)), 4 * channels, [channels * m for m in multipliers]
-        stage = lambda level, c_in, c_out: Stage(c_in, c_out, dim, groups, dropout, size >> level in attention)
+        groups, dim = groups or min(32, max(1, channels // 4)), 4 * channels
+        widths = [channels * m for m in multipliers]
+        stage = lambda level, c_in, c_out: Stage(
+            c_in, c_out, dim, groups, dropout, attend=size >> level in attention)
         self.time = TimeEmbedding(channels, dim)
         self.classes = ClassEmbedding(num_classes, dim) if num_classes else None
         self.conv_in = nn.Conv2d(image_channels, widths[0], 3, padding=1)
         self.down, skips = way_down(stage, widths, blocks, size)
-        self.middle = nn.ModuleList([Stage(widths[-1], widths[-1], dim, groups, dropout, attend) for attend in (True, False)])
+        self.middle = nn.ModuleList([Stage(widths[-1], widths[-1], dim, groups, dropout, attend)
+                                     for attend in (True, False)])
         self.up = way_up(stage, widths, blocks, [widths[0], *skips])
-        self.out = nn.Sequential(nn.GroupNorm(groups, widths[0], eps=1e-6), nn.SiLU(),
-                                 nn.Conv2d(widths[0], out_channels or image_channels, 3, padding=1))
+        self.out = nn.Sequential(
+            nn.GroupNorm(groups, widths[0], eps=1e-6), nn.SiLU(),
+            nn.Conv2d(widths[0], out_channels or image_channels, 3, padding=1))
         nn.init.zeros_(self.out[-1].weight)
         init_weights(self, seed)
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        emb = self.time(t) if self.classes is None else self.time(t) + self.classes(y, len(xt))
-        skips = [self.conv_in(xt)]
+        emb = self.time(t)
+        if self.classes is not None:
+            emb = emb + self.classes(y, xt.shape[0])
+        h = self.conv_in(xt)
+        skips = [h]
         for part in self.down:
-            skips.append(part(skips[-1], emb))
-        h = skips[-1]
+            h = part(h, emb)
+            skips.append(h)
         for part in self.middle:
             h = part(h, emb)
         for part in self.up:
-            h = part(torch.cat([h, skips.pop()], dim=1) if isinstance(part, Stage) else h, emb)
+            if isinstance(part, Stage):
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = part(h, emb)
         return self.out(h)
 
 # %% ../nbs/08_unet.ipynb #5b8f14b2
