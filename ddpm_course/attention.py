@@ -19,7 +19,7 @@ def attention(
 
 # %% ../nbs/06_attention.ipynb #079b506b
 class AttentionBlock(nn.Module):
-    "Single-head self-attention over all pixels, with a residual connection (B, C, H, W) -> (B, C, H, W)."
+    "Single-head self-attention over all pixels, added to the input: (B, C, H, W) -> (B, C, H, W)."
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
@@ -33,5 +33,6 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         places = self.norm(x).flatten(2).transpose(1, 2)                # (B, H*W, C)
-        mixed = F.scaled_dot_product_attention(self.query(places), self.key(places), self.value(places))
+        q, k, v = (linear(places) for linear in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(mixed).transpose(1, 2).reshape(x.shape)

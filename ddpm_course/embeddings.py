@@ -14,7 +14,7 @@ def timestep_embedding(
     t: Tensor,          # (B,) indices, whole or not
     dim: int,           # width of the embedding, even and at least 4
 ) -> Tensor:            # (B, dim) float32
-    "Sines, then cosines, of `t` at dim / 2 speeds from 1 to 1/10000 (Ho et al., appendix B)."
+    "Sines, then cosines, of `t` at dim / 2 speeds from 1 to 1/10000 (as in the code of Ho et al.)."
     if dim < 4 or dim % 2:
         raise ValueError(f'a timestep embedding needs an even width of at least 4, not {dim}')
     half = dim // 2
@@ -32,7 +32,7 @@ class TimeEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(channels, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        waves = timestep_embedding(t, self.channels)
+        waves = timestep_embedding(t, self.channels)    # float32, whatever the layers are
         return self.layers(waves.to(self.layers[0].weight.dtype))
 
 # %% ../nbs/07_embeddings.ipynb #14b8547b

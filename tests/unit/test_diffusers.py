@@ -7,10 +7,11 @@ from helpers import old_names
 
 from ddpm_course.config import PRESETS
 from ddpm_course.forward import q_posterior
+from ddpm_course.published import from_diffusers, to_diffusers
 from ddpm_course.sampling import reverse_process, sampling_indices
 from ddpm_course.schedules import cosine, linear
 from ddpm_course.training import build_network
-from ddpm_course.unet import UNet, from_diffusers, to_diffusers
+from ddpm_course.unet import UNet
 
 SCHEDULES = {"linear": linear, "squaredcos_cap_v2": cosine}
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}

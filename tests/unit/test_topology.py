@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from ddpm_course import sampling, topology, training
+from ddpm_course import diagram, sampling, topology, training
 from ddpm_course.attention import AttentionBlock
 from ddpm_course.draws import Purpose, normal
 from ddpm_course.data import ASSETS
@@ -42,7 +42,7 @@ def alive(network):
 
 
 def of_network(network, size, channels, **more):
-    return topology.record_module(network, lambda: network(noise(0, channels, size, size), T, **more))
+    return diagram.record_module(network, lambda: network(noise(0, channels, size, size), T, **more))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def has_cycle(graph):
 @pytest.mark.parametrize("c_out", [16, 32])
 def test_residual_block(c_out):
     block = ResidualBlock(16, c_out, 24, 4).eval()
-    graph = topology.record_module(block, lambda: block(noise(0, 16, 8, 8), noise(1, 24))).raw
+    graph = diagram.record_module(block, lambda: block(noise(0, 16, 8, 8), noise(1, 24))).raw
     changes = c_out != 16
     count = labels(graph)
     assert (count["Convolution"], count["NativeGroupNorm"], count["Silu"], count["Add"], count["Cat"]) == (2 + changes, 2, 3, 2, 0)
@@ -118,7 +118,7 @@ def test_residual_block(c_out):
 
 def test_attention_block():
     block = AttentionBlock(16, 4).eval()
-    graph = topology.record_module(block, lambda: block(noise(0, 16, 4, 4))).raw
+    graph = diagram.record_module(block, lambda: block(noise(0, 16, 4, 4))).raw
     last, = graph.predecessors("result output")
     assert label(last) == "Add" and "input x" in graph.predecessors(last)
     norm, = labels_of(graph, "NativeGroupNorm")
@@ -389,7 +389,7 @@ def text_of(path):
 @pytest.fixture(scope="module")
 def written(shipped, tmp_path_factory):
     folder = tmp_path_factory.mktemp("topology") / "new"
-    return {path.name: path for path in topology.draw_all(*shipped, folder)}
+    return {path.name: path for path in diagram.draw_all(*shipped, folder)}
 
 
 def test_draw_all_writes(written):
@@ -419,7 +419,7 @@ def test_svg_contains_the_names(written, shipped):
 
 def test_svg_has_the_edges_of_the_graph(written, shipped):
     network, step, inputs = shipped
-    graph = topology.part_graph(topology.record_module(network, lambda: step(**inputs)))
+    graph = topology.part_graph(diagram.record_module(network, lambda: step(**inputs)))
     titles = [node.text for node in ET.parse(written["unet.svg"]).iter("{http://www.w3.org/2000/svg}title")]
     assert sorted(t for t in titles if "->" in t) == sorted(f"{a}->{b}" for a, b in graph.edges())
 
@@ -435,27 +435,27 @@ def test_pictures_have_the_shape_of_what_they_show(written):
 def test_large_graphs_stay_small_pictures(tmp_path, paper):
     chain = topology.empty_graph()
     chain.add_path([f"n{k}" for k in range(290)])
-    path, = topology.render(chain, tmp_path / "deeper" / "chain.png")
+    path, = diagram.render(chain, tmp_path / "deeper" / "chain.png")
     width, height = Image.open(path).size
     assert 3500 < height <= 4000 and path.stat().st_size < 2_000_000
-    picture, = topology.render(topology.part_graph(paper), tmp_path / "paper.png")
+    picture, = diagram.render(topology.part_graph(paper), tmp_path / "paper.png")
     assert max(Image.open(picture).size) <= 4000 and picture.stat().st_size < 2_000_000
 
 
 def test_render_complains(tmp_path):
     with pytest.raises(ValueError, match="as .svg or .png, not as .pdf"):
-        topology.render(topology.empty_graph(), tmp_path / "x.pdf")
+        diagram.render(topology.empty_graph(), tmp_path / "x.pdf")
     with pytest.raises(ValueError, match="a file without ending"):
-        topology.render(topology.empty_graph(), tmp_path / "x")
+        diagram.render(topology.empty_graph(), tmp_path / "x")
 
 
 # -- the diagram ------------------------------------------------------------------------------------------------------
 
 def test_diagram_of_the_paper(paper):
-    places = topology.diagram_rows(paper)
+    places = diagram.diagram_rows(paper)
     pairs = topology.skips(paper)
     assert all(places[a][1] == places[b][1] and (places[a][0], places[b][0]) == ("down", "up") for a, b in pairs)
-    ax, = topology.block_diagram(paper).axes
+    ax, = diagram.block_diagram(paper).axes
     words = Counter(t.get_text() for t in ax.texts)
     assert words["128"] == 4 and words["256"] == 8                              # a label for each skip, its channels
     assert sum("+ attention" in text for text in words.elements()) == 6          # 2 down, 1 in the middle, 3 up
@@ -469,7 +469,7 @@ def test_diagram_of_the_paper(paper):
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
 def test_diagram_of_other_networks(settings, tmp_path):
     seen = of_network(small(**settings), 16, 1)
-    ax, = topology.block_diagram(seen).axes
+    ax, = diagram.block_diagram(seen).axes
     boxes = [patch.get_bbox() for patch in ax.patches if patch.get_zorder() == 3]
     assert len(boxes) == len([call for call in seen.calls if call.output.ndim == 4])
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -478,9 +478,9 @@ def test_diagram_of_other_networks(settings, tmp_path):
 def test_no_u_no_diagram(tmp_path):
     plain = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, 3, padding=1))
     with pytest.raises(ValueError, match="no skips"):
-        topology.draw_all(plain, lambda x: {"out": plain(x)}, {"x": noise(0, 1, 8, 8)}, tmp_path)
+        diagram.draw_all(plain, lambda x: {"out": plain(x)}, {"x": noise(0, 1, 8, 8)}, tmp_path)
     with pytest.raises(ValueError, match="never calls the Sequential"):
-        topology.draw_all(plain, lambda x: {"out": x * 2}, {"x": noise(0, 1, 8, 8)}, tmp_path)
+        diagram.draw_all(plain, lambda x: {"out": x * 2}, {"x": noise(0, 1, 8, 8)}, tmp_path)
 
 
 def test_no_attention_no_picture_of_it(tmp_path):
@@ -501,7 +501,7 @@ def test_no_attention_no_picture_of_it(tmp_path):
             return self.out(h)
 
     network = Plain()
-    paths = topology.draw_all(network, lambda x, emb: {"out": network(x, emb)}, {"x": noise(0, 1, 8, 8), "emb": noise(1, 4)}, tmp_path)
+    paths = diagram.draw_all(network, lambda x, emb: {"out": network(x, emb)}, {"x": noise(0, 1, 8, 8), "emb": noise(1, 4)}, tmp_path)
     assert {path.stem for path in paths} == {"block", "unet", "diffusion", "diagram", "unet_raw", "diffusion_raw"}
 
 
@@ -511,10 +511,10 @@ def test_no_attention_no_picture_of_it(tmp_path):
 def test_missing_package_is_one_sentence(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ValueError) as caught:
-        topology.draw_all(nn.Identity(), lambda: {}, {}, "nowhere")
+        diagram.draw_all(nn.Identity(), lambda: {}, {}, "nowhere")
     assert str(caught.value) == "drawing needs pygraphviz and torchviz: pip install pygraphviz torchviz"
 
 
 def test_import_needs_no_drawing_package():
-    code = "import sys; sys.modules['pygraphviz'] = sys.modules['torchviz'] = sys.modules['matplotlib'] = None; import ddpm_course.topology"
+    code = "import sys; sys.modules['pygraphviz'] = sys.modules['torchviz'] = sys.modules['matplotlib'] = None; import ddpm_course.diagram"
     subprocess.run([sys.executable, "-c", code], check=True)
