@@ -5,11 +5,14 @@ __all__ = ['SCHEDULES', 'gather', 'Schedule', 'linear', 'cosine', 'make_schedule
 
 # %% ../nbs/02_schedules.ipynb #7ca48d69
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from .core import look_up
 
 # %% ../nbs/02_schedules.ipynb #4478b72d
 def gather(
@@ -83,11 +86,9 @@ def cosine(
     return Schedule(torch.tensor(betas, dtype=torch.float64))
 
 # %% ../nbs/02_schedules.ipynb #16b2acfd
-SCHEDULES = {'linear': linear, 'cosine': cosine}
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {'linear': linear, 'cosine': cosine}
 
 
 def make_schedule(name: str, T: int) -> Schedule:
-    "A schedule by its name in a configuration, `'linear'` or `'cosine'`, with the usual end points."
-    if name not in SCHEDULES:
-        raise ValueError(f'no schedule is called {name!r}: expected {" or ".join(SCHEDULES)}')
-    return SCHEDULES[name](T)
+    "The schedule called `name` in SCHEDULES, of T steps. Raises ValueError for a name that is not there."
+    return look_up('schedule', SCHEDULES, name)(T)
