@@ -113,7 +113,7 @@ def calibration(path: Path = GUESSES):
               for guess, truth in known.values()]
     fig, ax = plt.subplots(figsize=(6, 0.6 + 0.3 * len(known)))
     ax.axvline(1, color='0.4', linestyle=':')
-    ax.plot(np.clip(ratios, 1 / 8, 8), range(len(ratios)), 'o')         # a guess of 0 is at the edge
+    ax.plot(np.clip(ratios, 1 / 8, 8), range(len(ratios)), 'o')     # a guess of 0 is at the edge
     ax.set(xscale='log', xlim=(0.1, 10), xlabel='your guess / the truth')
     ax.set_yticks(range(len(known)), known)
     ax.set_xticks([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8],
