@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:                       # matplotlib itself is imported where a figure is drawn
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # %% ../nbs/00_core.ipynb #9d8f45c3
 def show_images(
@@ -21,7 +25,7 @@ def show_images(
     titles: Sequence[str] = (),         # one per image, or none
     columns: int = 10,                  # images in a row
     size: float = 0.9,                  # inches an image
-):                                      # the matplotlib figure
+) -> 'Figure':                          # of matplotlib
     "Show a batch of images as a grid."
     import matplotlib.pyplot as plt
     pixels = torch.as_tensor(images).detach().cpu()
@@ -85,7 +89,7 @@ def predict(name: str, value: float | None = None, path: Path = GUESSES) -> None
 def reveal(
     name: str,                          # the question that `predict` asked
     truth: float,                       # what was measured
-    ax=None,                            # a matplotlib axis whose x is in the question's units
+    ax: 'Axes | None' = None,           # a matplotlib axis whose x is in the question's units
     path: Path = GUESSES,
 ) -> dict:                              # {'truth': ..., 'guess': ...}; None: no guess
     "The truth beside the reader's guess; on `ax` a dotted and a dashed line. Remembers both."
@@ -102,7 +106,7 @@ def reveal(
     return {'truth': truth, 'guess': guess}
 
 # %% ../nbs/00_core.ipynb #20bb49ab
-def calibration(path: Path = GUESSES):
+def calibration(path: Path = GUESSES) -> 'Figure | None':
     "A figure of the reader's guesses, each over its truth; None while there is none to show."
     import matplotlib.pyplot as plt
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -115,7 +119,7 @@ def calibration(path: Path = GUESSES):
     ax.axvline(1, color='0.4', linestyle=':')
     ax.plot(np.clip(ratios, 1 / 8, 8), range(len(ratios)), 'o')     # a guess of 0 is at the edge
     ax.set(xscale='log', xlim=(0.1, 10), xlabel='your guess / the truth')
-    ax.set_yticks(range(len(known)), known)
+    ax.set_yticks(range(len(known)), list(known))
     ax.set_xticks([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8],
                   ['1/8 or less', '1/4', '1/2', '1', '2', '4', '8 or more'])
     ax.minorticks_off()

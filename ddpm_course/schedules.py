@@ -17,7 +17,10 @@ from .core import look_up
 # %% ../nbs/02_schedules.ipynb #584567bd
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    "The betas of a forward process and what follows from them. Index `t` is the paper's t + 1."
+    """The betas of a forward process and what follows from them. Index `t` is the paper's t + 1.
+
+    All tables are (T,) float64. Raises ValueError for betas that are not, or not inside (0, 1).
+    """
     betas: Tensor                           # (T,) float64, each in (0, 1)
 
     def __post_init__(self):
@@ -26,22 +29,27 @@ class Schedule:
 
     @property
     def T(self) -> int:
+        "How many steps."
         return len(self.betas)
 
     @cached_property
     def alphas(self) -> Tensor:
+        "The share of the variance that one step leaves."
         return 1 - self.betas
 
     @cached_property
-    def alpha_bars(self) -> Tensor:         # share of the image's variance that is left
+    def alpha_bars(self) -> Tensor:
+        "The share of the image's variance that all steps so far leave."
         return torch.cumprod(self.alphas, 0)
 
     @cached_property
-    def alpha_bars_prev(self) -> Tensor:    # the same one step earlier; 1 before the first step
+    def alpha_bars_prev(self) -> Tensor:
+        "`alpha_bars` one step earlier; 1 before the first step."
         return torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bars[:-1]])
 
     @cached_property
-    def snr(self) -> Tensor:                # signal-to-noise ratio, abar / (1 - abar)
+    def snr(self) -> Tensor:
+        "The signal-to-noise ratio, abar / (1 - abar)."
         return self.alpha_bars / (1 - self.alpha_bars)
 
     def scales(self, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
