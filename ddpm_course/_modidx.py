@@ -92,6 +92,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'ddpm_course.config.to_json': ('config.html#to_json', 'ddpm_course/config.py')},
             'ddpm_course.core': { 'ddpm_course.core.calibration': ('core.html#calibration', 'ddpm_course/core.py'),
                                   'ddpm_course.core.expect_error': ('core.html#expect_error', 'ddpm_course/core.py'),
+                                  'ddpm_course.core.look_up': ('core.html#look_up', 'ddpm_course/core.py'),
                                   'ddpm_course.core.predict': ('core.html#predict', 'ddpm_course/core.py'),
                                   'ddpm_course.core.reveal': ('core.html#reveal', 'ddpm_course/core.py'),
                                   'ddpm_course.core.show_images': ('core.html#show_images', 'ddpm_course/core.py')},

@@ -14,17 +14,17 @@ from torch import Tensor
 # %% ../nbs/00a_draws.ipynb #d0114d3b
 class Purpose(IntEnum):
     "What a random draw is for. The numbers are part of every run's meaning: they never change."
-    INIT = 0            # a network's initial weights
-    ORDER = 1           # the order of the images in an epoch
-    FLIP = 2            # which images are mirrored
-    TIME = 3            # t of each sample
-    NOISE = 4           # epsilon of each sample
-    DROP = 5            # which labels are dropped
-    DROPOUT = 6         # the dropout inside the network
-    SAMPLE = 7          # x_T and the noise of every reverse step
-    HELDOUT_TIME = 8    # t of each sample of the held-out loss
+    INIT = 0            # a network's initial weights (chapter 08)
+    ORDER = 1           # the order of the images in an epoch (01)
+    FLIP = 2            # which images are mirrored (11)
+    TIME = 3            # t of each image in a training step (11)
+    NOISE = 4           # epsilon of each image in a training step (11)
+    DROP = 5            # which images lose their class, to be learned without it (07, 11)
+    DROPOUT = 6         # which numbers inside the network are set to zero (08)
+    SAMPLE = 7          # x_T and the noise of every step back (12)
+    HELDOUT_TIME = 8    # t of each image in the loss on images kept out of training (11)
     LESSON = 9          # everything that a lesson draws
-    HELDOUT_NOISE = 10  # epsilon of each sample of the held-out loss
+    HELDOUT_NOISE = 10  # epsilon of each image in the loss on images kept out of training (11)
 
 # %% ../nbs/00a_draws.ipynb #65a48d5a
 def generator(
@@ -33,11 +33,11 @@ def generator(
     step: int = 0,              # training step or reverse step
     i: int = 0,                 # which sample
 ) -> np.random.Generator:       # a numpy generator at the beginning of its own stream
-    "A random stream that is a function of its four names and of nothing else (Philox, Salmon et al. 2011)."
+    "A random stream that is a function of its four names only (Philox, Salmon et al. 2011)."
     if not 0 <= seed < 2**64:
         raise ValueError(f'a seed lies in 0..2**64 - 1, not {seed}')
     key = np.array([seed, purpose], dtype=np.uint64)
-    counter = np.array([0, 0, i, step], dtype=np.uint64)       # the two low words count the draws themselves
+    counter = np.array([0, 0, i, step], dtype=np.uint64)       # the two low words count the draws
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 # %% ../nbs/00a_draws.ipynb #fbe74401
@@ -57,4 +57,5 @@ def normal(
 # %% ../nbs/00a_draws.ipynb #2102df75
 def uniform(seed: int, purpose: Purpose, step: int, indices: Sequence[int]) -> Tensor:
     "One number in [0, 1) for each sample, (len(indices),) float64, each from its own stream."
-    return torch.tensor([generator(seed, purpose, step, int(i)).random() for i in indices], dtype=torch.float64)
+    numbers = [generator(seed, purpose, step, int(i)).random() for i in indices]
+    return torch.tensor(numbers, dtype=torch.float64)

@@ -16,7 +16,7 @@ def dataset_weights(
     data: Tensor,               # (N, ...) the clean data set
     schedule: Schedule,
 ) -> Tensor:                    # (B, N), each row sums to one
-    "How likely each data point is to be the origin of `xt`: q(x_0 = data_i | x_t), a softmax over the data."
+    "How likely each data point is to be the origin of `xt`: q(x_0 = data_i | x_t), a softmax."
     points, queries = data.flatten(1), xt.flatten(1)
     signal, sigma = schedule.scales(t, like=queries)
     logits = (signal * (queries @ points.T) - signal**2 * (points**2).sum(1) / 2) / sigma**2
@@ -43,7 +43,10 @@ def gaussian_denoiser(
 
 # %% ../nbs/04_exact.ipynb #d0088171
 def gaussian_x0_mse(cov: Tensor, schedule: Schedule) -> Tensor:
-    "The least possible mean squared error in x_0 for N(., cov) data, by index t: (T,) float64. For other data: the best linear denoiser's."
+    """The least possible mean squared error in x_0 for N(., cov) data, by index t: (T,) float64.
+
+    For data that are not Gaussian it is the error of the best linear denoiser.
+    """
     variances = torch.linalg.eigvalsh(cov.double()).clamp(min=0)
     abar = schedule.alpha_bars[:, None]
     return (variances * (1 - abar) / (abar * variances + 1 - abar)).mean(1)

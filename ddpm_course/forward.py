@@ -26,7 +26,7 @@ def q_sample(
     schedule: Schedule,
 ) -> Tensor:                    # like x0, the paper's x_{t+1}
     "Noise `x0` in one jump (DDPM, eq. 4)."
-    signal, sigma = schedule.scales(t, like=x0)      # sqrt(abar), sqrt(1 - abar): float64, cast last
+    signal, sigma = schedule.scales(t, like=x0)      # sqrt(abar), sqrt(1 - abar), cast last
     return signal * x0 + sigma * eps
 
 # %% ../nbs/03_forward.ipynb #a3eaf57a
@@ -41,4 +41,5 @@ def q_posterior(
     weight_0 = before.sqrt() * schedule.betas / (1 - abar)
     weight_t = schedule.alphas.sqrt() * (1 - before) / (1 - abar)
     variance = (1 - before) / (1 - abar) * schedule.betas
-    return gather(weight_0, t, x0) * x0 + gather(weight_t, t, x0) * xt, gather(variance, t, x0)
+    mean = gather(weight_0, t, x0) * x0 + gather(weight_t, t, x0) * xt
+    return mean, gather(variance, t, x0)
