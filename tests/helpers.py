@@ -1,4 +1,5 @@
 "What several test files use: the command in a fresh process, comparing runs, made-up images, reading notebooks."
+
 import json
 import os
 import re
@@ -23,10 +24,13 @@ PACKAGE = ROOT / "ddpm_course"
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
+
 def ddpm(*words, cwd, code=0):
     "Run the command; returns what it printed on both streams and the seconds it took."
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, capture_output=True, text=True
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr, time.perf_counter() - began
 
@@ -45,7 +49,12 @@ def script(name: str) -> str:
 def environment(**more):
     "This process's, without what a torchrun or a pytest around it might have set."
     kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "OMP_NUM_THREADS")}
-    return {**kept, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+    return {
+        **kept,
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **more,
+    }
 
 
 def free_port():
@@ -55,6 +64,7 @@ def free_port():
 
 
 # -- folders and runs -------------------------------------------------------------------------------------------------
+
 
 def contents(folder):
     "Every file below a folder, with its bytes."
@@ -90,7 +100,7 @@ def same_bits(a, b):
     assert mine["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
     for i, state in mine["optimizer"]["state"].items():
         assert all(torch.equal(value, theirs["optimizer"]["state"][i][k]) for k, value in state.items())
-    for name in ("window", "memory"):                                       # the memory of what was not drawn yet is NaN
+    for name in ("window", "memory"):  # the memory of what was not drawn yet is NaN
         assert torch.allclose(mine[name], theirs[name], rtol=0, atol=0, equal_nan=True), name
     assert mine["scaler"] == theirs["scaler"]
 
@@ -103,6 +113,7 @@ def old_names(state):
 
 
 # -- the notebooks as files -------------------------------------------------------------------------------------------
+
 
 def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")

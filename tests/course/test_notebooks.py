@@ -2,6 +2,7 @@
 
 Each check takes the path of a notebook and returns what is wrong with it.
 """
+
 import importlib.util, json, os, re, signal, subprocess, time
 from collections import Counter
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 from helpers import CHAPTERS, NOTEBOOKS, ROOT, cells, default_exp, directives, each, each_check, number, read, script
 
-PROMISED = 360                  # seconds for all notebooks with two workers; twice that is asserted
-PROMISED_EACH = 60              # seconds for one notebook
+PROMISED = 360  # seconds for all notebooks with two workers; twice that is asserted
+PROMISED_EACH = 60  # seconds for one notebook
 MAX_BYTES = 500_000
-LAST = "19"                     # the chapter that no other follows
+LAST = "19"  # the chapter that no other follows
 WIDGET = "application/vnd.jupyter.widget-"
 
 
@@ -32,6 +33,7 @@ def code_cells(path: Path) -> list[dict]:
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
+
 
 def too_large(path: Path) -> list[str]:
     "notebook of 500 KB or more"
@@ -76,7 +78,7 @@ def empty_cells(path: Path) -> list[str]:
 
 def dead_links(path: Path) -> list[str]:
     "links to files that do not exist"
-    link = r"""(?:\]\(|src=["'])(?![a-z]+:)([^)"'\s#]+\.\w+)(?=[)"'\s#])"""         # a path with a suffix, no address
+    link = r"""(?:\]\(|src=["'])(?![a-z]+:)([^)"'\s#]+\.\w+)(?=[)"'\s#])"""  # a path with a suffix, no address
     targets = re.findall(link, "\n".join(cells(path, "markdown")))
     return [target for target in targets if not (path.parent / target).exists()]
 
@@ -104,12 +106,13 @@ def nbdev_test(root: Path, limit: float) -> tuple[int, str]:
     "Run all notebooks with two workers of one thread; exit code and output. After `limit` seconds all is killed."
     command = [script("nbdev_test"), "--n_workers", "2", "--do_print", "--timing"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     try:
         output, _ = process.communicate(timeout=limit)
     finally:
-        if process.poll() is None:                      # too late, or interrupted: the workers go too
+        if process.poll() is None:  # too late, or interrupted: the workers go too
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return process.returncode, output
@@ -120,6 +123,7 @@ CHAPTER_CHECKS = [late_default_exp, no_next]
 
 
 # -- the notebooks ----------------------------------------------------------------------------------------------------
+
 
 @each(NOTEBOOKS)
 @each_check(*FILE_CHECKS)
@@ -139,7 +143,7 @@ def test_every_notebook_runs_in_time():
     start = time.perf_counter()
     code, output = nbdev_test(ROOT, limit=2 * PROMISED)
     seconds = time.perf_counter() - start
-    print(output)                                       # shown when an assertion fails
+    print(output)  # shown when an assertion fails
     assert code == 0, f"nbdev_test ended with {code}; see its output"
     faults = run_faults(output, NOTEBOOKS)
     assert not faults, faults
@@ -147,6 +151,7 @@ def test_every_notebook_runs_in_time():
 
 
 # -- the checks can fail ----------------------------------------------------------------------------------------------
+
 
 def code(source: str, *outputs: dict, id: str = "a") -> dict:
     return {"cell_type": "code", "id": id, "source": source, "outputs": outputs}
@@ -164,8 +169,11 @@ def write(path: Path, *nb_cells: dict, **metadata) -> Path:
 
 
 SHOWN = {"output_type": "execute_result", "data": {"text/plain": "1"}}
-FINE = [code("#| default_exp topic", id="0"), code("1", SHOWN),
-        text("[own](05_topic.ipynb#end) $[a](b)$ [web](https://a.b/c.d)\n\n**Next:** x")]
+FINE = [
+    code("#| default_exp topic", id="0"),
+    code("1", SHOWN),
+    text("[own](05_topic.ipynb#end) $[a](b)$ [web](https://a.b/c.d)\n\n**Next:** x"),
+]
 
 
 def test_fine_notebook_passes(tmp_path):
@@ -173,23 +181,26 @@ def test_fine_notebook_passes(tmp_path):
     assert {check.__name__: found for check in FILE_CHECKS + CHAPTER_CHECKS if (found := check(path))} == {}
 
 
-@pytest.mark.parametrize("check, nb_cells, metadata", [
-    (too_large, [text("x" * MAX_BYTES)], {}),
-    (widget_state, [], {"widgets": {}}),
-    (widget_state, [code("s", {"output_type": "display_data", "data": {WIDGET + "view+json": {}}})], {}),
-    (stored_errors, [code("1 / 0", {"output_type": "error"})], {}),
-    (few_outputs, [code("1", SHOWN), *[code("x = 1")] * 4], {}),
-    (bad_ids, [code("1"), code("2")], {}),
-    (bad_ids, [text("x", id="no id")], {}),
-    (other_code, [code("1")], {"executed": source_hash([code("2")])}),
-    (other_code, [code("1")], {"executed": None}),
-    (empty_cells, [code(" \n")], {}),
-    (dead_links, [text("[x](06_gone.ipynb)")], {}),
-    (dead_links, [text('<img src="gone.png">')], {}),
-    (dead_links, [text("![x](images/gone.png 'title')")], {}),
-    (late_default_exp, [code("1"), code("#| default_exp topic")], {}),
-    (no_next, [text("see **Next:**")], {}),
-])
+@pytest.mark.parametrize(
+    "check, nb_cells, metadata",
+    [
+        (too_large, [text("x" * MAX_BYTES)], {}),
+        (widget_state, [], {"widgets": {}}),
+        (widget_state, [code("s", {"output_type": "display_data", "data": {WIDGET + "view+json": {}}})], {}),
+        (stored_errors, [code("1 / 0", {"output_type": "error"})], {}),
+        (few_outputs, [code("1", SHOWN), *[code("x = 1")] * 4], {}),
+        (bad_ids, [code("1"), code("2")], {}),
+        (bad_ids, [text("x", id="no id")], {}),
+        (other_code, [code("1")], {"executed": source_hash([code("2")])}),
+        (other_code, [code("1")], {"executed": None}),
+        (empty_cells, [code(" \n")], {}),
+        (dead_links, [text("[x](06_gone.ipynb)")], {}),
+        (dead_links, [text('<img src="gone.png">')], {}),
+        (dead_links, [text("![x](images/gone.png 'title')")], {}),
+        (late_default_exp, [code("1"), code("#| default_exp topic")], {}),
+        (no_next, [text("see **Next:**")], {}),
+    ],
+)
 def test_notebook_check_can_fail(tmp_path, check, nb_cells, metadata):
     assert check(write(tmp_path / "05_topic.ipynb", *nb_cells, **metadata))
 

@@ -3,25 +3,46 @@
 Each check is a function that returns what is wrong, so that it runs on the course and, in the last test of this file,
 on input that must fail: a check that cannot fail checks nothing.
 """
+
 import ast, json, re, shutil, subprocess, sys
 from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
-from helpers import CHAPTERS, NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, directives, each, each_check, number, read, script
+from helpers import (
+    CHAPTERS,
+    NOTEBOOKS,
+    PACKAGE,
+    ROOT,
+    cells,
+    default_exp,
+    directives,
+    each,
+    each_check,
+    number,
+    read,
+    script,
+)
 from IPython.core.inputtransformer2 import TransformerManager
 from pyflakes import checker, messages
 
 MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.stem not in {"__init__", "__main__", "_modidx"})
 BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]
-LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]             # chapters and their solutions
+LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]  # chapters and their solutions
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-FLAWS = (messages.UndefinedName, messages.UndefinedLocal, messages.UndefinedExport, messages.UnusedImport,
-         messages.ImportStarUsed, messages.ImportStarUsage)
+FLAWS = (
+    messages.UndefinedName,
+    messages.UndefinedLocal,
+    messages.UndefinedExport,
+    messages.UnusedImport,
+    messages.ImportStarUsed,
+    messages.ImportStarUsage,
+)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
+
 
 def exported(source: str) -> bool:
     return not directives(source).keys().isdisjoint({"export", "exports", "exporti"})
@@ -33,6 +54,7 @@ def parse(source: str) -> ast.Module:
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
+
 
 def flaws(source: str) -> list[str]:
     "undefined names or unused imports"
@@ -78,9 +100,11 @@ def undocumented(source: str) -> list[str]:
         if isinstance(node, ast.ClassDef):
             continue
         a = node.args
-        found += [f"{node.name}({arg.arg}) has no annotation"
-                  for arg in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg)
-                  if arg and not arg.annotation and arg.arg not in {"ax", "self", "cls"}]
+        found += [
+            f"{node.name}({arg.arg}) has no annotation"
+            for arg in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg)
+            if arg and not arg.annotation and arg.arg not in {"ax", "self", "cls"}
+        ]
     return found
 
 
@@ -91,15 +115,21 @@ def defined(source: str) -> list[str]:
 
 def long_exports(sources: list[str]) -> list[str]:
     "exported cells of more than 40 lines"
-    sizes = [(len([line for line in s.splitlines() if line.strip() and not line.startswith("#|")]), s)
-             for s in sources if exported(s)]
+    sizes = [
+        (len([line for line in s.splitlines() if line.strip() and not line.startswith("#|")]), s)
+        for s in sources
+        if exported(s)
+    ]
     return [f"{n} lines: {defined(s) or s[:60]}" for n, s in sizes if n > 40]
 
 
 def undemonstrated(sources: list[str]) -> list[str]:
     "exported definitions with no lesson cell before the next one"
-    return [f"{defined(a)} and {defined(b)}" for a, b in pairwise(sources)
-            if all(exported(s) and defined(s) for s in (a, b))]
+    return [
+        f"{defined(a)} and {defined(b)}"
+        for a, b in pairwise(sources)
+        if all(exported(s) and defined(s) for s in (a, b))
+    ]
 
 
 def main_guards(sources: list[str]) -> list[str]:
@@ -113,7 +143,7 @@ def differing(one: Path, other: Path) -> list[str]:
     return sorted(name for name in files[0] | files[1] if files[0].get(name) != files[1].get(name))
 
 
-PROBE = '''
+PROBE = """
 import builtins, dis, importlib, json, sys, types
 
 def nested(code):
@@ -134,7 +164,7 @@ for code in nested(module.__spec__.loader.get_code(name)):                      
     leaked += [f"{code.co_qualname}: {n}" for n in sorted(loaded - local - known)]
 missing = [n for n in getattr(module, "__all__", []) if not hasattr(module, n)]
 print(json.dumps({"heavy": heavy, "leaked": leaked, "missing": missing}))
-'''
+"""
 
 
 @cache
@@ -150,6 +180,7 @@ def readme(root: Path, *args: str) -> subprocess.CompletedProcess:
 
 
 # -- the course -------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def order() -> dict[str, str]:
@@ -263,23 +294,26 @@ def late_in_lesson(source: str) -> list[str]:
     return late_imports(source, "01", ORDER, lesson=True)
 
 
-@pytest.mark.parametrize("check, good, bad", [
-    (flaws, "import re\nre.sub", "re.sub"),
-    (flaws, "import re\nre.sub", "import re"),
-    (flaws, "f = 1\n__all__ = ['f']", "__all__ = ['f']"),
-    (star_imports, "!ls *\nfrom math import pi", "%time 1\nif True:\n    from math import *"),
-    (late, "from .core import x\nfrom . import __version__", "from .data import x"),
-    (late, "from ddpm_course import core, __version__", "from ddpm_course import core, schedules"),
-    (late, "import ddpm_course.core, ddpm_course", "import ddpm_course.schedules as s"),
-    (late, "def f():\n    from . import core", "def f():\n    from . import extra"),
-    (late_in_lesson, "from ddpm_course.data import x", "from ddpm_course.extra import x"),
-    (undocumented, "__all__ = ['f']\ndef f(x: int, ax): 'doc'\ndef _g(x): 1", "__all__ = ['f']\ndef f(x: int): 1"),
-    (undocumented, "__all__ = ['f']\ndef f(*, x: int): 'doc'", "__all__ = ['f']\ndef f(*, x): 'doc'"),
-    (undocumented, "__all__ = ['A']\nclass A: 'doc'", "__all__ = ['A']\nclass A: pass"),
-    (long_exports, ["#| export\n" + "x = 1\n\n" * 40, "x = 1\n" * 41], ["#| export\n" + "x = 1\n" * 41]),
-    (undemonstrated, [EXPORT.format("f"), "f()", EXPORT.format("g")], [EXPORT.format("f"), EXPORT.format("g")]),
-    (main_guards, ["if __name__ == '__main__': pass"], ["#| export\nif __name__ == '__main__': pass"]),
-])
+@pytest.mark.parametrize(
+    "check, good, bad",
+    [
+        (flaws, "import re\nre.sub", "re.sub"),
+        (flaws, "import re\nre.sub", "import re"),
+        (flaws, "f = 1\n__all__ = ['f']", "__all__ = ['f']"),
+        (star_imports, "!ls *\nfrom math import pi", "%time 1\nif True:\n    from math import *"),
+        (late, "from .core import x\nfrom . import __version__", "from .data import x"),
+        (late, "from ddpm_course import core, __version__", "from ddpm_course import core, schedules"),
+        (late, "import ddpm_course.core, ddpm_course", "import ddpm_course.schedules as s"),
+        (late, "def f():\n    from . import core", "def f():\n    from . import extra"),
+        (late_in_lesson, "from ddpm_course.data import x", "from ddpm_course.extra import x"),
+        (undocumented, "__all__ = ['f']\ndef f(x: int, ax): 'doc'\ndef _g(x): 1", "__all__ = ['f']\ndef f(x: int): 1"),
+        (undocumented, "__all__ = ['f']\ndef f(*, x: int): 'doc'", "__all__ = ['f']\ndef f(*, x): 'doc'"),
+        (undocumented, "__all__ = ['A']\nclass A: 'doc'", "__all__ = ['A']\nclass A: pass"),
+        (long_exports, ["#| export\n" + "x = 1\n\n" * 40, "x = 1\n" * 41], ["#| export\n" + "x = 1\n" * 41]),
+        (undemonstrated, [EXPORT.format("f"), "f()", EXPORT.format("g")], [EXPORT.format("f"), EXPORT.format("g")]),
+        (main_guards, ["if __name__ == '__main__': pass"], ["#| export\nif __name__ == '__main__': pass"]),
+    ],
+)
 def test_source_check_can_fail(check, good, bad):
     assert not check(good)
     assert check(bad)
