@@ -8,7 +8,13 @@ Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outpu
 `#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
 """
 
-import argparse, configparser, json, os, re, sys, time
+import argparse
+import configparser
+import json
+import os
+import re
+import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 

@@ -7,7 +7,9 @@ Markdown cells are taken as they are, code cells become fenced blocks with the t
 `#| hide` are left out. Links that are relative to nbs/ are rewritten to be relative to the top folder.
 """
 
-import json, re, sys
+import json
+import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,7 +6,12 @@ Bounds, for a machine with two free cores: both busy while decoding (CPU time / 
 batches < 2 % of a training step of mnist16.
 """
 
-import argparse, os, subprocess, sys, tempfile, time
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from multiprocessing import get_context
 from pathlib import Path
 

@@ -5,7 +5,10 @@
 The two take turns, so that a disturbed machine disturbs both. Bound: two processes reach at least what one reaches.
 """
 
-import argparse, statistics, sys, time
+import argparse
+import statistics
+import sys
+import time
 
 import torch
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import colour_folder, contents, ddpm, refused
 from PIL import Image
 
 from ddpm_course.data import ASSETS, load_digits
 from ddpm_course.training import heldout_loss, load_network
-
+from helpers import colour_folder, contents, ddpm, refused
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 30 --threads 1".split()
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import numpy as np
-from helpers import ROOT
 
 from ddpm_course.config import PRESETS, differences, from_json
+from helpers import ROOT
 
 
 def pip(*words):

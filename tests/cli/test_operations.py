@@ -10,11 +10,11 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
-from helpers import colour_folder, contents, ddpm, old_names, refused
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ddpm_course.training import load_network
+from helpers import colour_folder, contents, ddpm, old_names, refused
 
 SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 30 --threads 1".split()
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

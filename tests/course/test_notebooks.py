@@ -3,11 +3,18 @@
 Each check takes the path of a notebook and returns what is wrong with it.
 """
 
-import importlib.util, json, os, re, signal, subprocess, time
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from helpers import CHAPTERS, NOTEBOOKS, ROOT, cells, default_exp, directives, each, each_check, number, read, script
 
 PROMISED = 360  # seconds for all notebooks with two workers; twice that is asserted

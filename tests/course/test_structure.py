@@ -4,12 +4,20 @@ Each check is a function that returns what is wrong, so that it runs on the cour
 on input that must fail: a check that cannot fail checks nothing.
 """
 
-import ast, json, re, shutil, subprocess, sys
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
 from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from pyflakes import checker, messages
+
 from helpers import (
     CHAPTERS,
     NOTEBOOKS,
@@ -24,8 +32,6 @@ from helpers import (
     read,
     script,
 )
-from IPython.core.inputtransformer2 import TransformerManager
-from pyflakes import checker, messages
 
 MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.stem not in {"__init__", "__main__", "_modidx"})
 BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]

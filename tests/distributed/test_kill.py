@@ -10,9 +10,9 @@ import time
 
 import pytest
 import torch
-from helpers import same_bits, timeless
 
 from ddpm_course.training import newest_checkpoint, read_metrics
+from helpers import same_bits, timeless
 
 WORK = """
 import sys

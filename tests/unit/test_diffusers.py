@@ -3,7 +3,6 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
-from helpers import old_names
 
 from ddpm_course.config import PRESETS
 from ddpm_course.forward import q_posterior
@@ -11,6 +10,7 @@ from ddpm_course.sampling import reverse_process, sampling_indices
 from ddpm_course.schedules import cosine, linear
 from ddpm_course.training import build_network
 from ddpm_course.unet import UNet, from_diffusers, to_diffusers
+from helpers import old_names
 
 SCHEDULES = {"linear": linear, "squaredcos_cap_v2": cosine}
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}

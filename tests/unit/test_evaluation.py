@@ -1,6 +1,9 @@
 "The metrics against closed forms, second implementations and generators whose faults are known."
 
-import json, sys, types, warnings
+import json
+import sys
+import types
+import warnings
 from dataclasses import asdict
 from unittest.mock import patch
 from urllib.error import URLError
@@ -12,8 +15,8 @@ from scipy.linalg import sqrtm
 
 from ddpm_course import evaluation as ev
 from ddpm_course.config import PRESETS, override
-from ddpm_course.draws import Purpose, generator
 from ddpm_course.data import ASSETS, ImageSet, load_digits
+from ddpm_course.draws import Purpose, generator
 from ddpm_course.training import build_network, heldout_loss, load_network
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from helpers import same_bits
 from safetensors.torch import load_file
 
 from ddpm_course.config import PRESETS, override
@@ -18,6 +17,7 @@ from ddpm_course.training import (
     train,
     train_step,
 )
+from helpers import same_bits
 
 PLAN = override(
     PRESETS["mnist16"],
