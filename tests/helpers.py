@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +27,50 @@ PACKAGE = ROOT / "ddpm_course"
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def ddpm(*words, cwd, code=0):
+GUARD = 600  # seconds after which something hangs, on any machine
+
+
+def ddpm(*words, cwd, code=0, limit=GUARD):
     "Run the command; returns what it printed on both streams and the seconds it took."
     began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "ddpm_course", *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=limit)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr, time.perf_counter() - began
 
 
+def one_sentence(err, sentence):
+    "Assert that a refusal is one line on stderr, which holds these words."
+    assert err.startswith("ddpm: ") and err.endswith("\n") and err.count("\n") == 1 and sentence in err, err
+
+
 def refused(*words, cwd, sentence):
-    "The command ends with code 2, one line and no traceback."
-    out, err, _ = ddpm(*words, cwd=cwd, code=2)
-    assert err.startswith("ddpm: ") and err.count("\n") == 1 and sentence in err, out + err
+    "In a fresh process: the command ends with code 2, one line and no traceback."
+    _, err, _ = ddpm(*words, cwd=cwd, code=2)
+    one_sentence(err, sentence)
+
+
+@contextmanager
+def running(command, **how):
+    "A process in a group of its own; when the block ends, whatever is left of the group is killed."
+    process = subprocess.Popen(list(map(str, command)), text=True, start_new_session=True, **how)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(condition, *processes, limit=GUARD):
+    "Wait until `condition()` holds; fails when a process ends before, and after `limit` seconds, as it hangs."
+    until = time.monotonic() + limit
+    while not condition():
+        for process in processes:
+            if process.poll() is not None:
+                pytest.fail(f"ended with code {process.returncode}: {process.communicate()}")
+        assert time.monotonic() < until, f"waited {limit} s"
+        time.sleep(0.02)
 
 
 def script(name: str) -> str:
@@ -63,12 +95,25 @@ def free_port():
         return s.getsockname()[1]
 
 
+# -- what is promised ------------------------------------------------------------------------------------------------
+
+PROMISES: list[str] = []  # each shown at the end of the tests: see conftest.py
+
+
+def promise(what, seconds, promised):
+    "Keep what something took beside what is promised. Fails only where it took ten times as long: then it hangs."
+    PROMISES.append(f"{what:45} {seconds:7.1f} s    promised: {promised:g} s")
+    print(PROMISES[-1])
+    assert seconds < 10 * promised, PROMISES[-1]
+
+
 # -- folders and runs -------------------------------------------------------------------------------------------------
 
 
 def contents(folder):
-    "Every file below a folder, with its bytes."
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    "Everything below a folder: files with their bytes, folders with None."
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def colour_folder(root, draws=None):

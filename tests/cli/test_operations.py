@@ -113,7 +113,7 @@ def test_test_is_repeatable(tmp_path):
     assert all(len(a["losses"]["test"][name]["quarters_se"]) == 4 for name in ("loss", "eps_mse", "x0_mse"))
 
 
-def test_quality_of_samples(tmp_path):
+def test_quality_of_samples(tmp_path, refuses):
     "--fid prints one line that carries n, extractor and floor, and refuses what it cannot measure."
     printed = ddpm("test", "--fid", 150, "--steps", 5, cwd=tmp_path)[0]
     assert (
@@ -124,16 +124,15 @@ def test_quality_of_samples(tmp_path):
     )
     kept = json.loads((tmp_path / "test.json").read_text())["samples"]
     assert kept["n"] == 150 and kept["distance"] > kept["floor"] > 0
-    refused("test", "--fid", 20, cwd=tmp_path, sentence="n = 20 is too few for 64 features")
+    refuses("test", "--fid", 20, sentence="n = 20 is too few for 64 features")
 
 
-def test_other_images_than_the_run_knows(tmp_path):
+def test_other_images_than_the_run_knows(tmp_path, refuses):
     colour_folder(tmp_path / "data")
-    refused(
+    refuses(
         "test",
         "--data",
         "data",
-        cwd=tmp_path,
         sentence="the model knows the classes 0,1,2,3,4,5,6,7,8,9, the images have blues,reds",
     )
     assert not (tmp_path / "test.json").exists()
@@ -169,7 +168,7 @@ def published(tmp_path_factory, request):
     return folder
 
 
-def test_published_weights(tmp_path, published):
+def test_published_weights(tmp_path, published, refuses):
     before = contents(published)
     out = ddpm(
         "sample", "--weights", published, "--classes", "0,2", "--n", 2, "--steps", 4, "--npz", "s.npz", cwd=tmp_path
@@ -179,19 +178,19 @@ def test_published_weights(tmp_path, published):
         assert stored["images"].shape == (4, 16, 16, 1) and stored["labels"].tolist() == [0, 2, 0, 2]
     ddpm("genseq", "--weights", published, "--classes", "1", "--n", 1, "--steps", 4, cwd=tmp_path)
     assert (tmp_path / "denoising.gif").exists() and (tmp_path / "denoising_strip.png").exists()
-    refused("sample", "--weights", published, "--guidance", 2, cwd=tmp_path, sentence="was not trained for guidance")
-    refused("sample", "somewhere", "--weights", published, cwd=tmp_path, sentence="name one")
+    refuses("sample", "--weights", published, "--guidance", 2, sentence="was not trained for guidance")
+    refuses("sample", "somewhere", "--weights", published, sentence="name one")
 
 
-def test_published_weights_that_are_damaged(tmp_path, published):
+def test_published_weights_that_are_damaged(tmp_path, published, refuses):
     folder = tmp_path / "copy"
     shutil.copytree(published, folder)
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    refused("sample", "--weights", folder, cwd=tmp_path, sentence=f"{weights} is damaged")
+    refuses("sample", "--weights", folder, sentence=f"{weights} is damaged")
 
 
-def test_published_weights_that_are_not_there(tmp_path, monkeypatch):
+def test_published_weights_that_are_not_there(tmp_path, monkeypatch, refuses):
     monkeypatch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
     refused(
         "sample",
@@ -201,7 +200,7 @@ def test_published_weights_that_are_not_there(tmp_path, monkeypatch):
         sentence="nobody/nothing is no folder and could not be fetched from the hub",
     )
     (tmp_path / "empty").mkdir()
-    refused("sample", "--weights", "empty", cwd=tmp_path, sentence="empty is no diffusers pipeline")
+    refuses("sample", "--weights", "empty", sentence="empty is no diffusers pipeline")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +218,6 @@ def test_published_weights_that_are_not_there(tmp_path, monkeypatch):
         ("topology --attention 7", "attention at (7,) is not among the resolutions"),
     ],
 )
-def test_bad_input_is_one_sentence(tmp_path, words, sentence):
-    refused(*words.split(), cwd=tmp_path, sentence=sentence)
+def test_bad_input_is_one_sentence(tmp_path, refuses, words, sentence):
+    refuses(*words.split(), sentence=sentence)
     assert not contents(tmp_path)
