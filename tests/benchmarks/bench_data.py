@@ -106,15 +106,15 @@ def main() -> None:
         seconds, cpu, idled = float(seconds), float(cpu), idle() - before
         print(f"{cores} cores, load average {float(load):.1f}; {train} + {test} colour PNGs of 32x32, digest {digest}")
         print(
-            f"first start   {seconds:6.2f} s, {n / seconds:,.0f} images/s, CPU time / wall time {cpu / seconds:.2f} (bound 1.6, alone on the machine)"
+            f"first start   {seconds:6.2f} s, {n / seconds:,.0f} images/s, "
+            f"CPU time / wall time {cpu / seconds:.2f} (bound 1.6, alone on the machine)"
         )
         print(f"cores idle meanwhile, start of Python included: {idled:.1f} s; images per CPU second {n / cpu:,.0f}")
         print(f"the test split then {float(again):.2f} s")
         second, cpu, other, *_, repeated, load = start(desk / "images", desk / "cache")
         assert repeated == digest
-        print(
-            f"second start  {float(second) + float(other):6.2f} s for both splits (bound 1 s), load average {float(load):.1f}"
-        )
+        second = float(second) + float(other)
+        print(f"second start  {second:6.2f} s for both splits (bound 1 s), load average {float(load):.1f}")
         step = step_seconds()
         print(f"training step of mnist16, bf16, batch 64: {1000 * step:.0f} ms")
         for size, batch, name in (

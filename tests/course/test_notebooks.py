@@ -1,4 +1,4 @@
-"""The notebooks as files (outputs, size, links) and as lessons: every one runs, and in the time that is promised.
+"""The notebooks as files (outputs, size, links) and as lessons: every one runs.
 
 Each check takes the path of a notebook and returns what is wrong with it.
 """
@@ -15,10 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from helpers import CHAPTERS, NOTEBOOKS, ROOT, cells, default_exp, directives, each, each_check, number, read, script
+from helpers import (
+    CHAPTERS,
+    NOTEBOOKS,
+    ROOT,
+    cells,
+    default_exp,
+    directives,
+    each,
+    each_check,
+    number,
+    promise,
+    read,
+    script,
+)
 
-PROMISED = 360  # seconds for all notebooks with two workers; twice that is asserted
-PROMISED_EACH = 60  # seconds for one notebook
+PROMISED = 360  # seconds for all notebooks with two workers
+PROMISED_EACH = 60  # seconds for one notebook; ten times as long is taken for hanging
 MAX_BYTES = 500_000
 LAST = "19"  # the chapter that no other follows
 WIDGET = "application/vnd.jupyter.widget-"
@@ -102,11 +115,15 @@ def no_next(path: Path) -> list[str]:
 
 
 def run_faults(output: str, notebooks: list[Path]) -> list[str]:
-    "Notebooks that `nbdev_test --do_print --timing` did not report, or that took too long."
-    seconds = dict(re.findall(r"^(\S+\.ipynb): (\d+) secs$", output, re.M))
+    "Notebooks that `nbdev_test --do_print --timing` did not report."
+    seconds = seconds_of(output)
     missing = [p for p in notebooks if f"- Completed {p}\n" not in output or p.name not in seconds]
-    slow = [name for name, s in seconds.items() if int(s) >= 2 * PROMISED_EACH]
-    return [f"{p.name} was not run" for p in missing] + [f"{name} took {seconds[name]} s" for name in slow]
+    return [f"{p.name} was not run" for p in missing]
+
+
+def seconds_of(output: str) -> dict[str, int]:
+    "What `nbdev_test --timing` says that each notebook took."
+    return {name: int(s) for name, s in re.findall(r"^(\S+\.ipynb): (\d+) secs$", output, re.M)}
 
 
 def nbdev_test(root: Path, limit: float) -> tuple[int, str]:
@@ -146,15 +163,18 @@ def test_chapter(path, check):
     assert not found, f"{path.name}: {check.__doc__}: {found}"
 
 
-def test_every_notebook_runs_in_time():
+def test_every_notebook_runs():
+    "What each took is shown, beside what is promised, at the end of the tests."
     start = time.perf_counter()
-    code, output = nbdev_test(ROOT, limit=2 * PROMISED)
+    code, output = nbdev_test(ROOT, limit=10 * PROMISED)
     seconds = time.perf_counter() - start
     print(output)  # shown when an assertion fails
     assert code == 0, f"nbdev_test ended with {code}; see its output"
     faults = run_faults(output, NOTEBOOKS)
     assert not faults, faults
-    assert seconds < 2 * PROMISED, f"the notebooks took {seconds:.0f} s together, {PROMISED} are promised"
+    promise("all notebooks", seconds, PROMISED)
+    for name, took in seconds_of(output).items():
+        promise(name, took, PROMISED_EACH)
 
 
 # -- the checks can fail ----------------------------------------------------------------------------------------------
@@ -214,11 +234,11 @@ def test_notebook_check_can_fail(tmp_path, check, nb_cells, metadata):
 
 def test_run_faults_can_fail():
     a, b = Path("/nbs/00_a.ipynb"), Path("/nbs/01_b.ipynb")
-    output = f"- Completed {a}\nSuccess.\n00_a.ipynb: {2 * PROMISED_EACH - 1} secs\n"
-    assert run_faults(output, [a]) == []
+    output = f"- Completed {a}\nSuccess.\n00_a.ipynb: 1234 secs\n"
+    assert run_faults(output, [a]) == [] and seconds_of(output) == {"00_a.ipynb": 1234}
     assert run_faults(output, [a, b]) == ["01_b.ipynb was not run"]
     assert run_faults("No files were eligible for testing\n", [a]) == ["00_a.ipynb was not run"]
-    assert run_faults(output.replace(": 1", ": 91"), [a]) == ["00_a.ipynb took 9119 s"]
+    assert run_faults(output.replace(f"- Completed {a}", ""), [a]) == ["00_a.ipynb was not run"]
 
 
 def test_failing_notebook_is_noticed(tmp_path):
@@ -227,10 +247,10 @@ def test_failing_notebook_is_noticed(tmp_path):
     (tmp_path / "settings.ini").write_text(read(ROOT / "settings.ini"))
     fine, solution = write(tmp_path / "nbs/00_fine.ipynb", code("1")), tmp_path / "nbs/solutions/00_s.ipynb"
     write(solution, code("x = 2"), code("assert x == 2"))
-    status, output = nbdev_test(tmp_path, limit=60)
+    status, output = nbdev_test(tmp_path, limit=600)
     assert status == 0 and run_faults(output, [fine, solution]) == [], output
     write(solution, code("x = 2"), code("assert x == 3"))
-    status, output = nbdev_test(tmp_path, limit=60)
+    status, output = nbdev_test(tmp_path, limit=600)
     assert status != 0 and "00_s.ipynb" in output
     with pytest.raises(subprocess.TimeoutExpired):
         nbdev_test(tmp_path, limit=0.1)
