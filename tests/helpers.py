@@ -95,6 +95,18 @@ def free_port():
         return s.getsockname()[1]
 
 
+def children(cwd):
+    "Process numbers of Python workers whose working folder is `cwd`, where there is /proc."
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (entry / "cmdline").read_bytes()
+            ours = b"ddpm_course" in command and b"torchrun" not in command
+            if ours and os.readlink(entry / "cwd") == str(cwd):
+                found.append(int(entry.name))
+    return found
+
+
 # -- what is promised ------------------------------------------------------------------------------------------------
 
 PROMISES: list[str] = []  # each shown at the end of the tests: see conftest.py
@@ -180,8 +192,12 @@ def default_exp(path: Path) -> list[str]:
 
 
 def number(path: Path) -> str:
-    "The chapter's number, which is its place in the order: `05` < `05a` < `06`."
+    "The chapter's number, which is its place in the order: lesson `05` < its workshop `05a` < lesson `06`."
     return path.name.split("_")[0]
+
+
+def is_workshop(path: Path) -> bool:
+    return number(path)[-1].isalpha()
 
 
 NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)

@@ -24,6 +24,7 @@ from helpers import (
     directives,
     each,
     each_check,
+    is_workshop,
     number,
     promise,
     read,
@@ -33,7 +34,7 @@ from helpers import (
 PROMISED = 360  # seconds for all notebooks with two workers
 PROMISED_EACH = 60  # seconds for one notebook; ten times as long is taken for hanging
 MAX_BYTES = 500_000
-LAST = "19"  # the chapter that no other follows
+LESSON_PAGES = [p for p in CHAPTERS if not is_workshop(p)]
 WIDGET = "application/vnd.jupyter.widget-"
 
 
@@ -96,11 +97,14 @@ def empty_cells(path: Path) -> list[str]:
     return [c["id"] for c in code_cells(path) if not "".join(c["source"]).strip()]
 
 
+def links(text: str) -> list[str]:
+    "Files that a text links to or shows: paths with a suffix, no addresses."
+    return re.findall(r"""(?:\]\(|src=["'])(?![a-z]+:)([^)"'\s#]+\.\w+)(?=[)"'\s#])""", text)
+
+
 def dead_links(path: Path) -> list[str]:
     "links to files that do not exist"
-    link = r"""(?:\]\(|src=["'])(?![a-z]+:)([^)"'\s#]+\.\w+)(?=[)"'\s#])"""  # a path with a suffix, no address
-    targets = re.findall(link, "\n".join(cells(path, "markdown")))
-    return [target for target in targets if not (path.parent / target).exists()]
+    return [target for target in links("\n".join(cells(path, "markdown"))) if not (path.parent / target).exists()]
 
 
 def late_default_exp(path: Path) -> list[str]:
@@ -108,10 +112,28 @@ def late_default_exp(path: Path) -> list[str]:
     return default_exp(path) if "default_exp" not in directives((cells(path) or [""])[0]) else []
 
 
+def other_title(path: Path) -> list[str]:
+    "title that does not begin with the chapter's own number"
+    first = (cells(path, "markdown") or [""])[0].splitlines() or [""]
+    return [] if first[0].startswith(f"# {number(path)} · ") else [first[0]]
+
+
 def no_next(path: Path) -> list[str]:
-    "no line that starts with **Next:**"
+    "no line that starts with **Next:** and links to the next lesson"
     lines = "\n".join(cells(path, "markdown")).splitlines()
-    return [] if number(path) == LAST or any(line.startswith("**Next:**") for line in lines) else ["add one"]
+    following = [p.name for p in LESSON_PAGES if number(p) > number(path)][:1]
+    if not following:
+        return []
+    linked = [target for line in lines if line.startswith("**Next:**") for target in links(line)]
+    return [] if linked and following[0] in linked else [f"{following[0]} is not among {linked}"]
+
+
+def unmarked(path: Path) -> list[str]:
+    "workshop that does not say at its beginning that it is one"
+    if not is_workshop(path):
+        return []
+    start = "\n".join(cells(path, "markdown")[:2]).splitlines()[1:5]
+    return [] if any(re.match(r"\*A workshop: .*skip.*\*$", line) for line in start) else start
 
 
 def run_faults(output: str, notebooks: list[Path]) -> list[str]:
@@ -143,7 +165,7 @@ def nbdev_test(root: Path, limit: float) -> tuple[int, str]:
 
 
 FILE_CHECKS = [too_large, widget_state, stored_errors, few_outputs, bad_ids, other_code, empty_cells, dead_links]
-CHAPTER_CHECKS = [late_default_exp, no_next]
+CHAPTER_CHECKS = [late_default_exp, other_title, no_next, unmarked]
 
 
 # -- the notebooks ----------------------------------------------------------------------------------------------------
@@ -196,15 +218,17 @@ def write(path: Path, *nb_cells: dict, **metadata) -> Path:
 
 
 SHOWN = {"output_type": "execute_result", "data": {"text/plain": "1"}}
+NEXT = next(p.name for p in LESSON_PAGES if number(p) > "05")
 FINE = [
     code("#| default_exp topic", id="0"),
     code("1", SHOWN),
-    text("[own](05_topic.ipynb#end) $[a](b)$ [web](https://a.b/c.d)\n\n**Next:** x"),
+    text(f"# 05 · Topic\n[own](05_topic.ipynb#end) $[a](b)$ [web](https://a.b/c.d)\n\n**Next:** [x]({NEXT})"),
 ]
 
 
 def test_fine_notebook_passes(tmp_path):
     path = write(tmp_path / "05_topic.ipynb", *FINE)
+    write(tmp_path / NEXT)
     assert {check.__name__: found for check in FILE_CHECKS + CHAPTER_CHECKS if (found := check(path))} == {}
 
 
@@ -225,11 +249,20 @@ def test_fine_notebook_passes(tmp_path):
         (dead_links, [text('<img src="gone.png">')], {}),
         (dead_links, [text("![x](images/gone.png 'title')")], {}),
         (late_default_exp, [code("1"), code("#| default_exp topic")], {}),
-        (no_next, [text("see **Next:**")], {}),
+        (other_title, [text("# 06 · Topic")], {}),
+        (no_next, [text(f"see **Next:** [next]({NEXT})")], {}),
+        (no_next, [text("**Next:** [later](99_later.ipynb)")], {}),
     ],
 )
 def test_notebook_check_can_fail(tmp_path, check, nb_cells, metadata):
     assert check(write(tmp_path / "05_topic.ipynb", *nb_cells, **metadata))
+
+
+def test_workshop_must_be_marked(tmp_path):
+    start = "# 05a · Topic: what it is\n\n{}\n\nMore."
+    for line, right in [("*A workshop: how it is made. You can skip it.*", True), ("A promise.", False)]:
+        path = write(tmp_path / "05a_topic.ipynb", text(start.format(line), id="1"), text("*A workshop: skip*"))
+        assert bool(unmarked(path)) != right
 
 
 def test_run_faults_can_fail():

@@ -36,6 +36,7 @@ from helpers import (
 MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.stem not in {"__init__", "__main__", "_modidx"})
 BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]
 LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]  # chapters and their solutions
+LOOKING_AHEAD = {"00_core.ipynb"}  # opens with digits that the model of later chapters draws
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FLAWS = (
     messages.UndefinedName,
@@ -86,20 +87,37 @@ def own_imports(source: str) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("ddpm_course.")}
 
 
+def lazy_imports(source: str) -> set[str]:
+    "Names that are taken from the package itself, `from ddpm_course import name`, and are no modules."
+    nodes = [n for n in ast.walk(parse(source)) if isinstance(n, ast.ImportFrom)]
+    top = [n for n in nodes if n.module == "ddpm_course" or (n.level == 1 and not n.module)]
+    names = {alias.name for node in top for alias in node.names}
+    return {name for name in names if not name.startswith("__")} - {path.stem for path in MODULES}
+
+
+def late_names(source: str, own: str, order: dict[str, str], homes: dict[str, str]) -> list[str]:
+    "names of later chapters, taken from the package itself"
+    return sorted(name for name in lazy_imports(source) if order.get(homes.get(name, ""), "") > own)
+
+
 def late_imports(source: str, own: str, order: dict[str, str], lesson: bool = False) -> list[str]:
     "imports from later chapters"
     late = {module for module, place in order.items() if place > own or (place == own and not lesson)}
     return sorted(own_imports(source) & late)
 
 
+def public(tree: ast.Module) -> set[str]:
+    "The names in a module's `__all__`."
+    assigned = [n for n in tree.body if isinstance(n, ast.Assign)]
+    return {name for n in assigned if ast.unparse(n.targets) == "__all__" for name in ast.literal_eval(n.value)}
+
+
 def undocumented(source: str) -> list[str]:
     "public functions without docstring or annotation"
-    body = ast.parse(source).body
-    assigned = [n for n in body if isinstance(n, ast.Assign)]
-    public = {name for n in assigned if ast.unparse(n.targets) == "__all__" for name in ast.literal_eval(n.value)}
-    found = []
-    for node in body:
-        if not isinstance(node, DEFINITIONS) or node.name not in public:
+    tree, found = ast.parse(source), []
+    names = public(tree)
+    for node in tree.body:
+        if not isinstance(node, DEFINITIONS) or node.name not in names:
             continue
         if not ast.get_docstring(node):
             found.append(f"{node.name} has no docstring")
@@ -194,6 +212,12 @@ def order() -> dict[str, str]:
     return {module: number(path) for path in CHAPTERS for module in default_exp(path)}
 
 
+@pytest.fixture(scope="module")
+def homes() -> dict[str, str]:
+    "Each public name's module."
+    return {name: path.stem for path in MODULES for name in public(ast.parse(read(path)))}
+
+
 @each(MODULES + BY_HAND)
 @each_check(flaws, star_imports)
 def test_python_file(path, check):
@@ -238,6 +262,20 @@ def test_notebook_has_no_star_import(path):
     assert not found, f"{path.name}: {found}"
 
 
+@each(MODULES)
+def test_module_imports_from_modules(path):
+    found = lazy_imports(read(path))
+    assert not found, (
+        f"{path.name}: import {sorted(found)} from their modules: the package's own names are for its users"
+    )
+
+
+@each([p for p in LESSONS if p.name not in LOOKING_AHEAD])
+def test_lesson_uses_no_later_name(path, order, homes):
+    found = [name for s in cells(path) for name in late_names(s, number(path), order, homes)]
+    assert not found, f"{path.name}: {late_names.__doc__}: {found}"
+
+
 @each(LESSONS)
 def test_lesson_imports_earlier_chapters_only(path, order):
     found = [name for s in cells(path) for name in late_imports(s, number(path), order, lesson=True)]
@@ -276,7 +314,7 @@ def test_module_stands_alone(path):
     assert not found["leaked"], f"{path.name}: globals that only the notebook has: {found['leaked']}"
 
 
-LIGHT = ["ddpm_course", *(f"ddpm_course.{p.stem}" for p in MODULES if p.stem in {"config", "cli"})]
+LIGHT = ["ddpm_course", *(f"ddpm_course.{p.stem}" for p in MODULES if p.stem in {"config", "flags", "cli"})]
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -296,6 +334,16 @@ def late(source: str) -> list[str]:
     return late_imports(source, "01", ORDER)
 
 
+def lazy(source: str) -> set[str]:
+    "names that a module takes from the package itself"
+    return lazy_imports(source)
+
+
+def looks_ahead(source: str) -> list[str]:
+    "names of chapters later than 01"
+    return late_names(source, "01", ORDER, {"cosine": "schedules", "show": "core"})
+
+
 def late_in_lesson(source: str) -> list[str]:
     return late_imports(source, "01", ORDER, lesson=True)
 
@@ -311,6 +359,9 @@ def late_in_lesson(source: str) -> list[str]:
         (late, "from ddpm_course import core, __version__", "from ddpm_course import core, schedules"),
         (late, "import ddpm_course.core, ddpm_course", "import ddpm_course.schedules as s"),
         (late, "def f():\n    from . import core", "def f():\n    from . import extra"),
+        (lazy, "from ddpm_course import core, __version__\nfrom . import data", "from ddpm_course import show"),
+        (lazy, "from .core import show", "def f():\n    from . import show"),
+        (looks_ahead, "from ddpm_course import show, core", "from ddpm_course import show, cosine"),
         (late_in_lesson, "from ddpm_course.data import x", "from ddpm_course.extra import x"),
         (undocumented, "__all__ = ['f']\ndef f(x: int, ax): 'doc'\ndef _g(x): 1", "__all__ = ['f']\ndef f(x: int): 1"),
         (undocumented, "__all__ = ['f']\ndef f(*, x: int): 'doc'", "__all__ = ['f']\ndef f(*, x): 'doc'"),
