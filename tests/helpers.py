@@ -1,12 +1,15 @@
 "What several test files use: the command in a fresh process, comparing runs, made-up images, reading notebooks."
+
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +26,51 @@ PACKAGE = ROOT / "ddpm_course"
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
-def ddpm(*words, cwd, code=0):
+
+GUARD = 600  # seconds after which something hangs, on any machine
+
+
+def ddpm(*words, cwd, code=0, limit=GUARD):
     "Run the command; returns what it printed on both streams and the seconds it took."
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, capture_output=True, text=True)
+    command = [sys.executable, "-m", "ddpm_course", *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=limit)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr, time.perf_counter() - began
 
 
+def one_sentence(err, sentence):
+    "Assert that a refusal is one line on stderr, which holds these words."
+    assert err.startswith("ddpm: ") and err.endswith("\n") and err.count("\n") == 1 and sentence in err, err
+
+
 def refused(*words, cwd, sentence):
-    "The command ends with code 2, one line and no traceback."
-    out, err, _ = ddpm(*words, cwd=cwd, code=2)
-    assert err.startswith("ddpm: ") and err.count("\n") == 1 and sentence in err, out + err
+    "In a fresh process: the command ends with code 2, one line and no traceback."
+    _, err, _ = ddpm(*words, cwd=cwd, code=2)
+    one_sentence(err, sentence)
+
+
+@contextmanager
+def running(command, **how):
+    "A process in a group of its own; when the block ends, whatever is left of the group is killed."
+    process = subprocess.Popen(list(map(str, command)), text=True, start_new_session=True, **how)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(condition, *processes, limit=GUARD):
+    "Wait until `condition()` holds; fails when a process ends before, and after `limit` seconds, as it hangs."
+    until = time.monotonic() + limit
+    while not condition():
+        for process in processes:
+            if process.poll() is not None:
+                pytest.fail(f"ended with code {process.returncode}: {process.communicate()}")
+        assert time.monotonic() < until, f"waited {limit} s"
+        time.sleep(0.02)
 
 
 def script(name: str) -> str:
@@ -45,7 +81,12 @@ def script(name: str) -> str:
 def environment(**more):
     "This process's, without what a torchrun or a pytest around it might have set."
     kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "OMP_NUM_THREADS")}
-    return {**kept, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+    return {
+        **kept,
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **more,
+    }
 
 
 def free_port():
@@ -54,11 +95,37 @@ def free_port():
         return s.getsockname()[1]
 
 
+def children(cwd):
+    "Process numbers of Python workers whose working folder is `cwd`, where there is /proc."
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (entry / "cmdline").read_bytes()
+            ours = b"ddpm_course" in command and b"torchrun" not in command
+            if ours and os.readlink(entry / "cwd") == str(cwd):
+                found.append(int(entry.name))
+    return found
+
+
+# -- what is promised ------------------------------------------------------------------------------------------------
+
+PROMISES: list[str] = []  # each shown at the end of the tests: see conftest.py
+
+
+def promise(what, seconds, promised):
+    "Keep what something took beside what is promised. Fails only where it took ten times as long: then it hangs."
+    PROMISES.append(f"{what:45} {seconds:7.1f} s    promised: {promised:g} s")
+    print(PROMISES[-1])
+    assert seconds < 10 * promised, PROMISES[-1]
+
+
 # -- folders and runs -------------------------------------------------------------------------------------------------
 
+
 def contents(folder):
-    "Every file below a folder, with its bytes."
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    "Everything below a folder: files with their bytes, folders with None."
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def colour_folder(root, draws=None):
@@ -90,7 +157,7 @@ def same_bits(a, b):
     assert mine["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
     for i, state in mine["optimizer"]["state"].items():
         assert all(torch.equal(value, theirs["optimizer"]["state"][i][k]) for k, value in state.items())
-    for name in ("window", "memory"):                                       # the memory of what was not drawn yet is NaN
+    for name in ("window", "memory"):  # the memory of what was not drawn yet is NaN
         assert torch.allclose(mine[name], theirs[name], rtol=0, atol=0, equal_nan=True), name
     assert mine["scaler"] == theirs["scaler"]
 
@@ -103,6 +170,7 @@ def old_names(state):
 
 
 # -- the notebooks as files -------------------------------------------------------------------------------------------
+
 
 def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
@@ -124,8 +192,12 @@ def default_exp(path: Path) -> list[str]:
 
 
 def number(path: Path) -> str:
-    "The chapter's number, which is its place in the order: `05` < `05a` < `06`."
+    "The chapter's number, which is its place in the order: lesson `05` < its workshop `05a` < lesson `06`."
     return path.name.split("_")[0]
+
+
+def is_workshop(path: Path) -> bool:
+    return number(path)[-1].isalpha()
 
 
 NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)

@@ -7,7 +7,14 @@
 Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outputs they have, as are
 `#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
 """
-import argparse, configparser, json, os, re, sys, time
+
+import argparse
+import configparser
+import json
+import os
+import re
+import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -40,7 +47,7 @@ def execute(path: Path, flags: set[str]) -> float:
     shell = CaptureShell(path, mpl_format="png")
     start = time.time()
     for i, cell in enumerate(nb["cells"]):
-        shell._cell_idx = i                 # what the error report names
+        shell._cell_idx = i  # what the error report names
         source = "".join(cell["source"])
         if cell["cell_type"] != "code" or skipped(source, flags):
             continue
@@ -68,7 +75,7 @@ def main() -> None:
         os.chdir(paths[0].parent)
         print(f"{execute(paths[0], flags):5.1f} s  {paths[0].name}")
         return
-    for path in paths:                      # a fresh process each: one notebook cannot lean on another
+    for path in paths:  # a fresh process each: one notebook cannot lean on another
         pid = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, str(path), "--flags", args.flags])
         if pid:
             sys.exit(pid)

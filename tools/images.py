@@ -1,9 +1,14 @@
 """Make the pictures that README.md shows, nbs/images/*, each with the command that it names.
 
-    python tools/images.py                 # all but loss.png
-    python tools/images.py runs/mnist16    # loss.png too, of a finished default run
+python tools/images.py                 # all but loss.png
+python tools/images.py runs/mnist16    # loss.png too, of a finished default run
 """
-import base64, json, shutil, sys, tempfile
+
+import base64
+import json
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 from ddpm_course.cli import main as ddpm

@@ -4,7 +4,10 @@
 
 Only the averaged weights are kept, in bfloat16; config.json and metrics.jsonl are copied as they are.
 """
-import json, shutil, sys
+
+import json
+import shutil
+import sys
 from pathlib import Path
 
 import torch

@@ -6,7 +6,10 @@
 Markdown cells are taken as they are, code cells become fenced blocks with the text they printed, and cells marked
 `#| hide` are left out. Links that are relative to nbs/ are rewritten to be relative to the top folder.
 """
-import json, re, sys
+
+import json
+import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,11 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def relink(text: str) -> str:
     "Point links and images that are relative to nbs/ at the same file seen from the top folder."
+
     def target(match: re.Match) -> str:
         before, path = match.groups()
         if re.match(r"[a-z]+:|#|/", path):
             return match.group(0)
         return before + (path[3:] if path.startswith("../") else f"nbs/{path}")
+
     return re.sub(r"(\]\(|src=\")([^)\"\s]+)", target, text)
 
 
@@ -43,7 +48,9 @@ def main() -> None:
     text = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
     path = ROOT / "README.md"
     if sys.argv[1:] == ["--check"]:
-        sys.exit("README.md is out of date: run python tools/readme.py" if path.read_text(encoding="utf-8") != text else 0)
+        sys.exit(
+            "README.md is out of date: run python tools/readme.py" if path.read_text(encoding="utf-8") != text else 0
+        )
     path.write_text(text, encoding="utf-8")
 
 

@@ -5,7 +5,13 @@
 Bounds, for a machine with two free cores: both busy while decoding (CPU time / wall time > 1.6), second start < 1 s,
 batches < 2 % of a training step of mnist16.
 """
-import argparse, os, subprocess, sys, tempfile, time
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -45,8 +51,13 @@ def idle() -> float:
 
 def start(folder: Path, cache: Path) -> list[str]:
     "Load in a fresh process; what LOAD prints."
-    done = subprocess.run([sys.executable, "-c", LOAD, folder], env=os.environ | {"DDPM_CACHE": str(cache)},
-                          stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, folder],
+        env=os.environ | {"DDPM_CACHE": str(cache)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return done.stdout.split()
 
 
@@ -55,6 +66,7 @@ def step_seconds() -> float:
     from ddpm_course.config import PRESETS, override
     from ddpm_course.data import load_digits
     from ddpm_course.training import fit, new_state
+
     config = override(PRESETS["mnist16"], image_channels=1, classes=tuple("0123456789"), steps=14, precision="bf16")
     times, last = [], time.perf_counter()
     for _ in fit(new_state(config, "cpu"), load_digits("train", 16), config):
@@ -67,6 +79,7 @@ def batch_seconds(folder: Path, size: int, batch: int, cache: Path) -> float:
     "Choosing, reading and converting one batch from the memory map, the median of 200."
     os.environ["DDPM_CACHE"] = str(cache)
     from ddpm_course.data import batch_indices, load_images, to_float
+
     images, times = load_images(folder, "train", size), []
     for k in range(200):
         began = time.perf_counter()
@@ -81,22 +94,33 @@ def main() -> None:
     n = parser.parse_args().images
     with tempfile.TemporaryDirectory() as desk:
         desk, cores = Path(desk), len(os.sched_getaffinity(0))
-        tasks = [(f"{desk}/images/{part}/{c}", n * share // 60) for part, share in (("train", 5), ("test", 1)) for c in range(10)]
+        tasks = [
+            (f"{desk}/images/{part}/{c}", n * share // 60)
+            for part, share in (("train", 5), ("test", 1))
+            for c in range(10)
+        ]
         with get_context("spawn").Pool(cores) as pool:
             pool.map(paint, tasks, chunksize=1)
         before = idle()
         seconds, cpu, again, train, test, digest, load = start(desk / "images", desk / "cache")
         seconds, cpu, idled = float(seconds), float(cpu), idle() - before
         print(f"{cores} cores, load average {float(load):.1f}; {train} + {test} colour PNGs of 32x32, digest {digest}")
-        print(f"first start   {seconds:6.2f} s, {n / seconds:,.0f} images/s, CPU time / wall time {cpu / seconds:.2f} (bound 1.6, alone on the machine)")
+        print(
+            f"first start   {seconds:6.2f} s, {n / seconds:,.0f} images/s, "
+            f"CPU time / wall time {cpu / seconds:.2f} (bound 1.6, alone on the machine)"
+        )
         print(f"cores idle meanwhile, start of Python included: {idled:.1f} s; images per CPU second {n / cpu:,.0f}")
         print(f"the test split then {float(again):.2f} s")
         second, cpu, other, *_, repeated, load = start(desk / "images", desk / "cache")
         assert repeated == digest
-        print(f"second start  {float(second) + float(other):6.2f} s for both splits (bound 1 s), load average {float(load):.1f}")
+        second = float(second) + float(other)
+        print(f"second start  {second:6.2f} s for both splits (bound 1 s), load average {float(load):.1f}")
         step = step_seconds()
         print(f"training step of mnist16, bf16, batch 64: {1000 * step:.0f} ms")
-        for size, batch, name in ((16, 64, "mnist16's batch of 64 at 16x16"), (32, 128, "cifar10's batch of 128 at 32x32")):
+        for size, batch, name in (
+            (16, 64, "mnist16's batch of 64 at 16x16"),
+            (32, 128, "cifar10's batch of 128 at 32x32"),
+        ):
             cost = batch_seconds(desk / "images", size, batch, desk / "cache")
             print(f"{name}, in colour: {1000 * cost:.2f} ms, {100 * cost / step:.2f} % of that step (bound 2 %)")
 

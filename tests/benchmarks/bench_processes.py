@@ -4,7 +4,11 @@
 
 The two take turns, so that a disturbed machine disturbs both. Bound: two processes reach at least what one reaches.
 """
-import argparse, statistics, sys, time
+
+import argparse
+import statistics
+import sys
+import time
 
 import torch
 
@@ -34,12 +38,16 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     args = parser.parse_args()
     config = override(PRESETS[args.preset], steps=args.steps, precision=args.precision, classes=tuple("0123456789"))
-    import bench_processes              # new processes find the worker in the module, not in __main__
+    import bench_processes  # new processes find the worker in the module, not in __main__
+
     one, two = [], []
     for _ in range(args.rounds):
         one.append(launch(bench_processes.speed, 1, config, 2)[0])
         two.append(launch(bench_processes.speed, 2, config, 1)[0])
-        print(f"1 process x 2 threads {one[-1]:6.1f} images/s    2 processes x 1 thread {two[-1]:6.1f} images/s", flush=True)
+        print(
+            f"1 process x 2 threads {one[-1]:6.1f} images/s    2 processes x 1 thread {two[-1]:6.1f} images/s",
+            flush=True,
+        )
     ratio = statistics.median(two) / statistics.median(one)
     print(f"medians {statistics.median(one):.1f} and {statistics.median(two):.1f}: {ratio:.2f} times")
     sys.exit(ratio < 1)

@@ -1,4 +1,5 @@
 "The command as a person runs it: in fresh processes, from an empty folder."
+
 import json
 import shutil
 import subprocess
@@ -7,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import colour_folder, contents, ddpm, refused
 from PIL import Image
 
 from ddpm_course.data import ASSETS, load_digits
 from ddpm_course.training import heldout_loss, load_network
-
+from helpers import colour_folder, contents, ddpm, promise, refused
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 30 --threads 1".split()
 
@@ -27,12 +27,25 @@ def run(tmp_path_factory):
 def test_train_leaves_a_whole_run(run):
     folder, printed = run
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    weights = {f"checkpoints/step_0000000{k}/{name}" for k in (3, 6)
-               for name in ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")}
+    weights = {
+        f"checkpoints/step_0000000{k}/{name}"
+        for k in (3, 6)
+        for name in ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")
+    }
     assert files - {".lock"} == weights | {
-        "config.json", "metrics.jsonl", "samples.png", "loss.png", "denoising.gif", "denoising_strip.png", "samples/step_00000004.png"}
+        "config.json",
+        "metrics.jsonl",
+        "samples.png",
+        "loss.png",
+        "denoising.gif",
+        "denoising_strip.png",
+        "samples/step_00000004.png",
+    }
     assert "4,500 images of 16x16, 10 classes" in printed and "test v loss" in printed
-    assert f"next:  ddpm sample {Path('runs/mnist16')} --classes 3,7      ddpm test {Path('runs/mnist16')} --bpd" in printed
+    assert (
+        f"next:  ddpm sample {Path('runs/mnist16')} --classes 3,7      ddpm test {Path('runs/mnist16')} --bpd"
+        in printed
+    )
     assert {"torch", "python", "ddpm_course"} <= set(json.loads((folder / "config.json").read_text())["versions"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
@@ -46,44 +59,44 @@ def test_next_command_works(run):
     assert out.startswith("wrote") and Image.open(folder / "samples.png").size == (2 * 50 + 2, 14 + 8 * 50 + 2)
 
 
-def test_second_start_continues_or_refuses(run):
+def test_second_start_continues_or_refuses(run, refuses):
     folder, _ = run
     top = folder.parent.parent
     assert "is finished; nothing to do" in ddpm("train", *TINY, cwd=top)[0]
     before = contents(folder)
-    refused("train", *TINY, "--lr", "0.5", cwd=top, sentence="lr 0.002 there and 0.5 here")
-    refused("train", *TINY, "--preset", "mnist32", "--out", "runs/mnist16", cwd=top, sentence="holds another run")
+    refuses("train", *TINY, "--lr", "0.5", cwd=top, sentence="lr 0.002 there and 0.5 here")
+    refuses("train", *TINY, "--preset", "mnist32", "--out", "runs/mnist16", cwd=top, sentence="holds another run")
     assert contents(folder) == before
 
 
-def test_damaged_checkpoint_is_named_and_kept(run, tmp_path):
+def test_damaged_checkpoint_is_named_and_kept(run, tmp_path, refuses):
     folder = tmp_path / "run"
     shutil.copytree(run[0], folder)
     damaged = folder / "checkpoints/step_00000006/ema.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-10])
     before = contents(folder)
     for words in (["sample", folder], ["train", *TINY, "--out", folder]):
-        refused(*words, cwd=tmp_path, sentence=f"{damaged} is damaged or missing: remove the folder step_00000006")
+        refuses(*words, sentence=f"{damaged} is damaged or missing: remove the folder step_00000006")
     assert contents(folder) == before
     shutil.rmtree(damaged.parent)
     assert "continuing" in ddpm("train", *TINY, "--out", folder, cwd=tmp_path)[0]
 
 
-def test_files_that_do_not_fit_are_named(run, tmp_path):
+def test_files_that_do_not_fit_are_named(run, tmp_path, refuses):
     folder = tmp_path / "run"
     shutil.copytree(run[0], folder)
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace('"channels": 8', '"channels": 16'))
-    refused("sample", folder, cwd=tmp_path, sentence="holds the weights of another network than config.json describes")
+    refuses("sample", folder, sentence="holds the weights of another network than config.json describes")
     (folder / "config.json").write_text(config[:100])
-    refused("sample", folder, cwd=tmp_path, sentence="config.json is damaged or from another version")
-    refused("train", *TINY, "--out", folder, cwd=tmp_path, sentence="config.json is damaged or from another version")
+    refuses("sample", folder, sentence="config.json is damaged or from another version")
+    refuses("train", *TINY, "--out", folder, sentence="config.json is damaged or from another version")
     (folder / "config.json").write_text(config)
     (folder / "checkpoints/step_00000006/meta.json").write_text("{")
-    refused("sample", folder, cwd=tmp_path, sentence="is damaged or missing")
+    refuses("sample", folder, sentence="is damaged or missing")
 
 
-def test_folder_of_colour_images(tmp_path):
+def test_folder_of_colour_images(tmp_path, refuses):
     colour_folder(tmp_path / "data")
     out, _, _ = ddpm("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path)
     assert "24 images of 16x16, 2 classes" in out
@@ -92,27 +105,44 @@ def test_folder_of_colour_images(tmp_path):
     with np.load(tmp_path / "s.npz") as stored:
         assert stored["images"].shape == (2, 16, 16, 3) and stored["labels"].tolist() == [1, 1]
     assert sorted(path.name for path in (tmp_path / "pngs/reds").iterdir()) == ["00000.png", "00001.png"]
-    Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")                  # another image in the test folder changes nothing
+    Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")  # another image in the test folder changes nothing
     (tmp_path / "data/train/reds/extra.png").write_bytes((tmp_path / "data/train/reds/0.png").read_bytes())
-    refused("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path, sentence="digest")
+    refuses("train", *TINY, "--data", tmp_path / "data", sentence="digest")
 
 
-def test_run_without_classes(tmp_path):
+def test_run_without_classes(tmp_path, refuses):
     assert "no classes" in ddpm("train", *TINY, "--no-conditional", "--out", "run", cwd=tmp_path)[0]
     ddpm("sample", "run", "--n", 1, "--steps", 3, "--npz", "s.npz", cwd=tmp_path)
     with np.load(tmp_path / "s.npz") as stored:
         assert stored["images"].shape == (10, 16, 16, 1) and set(stored["labels"]) == {-1}
-    refused("sample", "run", "--classes", "3", cwd=tmp_path, sentence="this model has no classes")
+    refuses("sample", "run", "--classes", "3", sentence="this model has no classes")
 
 
 def test_papers_preset_in_small(tmp_path):
     "Linear schedule, eps, flips, dropout and constant rate, on a network that fits a test."
-    out, _, _ = ddpm("train", *TINY, "--preset", "cifar10", "--data", "mnist5k", "--size", 16, "--multipliers", "1,2", "--blocks", 1,
-                     "--attention", 8, "--steps", 4, cwd=tmp_path)
+    out, _, _ = ddpm(
+        "train",
+        *TINY,
+        "--preset",
+        "cifar10",
+        "--data",
+        "mnist5k",
+        "--size",
+        16,
+        "--multipliers",
+        "1,2",
+        "--blocks",
+        1,
+        "--attention",
+        8,
+        "--steps",
+        4,
+        cwd=tmp_path,
+    )
     assert "test eps loss" in out and (tmp_path / "runs/cifar10-mnist5k/samples.png").exists()
 
 
-@pytest.mark.parametrize("words, sentence", [
+BAD = [
     ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
     ("train --data minst", "no data set or folder is called 'minst'"),
     ("train --data empty", "empty holds no image: expected train/<class>/*"),
@@ -134,16 +164,33 @@ def test_papers_preset_in_small(tmp_path):
     ("sample --seed -1", "a seed lies in 0..2**64 - 1, not -1"),
     ("sample --out grid.txt", "--out must name a .png file"),
     ("--bogus", "--bogus is not known"),
-])
-def test_bad_input_is_one_sentence(tmp_path, words, sentence):
-    (tmp_path / "empty").mkdir()
+]
+
+
+def desk(folder):
+    "What the bad input finds: folders without images, and one that holds other work."
+    (folder / "empty").mkdir()
     for split in ("train", "test"):
-        (tmp_path / "hollow" / split / "cats").mkdir(parents=True)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/thesis.txt").write_text("mine")
+        (folder / "hollow" / split / "cats").mkdir(parents=True)
+    (folder / "full").mkdir()
+    (folder / "full/thesis.txt").write_text("mine")
+
+
+@pytest.mark.parametrize("words, sentence", BAD)
+def test_bad_input_is_one_sentence(tmp_path, refuses, words, sentence):
+    desk(tmp_path)
     before = contents(tmp_path)
-    refused(*words.split(), cwd=tmp_path, sentence=sentence)
-    assert contents(tmp_path) == before                                 # nothing was written, nothing lost
+    refuses(*words.split(), sentence=sentence)
+    assert contents(tmp_path) == before  # nothing was written, nothing lost
+
+
+@pytest.mark.parametrize("words", ["train --stpes 3", "train --data empty", "train --out full"])
+def test_bad_input_in_a_process(tmp_path, words):
+    "The same in a fresh process, for one case of each way in which a command is refused: its words, the data, a run."
+    desk(tmp_path)
+    before = contents(tmp_path)
+    refused(*words.split(), cwd=tmp_path, sentence=dict(BAD)[words])
+    assert contents(tmp_path) == before
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -152,21 +199,21 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_help_is_quick(tmp_path):
-    script = Path(sys.executable).parent / "ddpm"                                # what pip installs
+    script = Path(sys.executable).parent / "ddpm"  # what pip installs
     assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith("ddpm 0")
-    for words in (["--help"], ["presets"]):
-        assert min(ddpm(*words, cwd=tmp_path)[2] for _ in range(2)) < 1.0       # promised: 0.5 s; twice that on a busy machine
+    for word in ("--help", "presets"):
+        promise(f"ddpm {word}", min(ddpm(word, cwd=tmp_path)[2] for _ in range(2)), 0.5)
     assert f"{1_114_209 / 1e6:.2f} M" in ddpm("presets", cwd=tmp_path)[0]
 
 
 def test_sample_without_training(tmp_path):
-    "The shipped model's grid, one column a class; promised in 15 s, twice that on a busy machine."
+    "The shipped model's grid, one column a class."
     out, _, seconds = ddpm("sample", cwd=tmp_path)
-    print(f"{seconds:.1f} s")
-    assert out == "wrote samples.png\n" and seconds < 30
+    promise("ddpm sample", seconds, 15)
+    assert out == "wrote samples.png\n"
     grid = np.asarray(Image.open(tmp_path / "samples.png"))
     assert grid.shape == (14 + 8 * 50 + 2, 10 * 50 + 2)
-    first = grid[16:64, 2:50][::3, ::3]                                # row 0, column 0: a zero is dark in the middle
+    first = grid[16:64, 2:50][::3, ::3]  # row 0, column 0: a zero is dark in the middle
     assert first[7:9, 7:9].mean() < first.max() / 2
 
 
@@ -181,13 +228,13 @@ def test_fp32_run_makes_the_same_kind_of_loss(tmp_path):
 @pytest.mark.slow
 def test_default_run(tmp_path):
     "The whole default run, as the README's first line starts it."
-    out, _, seconds = ddpm("train", cwd=tmp_path)
-    print(out, f"{seconds:.0f} s")
-    assert seconds < 600                                               # promised: 5 minutes; twice that on a busy machine
+    out, _, seconds = ddpm("train", cwd=tmp_path, limit=3000)
+    print(out)
+    promise("ddpm train", seconds, 300)
     lines = [json.loads(line) for line in (tmp_path / "runs/mnist16/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 800 and lines[-1]["loss"] < 0.13
     assert {"samples.png", "loss.png", "config.json"} <= {path.name for path in (tmp_path / "runs/mnist16").iterdir()}
     shipped, config = load_network(ASSETS / "mnist16")
     fresh, _ = load_network(tmp_path / "runs/mnist16")
     quality = [heldout_loss(network, load_digits("test", 16), config)["loss"]["mean"] for network in (shipped, fresh)]
-    assert abs(quality[0] / quality[1] - 1) < 0.05                     # the shipped model is such a run
+    assert abs(quality[0] / quality[1] - 1) < 0.05  # the shipped model is such a run

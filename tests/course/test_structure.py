@@ -3,25 +3,53 @@
 Each check is a function that returns what is wrong, so that it runs on the course and, in the last test of this file,
 on input that must fail: a check that cannot fail checks nothing.
 """
-import ast, json, re, shutil, subprocess, sys
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
 from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
-from helpers import CHAPTERS, NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, directives, each, each_check, number, read, script
 from IPython.core.inputtransformer2 import TransformerManager
 from pyflakes import checker, messages
 
+from helpers import (
+    CHAPTERS,
+    NOTEBOOKS,
+    PACKAGE,
+    ROOT,
+    cells,
+    default_exp,
+    directives,
+    each,
+    each_check,
+    number,
+    read,
+    script,
+)
+
 MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.stem not in {"__init__", "__main__", "_modidx"})
 BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]
-LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]             # chapters and their solutions
+LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]  # chapters and their solutions
+LOOKING_AHEAD = {"00_core.ipynb"}  # opens with digits that the model of later chapters draws
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-FLAWS = (messages.UndefinedName, messages.UndefinedLocal, messages.UndefinedExport, messages.UnusedImport,
-         messages.ImportStarUsed, messages.ImportStarUsage)
+FLAWS = (
+    messages.UndefinedName,
+    messages.UndefinedLocal,
+    messages.UndefinedExport,
+    messages.UnusedImport,
+    messages.ImportStarUsed,
+    messages.ImportStarUsage,
+)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
+
 
 def exported(source: str) -> bool:
     return not directives(source).keys().isdisjoint({"export", "exports", "exporti"})
@@ -33,6 +61,7 @@ def parse(source: str) -> ast.Module:
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
+
 
 def flaws(source: str) -> list[str]:
     "undefined names or unused imports"
@@ -58,29 +87,48 @@ def own_imports(source: str) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("ddpm_course.")}
 
 
+def lazy_imports(source: str) -> set[str]:
+    "Names that are taken from the package itself, `from ddpm_course import name`, and are no modules."
+    nodes = [n for n in ast.walk(parse(source)) if isinstance(n, ast.ImportFrom)]
+    top = [n for n in nodes if n.module == "ddpm_course" or (n.level == 1 and not n.module)]
+    names = {alias.name for node in top for alias in node.names}
+    return {name for name in names if not name.startswith("__")} - {path.stem for path in MODULES}
+
+
+def late_names(source: str, own: str, order: dict[str, str], homes: dict[str, str]) -> list[str]:
+    "names of later chapters, taken from the package itself"
+    return sorted(name for name in lazy_imports(source) if order.get(homes.get(name, ""), "") > own)
+
+
 def late_imports(source: str, own: str, order: dict[str, str], lesson: bool = False) -> list[str]:
     "imports from later chapters"
     late = {module for module, place in order.items() if place > own or (place == own and not lesson)}
     return sorted(own_imports(source) & late)
 
 
+def public(tree: ast.Module) -> set[str]:
+    "The names in a module's `__all__`."
+    assigned = [n for n in tree.body if isinstance(n, ast.Assign)]
+    return {name for n in assigned if ast.unparse(n.targets) == "__all__" for name in ast.literal_eval(n.value)}
+
+
 def undocumented(source: str) -> list[str]:
     "public functions without docstring or annotation"
-    body = ast.parse(source).body
-    assigned = [n for n in body if isinstance(n, ast.Assign)]
-    public = {name for n in assigned if ast.unparse(n.targets) == "__all__" for name in ast.literal_eval(n.value)}
-    found = []
-    for node in body:
-        if not isinstance(node, DEFINITIONS) or node.name not in public:
+    tree, found = ast.parse(source), []
+    names = public(tree)
+    for node in tree.body:
+        if not isinstance(node, DEFINITIONS) or node.name not in names:
             continue
         if not ast.get_docstring(node):
             found.append(f"{node.name} has no docstring")
         if isinstance(node, ast.ClassDef):
             continue
         a = node.args
-        found += [f"{node.name}({arg.arg}) has no annotation"
-                  for arg in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg)
-                  if arg and not arg.annotation and arg.arg not in {"ax", "self", "cls"}]
+        found += [
+            f"{node.name}({arg.arg}) has no annotation"
+            for arg in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg)
+            if arg and not arg.annotation and arg.arg not in {"ax", "self", "cls"}
+        ]
     return found
 
 
@@ -91,15 +139,21 @@ def defined(source: str) -> list[str]:
 
 def long_exports(sources: list[str]) -> list[str]:
     "exported cells of more than 40 lines"
-    sizes = [(len([line for line in s.splitlines() if line.strip() and not line.startswith("#|")]), s)
-             for s in sources if exported(s)]
+    sizes = [
+        (len([line for line in s.splitlines() if line.strip() and not line.startswith("#|")]), s)
+        for s in sources
+        if exported(s)
+    ]
     return [f"{n} lines: {defined(s) or s[:60]}" for n, s in sizes if n > 40]
 
 
 def undemonstrated(sources: list[str]) -> list[str]:
     "exported definitions with no lesson cell before the next one"
-    return [f"{defined(a)} and {defined(b)}" for a, b in pairwise(sources)
-            if all(exported(s) and defined(s) for s in (a, b))]
+    return [
+        f"{defined(a)} and {defined(b)}"
+        for a, b in pairwise(sources)
+        if all(exported(s) and defined(s) for s in (a, b))
+    ]
 
 
 def main_guards(sources: list[str]) -> list[str]:
@@ -113,7 +167,7 @@ def differing(one: Path, other: Path) -> list[str]:
     return sorted(name for name in files[0] | files[1] if files[0].get(name) != files[1].get(name))
 
 
-PROBE = '''
+PROBE = """
 import builtins, dis, importlib, json, sys, types
 
 def nested(code):
@@ -134,7 +188,7 @@ for code in nested(module.__spec__.loader.get_code(name)):                      
     leaked += [f"{code.co_qualname}: {n}" for n in sorted(loaded - local - known)]
 missing = [n for n in getattr(module, "__all__", []) if not hasattr(module, n)]
 print(json.dumps({"heavy": heavy, "leaked": leaked, "missing": missing}))
-'''
+"""
 
 
 @cache
@@ -151,10 +205,17 @@ def readme(root: Path, *args: str) -> subprocess.CompletedProcess:
 
 # -- the course -------------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def order() -> dict[str, str]:
     "Each module's chapter number."
     return {module: number(path) for path in CHAPTERS for module in default_exp(path)}
+
+
+@pytest.fixture(scope="module")
+def homes() -> dict[str, str]:
+    "Each public name's module."
+    return {name: path.stem for path in MODULES for name in public(ast.parse(read(path)))}
 
 
 @each(MODULES + BY_HAND)
@@ -201,6 +262,20 @@ def test_notebook_has_no_star_import(path):
     assert not found, f"{path.name}: {found}"
 
 
+@each(MODULES)
+def test_module_imports_from_modules(path):
+    found = lazy_imports(read(path))
+    assert not found, (
+        f"{path.name}: import {sorted(found)} from their modules: the package's own names are for its users"
+    )
+
+
+@each([p for p in LESSONS if p.name not in LOOKING_AHEAD])
+def test_lesson_uses_no_later_name(path, order, homes):
+    found = [name for s in cells(path) for name in late_names(s, number(path), order, homes)]
+    assert not found, f"{path.name}: {late_names.__doc__}: {found}"
+
+
 @each(LESSONS)
 def test_lesson_imports_earlier_chapters_only(path, order):
     found = [name for s in cells(path) for name in late_imports(s, number(path), order, lesson=True)]
@@ -239,7 +314,7 @@ def test_module_stands_alone(path):
     assert not found["leaked"], f"{path.name}: globals that only the notebook has: {found['leaked']}"
 
 
-LIGHT = ["ddpm_course", *(f"ddpm_course.{p.stem}" for p in MODULES if p.stem in {"config", "cli"})]
+LIGHT = ["ddpm_course", *(f"ddpm_course.{p.stem}" for p in MODULES if p.stem in {"config", "flags", "cli"})]
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -259,27 +334,43 @@ def late(source: str) -> list[str]:
     return late_imports(source, "01", ORDER)
 
 
+def lazy(source: str) -> set[str]:
+    "names that a module takes from the package itself"
+    return lazy_imports(source)
+
+
+def looks_ahead(source: str) -> list[str]:
+    "names of chapters later than 01"
+    return late_names(source, "01", ORDER, {"cosine": "schedules", "show": "core"})
+
+
 def late_in_lesson(source: str) -> list[str]:
     return late_imports(source, "01", ORDER, lesson=True)
 
 
-@pytest.mark.parametrize("check, good, bad", [
-    (flaws, "import re\nre.sub", "re.sub"),
-    (flaws, "import re\nre.sub", "import re"),
-    (flaws, "f = 1\n__all__ = ['f']", "__all__ = ['f']"),
-    (star_imports, "!ls *\nfrom math import pi", "%time 1\nif True:\n    from math import *"),
-    (late, "from .core import x\nfrom . import __version__", "from .data import x"),
-    (late, "from ddpm_course import core, __version__", "from ddpm_course import core, schedules"),
-    (late, "import ddpm_course.core, ddpm_course", "import ddpm_course.schedules as s"),
-    (late, "def f():\n    from . import core", "def f():\n    from . import extra"),
-    (late_in_lesson, "from ddpm_course.data import x", "from ddpm_course.extra import x"),
-    (undocumented, "__all__ = ['f']\ndef f(x: int, ax): 'doc'\ndef _g(x): 1", "__all__ = ['f']\ndef f(x: int): 1"),
-    (undocumented, "__all__ = ['f']\ndef f(*, x: int): 'doc'", "__all__ = ['f']\ndef f(*, x): 'doc'"),
-    (undocumented, "__all__ = ['A']\nclass A: 'doc'", "__all__ = ['A']\nclass A: pass"),
-    (long_exports, ["#| export\n" + "x = 1\n\n" * 40, "x = 1\n" * 41], ["#| export\n" + "x = 1\n" * 41]),
-    (undemonstrated, [EXPORT.format("f"), "f()", EXPORT.format("g")], [EXPORT.format("f"), EXPORT.format("g")]),
-    (main_guards, ["if __name__ == '__main__': pass"], ["#| export\nif __name__ == '__main__': pass"]),
-])
+@pytest.mark.parametrize(
+    "check, good, bad",
+    [
+        (flaws, "import re\nre.sub", "re.sub"),
+        (flaws, "import re\nre.sub", "import re"),
+        (flaws, "f = 1\n__all__ = ['f']", "__all__ = ['f']"),
+        (star_imports, "!ls *\nfrom math import pi", "%time 1\nif True:\n    from math import *"),
+        (late, "from .core import x\nfrom . import __version__", "from .data import x"),
+        (late, "from ddpm_course import core, __version__", "from ddpm_course import core, schedules"),
+        (late, "import ddpm_course.core, ddpm_course", "import ddpm_course.schedules as s"),
+        (late, "def f():\n    from . import core", "def f():\n    from . import extra"),
+        (lazy, "from ddpm_course import core, __version__\nfrom . import data", "from ddpm_course import show"),
+        (lazy, "from .core import show", "def f():\n    from . import show"),
+        (looks_ahead, "from ddpm_course import show, core", "from ddpm_course import show, cosine"),
+        (late_in_lesson, "from ddpm_course.data import x", "from ddpm_course.extra import x"),
+        (undocumented, "__all__ = ['f']\ndef f(x: int, ax): 'doc'\ndef _g(x): 1", "__all__ = ['f']\ndef f(x: int): 1"),
+        (undocumented, "__all__ = ['f']\ndef f(*, x: int): 'doc'", "__all__ = ['f']\ndef f(*, x): 'doc'"),
+        (undocumented, "__all__ = ['A']\nclass A: 'doc'", "__all__ = ['A']\nclass A: pass"),
+        (long_exports, ["#| export\n" + "x = 1\n\n" * 40, "x = 1\n" * 41], ["#| export\n" + "x = 1\n" * 41]),
+        (undemonstrated, [EXPORT.format("f"), "f()", EXPORT.format("g")], [EXPORT.format("f"), EXPORT.format("g")]),
+        (main_guards, ["if __name__ == '__main__': pass"], ["#| export\nif __name__ == '__main__': pass"]),
+    ],
+)
 def test_source_check_can_fail(check, good, bad):
     assert not check(good)
     assert check(bad)

@@ -1,4 +1,5 @@
 "What the processes of test_processes.py run: functions of a module that new processes can import."
+
 from itertools import islice
 
 import torch
@@ -32,7 +33,9 @@ def run(group: Group | Solo, config, threads: int, double: bool) -> tuple[list[f
     state = new_state(config, group=group)
     if double:
         state.ema.double()
-    losses = [read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)]
+    losses = [
+        read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)
+    ]
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
 
@@ -71,6 +74,7 @@ def stop_after(group: Group, run, config, step: int) -> None:
     def hook(state, record):
         if state.step == step:
             raise Stop
+
     try:
         train(run, config, load_digits("train", config.data.size), group.device, [hook], criterion_for(config), group)
     except Stop:
@@ -81,6 +85,7 @@ def settled(group: Group, run) -> tuple[int, str]:
     "Threads and precision of a run whose processes would each choose other ones."
     from ddpm_course import training
     from ddpm_course.config import PRESETS
+
     training.os.cpu_count = lambda: 3 + group.rank
     training.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]
     found = training.settle(PRESETS["mnist16"], run, load_digits("train", 16), group.device, group).training

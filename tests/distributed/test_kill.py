@@ -1,4 +1,5 @@
 "A run killed with SIGKILL at random moments and continued ends with the bits of the run that nobody disturbed."
+
 import json
 import os
 import random
@@ -9,9 +10,9 @@ import time
 
 import pytest
 import torch
-from helpers import same_bits, timeless
 
 from ddpm_course.training import newest_checkpoint, read_metrics
+from helpers import same_bits, timeless
 
 WORK = """
 import sys
@@ -47,7 +48,7 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
     moments, killed, reached = random.Random(seed), 0, []
     for _ in range(40):
         process = start(disturbed, loss)
-        process.stdout.readline()                               # imports are done: what follows is the run itself
+        process.stdout.readline()  # imports are done: what follows is the run itself
         try:
             process.wait(moments.uniform(0.02, 0.5 * whole) if killed < 6 else 300)
         except subprocess.TimeoutExpired:
@@ -72,8 +73,13 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_run_is_saved_and_says_how_to_go_on(tmp_path, kind):
     words = "train --steps 400 --batch 8 --channels 8 --threads 1 --log-every 1 --save-every 1000 --grid-every 0 --out run".split()
-    process = subprocess.Popen([sys.executable, "-m", "ddpm_course", *words], cwd=tmp_path, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_course", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not (tmp_path / "run/metrics.jsonl").exists() or len(read_metrics(tmp_path / "run")) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)

@@ -1,4 +1,5 @@
 "Several processes make the same run, the same samples and the same numbers as one; and what happens when one is lost."
+
 import json
 import os
 import random
@@ -12,17 +13,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import process_workers
 import pytest
 import torch
-from helpers import ddpm, environment, free_port, refused, same_bits
 from PIL import Image
 from safetensors.torch import load_file
 
+import process_workers
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
 from ddpm_course.distributed import joined, launch, train_run
 from ddpm_course.training import newest_checkpoint, read_metrics
+from helpers import ddpm, environment, free_port, refused, same_bits
 
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
 CLASSES = tuple("0123456789")
@@ -31,32 +32,41 @@ SMALL = "--batch 16 --channels 16 --T 100 --log-every 2 --save-every 4 --grid-ev
 
 # -- the same run -----------------------------------------------------------------------------------------------------
 
+
 def differences(base, results):
     "Worst relative difference of a loss, and relative difference of the weights."
     losses, weights = base
-    return {name: (max(abs(a / b - 1) for a, b in zip(other, losses)), ((w - weights).norm() / weights.norm()).item())
-            for name, (other, w) in results.items()}
+    return {
+        name: (max(abs(a / b - 1) for a, b in zip(other, losses)), ((w - weights).norm() / weights.norm()).item())
+        for name, (other, w) in results.items()
+    }
 
 
 def runs(config, worlds, accumulate, double=False):
     config = override(config, classes=CLASSES, precision="fp32")
     results = {f"{n} processes": launch(process_workers.run, n, config, 1, double)[0] for n in worlds}
-    results[f"{accumulate} slices"] = launch(process_workers.run, 1, override(config, accumulate=accumulate), 1, double)[0]
+    results[f"{accumulate} slices"] = launch(
+        process_workers.run, 1, override(config, accumulate=accumulate), 1, double
+    )[0]
     if 3 in worlds:
-        results["2 processes, 2 slices each"] = launch(process_workers.run, 2, override(config, accumulate=2), 1, double)[0]
+        results["2 processes, 2 slices each"] = launch(
+            process_workers.run, 2, override(config, accumulate=2), 1, double
+        )[0]
     base = launch(process_workers.run, 1, config, 1, double)[0]
     return config, base, results
 
 
-@pytest.mark.parametrize("steps, batch, worlds", [(12, 20, (2, 3, 4)), pytest.param(50, 64, (2, 4), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "steps, batch, worlds", [(12, 20, (2, 3, 4)), pytest.param(50, 64, (2, 4), marks=pytest.mark.slow)]
+)
 def test_same_run_on_any_number_of_processes(steps, batch, worlds):
     "mnist16 in float32. 20 images are 7, 7 and 6 on three processes. Fifty steps are judged more strictly, in stretches, below."
     config, base, results = runs(override(PRESETS["mnist16"], steps=steps, batch=batch), worlds, 4)
     results["2 threads"] = launch(process_workers.run, 1, config, 2, False)[0]
     found = differences(base, results)
     print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
-    assert 0 < max(max(pair) for pair in found.values())
-    for name, pair in found.items():                    # 5e-5, or three times what another thread count alone does
+    assert max(max(pair) for pair in found.values()) > 0
+    for name, pair in found.items():  # 5e-5, or three times what another thread count alone does
         assert all(d < min(1e-3, max(5e-5, 3 * floor)) for d, floor in zip(pair, found["2 threads"])), name
 
 
@@ -66,15 +76,37 @@ def test_each_stretch_of_a_run(tmp_path, steps, length):
 
     Over a whole run rounding grows tenfold in ten steps, whoever computes it, and hides what is compared.
     """
-    config = override(PRESETS["mnist16"], classes=CLASSES, precision="fp32", steps=steps, threads=1, log_every=1, save_every=length, keep=steps)
+    config = override(
+        PRESETS["mnist16"],
+        classes=CLASSES,
+        precision="fp32",
+        steps=steps,
+        threads=1,
+        log_every=1,
+        save_every=length,
+        keep=steps,
+    )
     log = [line["loss"] for line in launch(train_run, 1, tmp_path, config)[0]]
-    ends = [torch.cat([p.flatten() for p in load_file(tmp_path / f"checkpoints/step_{k:08d}/model.safetensors").values()]).double().norm().item()
-            for k in range(length, steps + 1, length)]
-    plans = {f"{n} processes": (n, config) for n in (2, 3, 4)} | {"4 slices": (1, override(config, accumulate=4)), "2 x 2": (2, override(config, accumulate=2))}
+    ends = [
+        torch.cat([p.flatten() for p in load_file(tmp_path / f"checkpoints/step_{k:08d}/model.safetensors").values()])
+        .double()
+        .norm()
+        .item()
+        for k in range(length, steps + 1, length)
+    ]
+    plans = {f"{n} processes": (n, config) for n in (2, 3, 4)} | {
+        "4 slices": (1, override(config, accumulate=4)),
+        "2 x 2": (2, override(config, accumulate=2)),
+    }
     base, worst = launch(process_workers.stretches, 1, config, tmp_path, length)[0], {}
-    assert [loss for losses, _ in base for loss in losses] == log and [w.double().norm().item() for _, w in base] == pytest.approx(ends, rel=1e-12)
+    assert [loss for losses, _ in base for loss in losses] == log and [
+        w.double().norm().item() for _, w in base
+    ] == pytest.approx(ends, rel=1e-12)
     for name, (world, plan) in plans.items():
-        found = [(losses, (w - mine).norm() / mine.norm()) for (losses, w), (_, mine) in zip(launch(process_workers.stretches, world, plan, tmp_path, length)[0], base)]
+        found = [
+            (losses, (w - mine).norm() / mine.norm())
+            for (losses, w), (_, mine) in zip(launch(process_workers.stretches, world, plan, tmp_path, length)[0], base)
+        ]
         apart = [abs(a / b - 1) for a, b in zip((loss for losses, _ in found for loss in losses), log)]
         worst[name] = max(apart), max(w.item() for _, w in found)
         assert len(apart) == steps and max(worst[name]) < 5e-5, (name, worst[name])
@@ -93,7 +125,19 @@ def test_same_run_in_float64(steps):
 @pytest.mark.parametrize("world", [2, 3])
 def test_exact_resume_with_dropout(tmp_path, world):
     "Stopped and continued on as many processes, with dropout and importance sampling: the same bits."
-    plan = override(PRESETS["mnist16"], steps=9, batch=16, channels=16, dropout=0.1, log_every=2, save_every=4, threads=2, loss="vlb", variance="learned", T=4)
+    plan = override(
+        PRESETS["mnist16"],
+        steps=9,
+        batch=16,
+        channels=16,
+        dropout=0.1,
+        log_every=2,
+        save_every=4,
+        threads=2,
+        loss="vlb",
+        variance="learned",
+        T=4,
+    )
     launch(train_run, world, tmp_path / "calm", plan)
     launch(process_workers.stop_after, world, tmp_path / "broken", plan, 6)
     assert newest_checkpoint(tmp_path / "broken").name == "step_00000006"
@@ -102,16 +146,22 @@ def test_exact_resume_with_dropout(tmp_path, world):
 
 
 def test_run_goes_on_with_another_number(tmp_path):
-    run, plan = tmp_path / "run", override(PRESETS["mnist16"], steps=8, batch=16, channels=16, log_every=2, save_every=4, threads=2, precision="fp32")
+    run, plan = (
+        tmp_path / "run",
+        override(
+            PRESETS["mnist16"], steps=8, batch=16, channels=16, log_every=2, save_every=4, threads=2, precision="fp32"
+        ),
+    )
     before = launch(train_run, 2, run, plan)[0]
-    shutil.rmtree(newest_checkpoint(run))                                       # back to step 4, as if killed there
+    shutil.rmtree(newest_checkpoint(run))  # back to step 4, as if killed there
     after = launch(train_run, 3, run, plan)[0]
     assert [line["loss"] for line in before[:2]] == [line["loss"] for line in after[:2]] and len(after) == 4
     assert all(abs(a["loss"] / b["loss"] - 1) < 1e-3 for a, b in zip(before, after))
-    assert launch(train_run, 1, run, plan)[0] == after                          # nothing was left to do
+    assert launch(train_run, 1, run, plan)[0] == after  # nothing was left to do
 
 
 # -- the same samples and numbers -------------------------------------------------------------------------------------
+
 
 def test_same_samples_and_losses(tmp_path):
     "--n 7 of one class is 7 samples: 3, 2 and 2 on three processes; 40 images are 14, 13 and 13. Everything is printed once."
@@ -122,12 +172,35 @@ def test_same_samples_and_losses(tmp_path):
         Image.fromarray(image[0]).save(path)
     pictures, films, tests = {}, {}, {}
     for n in (1, 2, 3):
-        out = ddpm("sample", "--classes", 4, "--n", 7, "--steps", 4, "--sampler", "ddpm", "--npz", f"{n}.npz", "--nproc", n, cwd=tmp_path)[0]
+        out = ddpm(
+            "sample",
+            "--classes",
+            4,
+            "--n",
+            7,
+            "--steps",
+            4,
+            "--sampler",
+            "ddpm",
+            "--npz",
+            f"{n}.npz",
+            "--nproc",
+            n,
+            cwd=tmp_path,
+        )[0]
         assert out == f"wrote samples.png {n}.npz\n"
         pictures[n] = np.load(tmp_path / f"{n}.npz")["images"].astype(int)
-        assert ddpm("genseq", "--classes", 4, "--n", 2, "--steps", 4, "--out", f"{n}.gif", "--nproc", n, cwd=tmp_path)[0].count("wrote") == 1
+        assert (
+            ddpm("genseq", "--classes", 4, "--n", 2, "--steps", 4, "--out", f"{n}.gif", "--nproc", n, cwd=tmp_path)[
+                0
+            ].count("wrote")
+            == 1
+        )
         films[n] = (tmp_path / f"{n}.gif").stat().st_size
-        assert ddpm("test", "--data", "data", "--out", f"{n}.json", "--bpd", "--nproc", n, cwd=tmp_path)[0].count("wrote") == 1
+        assert (
+            ddpm("test", "--data", "data", "--out", f"{n}.json", "--bpd", "--nproc", n, cwd=tmp_path)[0].count("wrote")
+            == 1
+        )
         tests[n] = json.loads((tmp_path / f"{n}.json").read_text())
     for n in (2, 3):
         assert abs(pictures[1] - pictures[n]).max() <= 1 and abs(films[1] - films[n]) < 0.02 * films[1]
@@ -139,12 +212,17 @@ def test_same_samples_and_losses(tmp_path):
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
+
 def test_failed_rank_is_named_with_its_log(capfd):
     began = time.monotonic()
     with pytest.raises(RuntimeError) as caught:
         launch(process_workers.fail, 3, 1)
     text = str(caught.value)
-    assert text.startswith("rank 1 ended with code 1") and "rank 1 was here" in text and "KeyError: 'nothing of that name'" in text
+    assert (
+        text.startswith("rank 1 ended with code 1")
+        and "rank 1 was here" in text
+        and "KeyError: 'nothing of that name'" in text
+    )
     assert "rank 0 was here" in capfd.readouterr().out and time.monotonic() - began < 60
 
 
@@ -154,19 +232,43 @@ def test_only_the_first_prints(capfd):
 
 
 def test_refusals(tmp_path):
-    refused("train", *SMALL, "--steps", 2, "--batch", 4, "--nproc", 3, "--accumulate", 2, cwd=tmp_path,
-            sentence="a batch of 4 cannot be cut into 6 slices (3 processes, 2 each)")
+    refused(
+        "train",
+        *SMALL,
+        "--steps",
+        2,
+        "--batch",
+        4,
+        "--nproc",
+        3,
+        "--accumulate",
+        2,
+        cwd=tmp_path,
+        sentence="a batch of 4 cannot be cut into 6 slices (3 processes, 2 each)",
+    )
     refused("train", "--nproc", "many", cwd=tmp_path, sentence="--nproc must be auto or a number above 0, not 'many'")
     refused("sample", "nowhere", "--nproc", 2, cwd=tmp_path, sentence="nowhere holds no run")
-    with pytest.raises(ValueError, match=f"2 processes need as many GPUs; this machine has {torch.cuda.device_count()}" if torch.cuda.device_count() < 2 else ""):
+    with pytest.raises(
+        ValueError,
+        match=f"2 processes need as many GPUs; this machine has {torch.cuda.device_count()}"
+        if torch.cuda.device_count() < 2
+        else "",
+    ):
         launch(process_workers.chat, 2 + torch.cuda.device_count(), kind="cuda")
 
 
 def test_torchrun_without_its_environment(tmp_path):
-    for changes, words, sentence in [({}, [], "has WORLD_SIZE, MASTER_ADDR, MASTER_PORT in its environment"),
-                                     ({"WORLD_SIZE": "1"}, ["--nproc", "2"], "leave --nproc out")]:
-        done = subprocess.run([sys.executable, "-m", "ddpm_course", "sample", *words], cwd=tmp_path, env=environment(RANK="0", **changes),
-                              capture_output=True, text=True)
+    for changes, words, sentence in [
+        ({}, [], "has WORLD_SIZE, MASTER_ADDR, MASTER_PORT in its environment"),
+        ({"WORLD_SIZE": "1"}, ["--nproc", "2"], "leave --nproc out"),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-m", "ddpm_course", "sample", *words],
+            cwd=tmp_path,
+            env=environment(RANK="0", **changes),
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and sentence in done.stderr, done.stderr
 
 
@@ -198,8 +300,22 @@ def test_port_in_use_and_nobody_comes():
 
 def started(rank, port, words, cwd, world=2):
     "A worker as torchrun or a cluster's own launcher starts it."
-    env = environment(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    return subprocess.Popen([sys.executable, "-m", "ddpm_course", *map(str, words)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = environment(
+        RANK=str(rank),
+        WORLD_SIZE=str(world),
+        LOCAL_RANK=str(rank),
+        LOCAL_WORLD_SIZE=str(world),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    return subprocess.Popen(
+        [sys.executable, "-m", "ddpm_course", *map(str, words)],
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_ranks_that_disagree(tmp_path):
@@ -214,10 +330,17 @@ def test_ranks_that_disagree(tmp_path):
 
 # -- lost processes ---------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_run_is_saved(tmp_path, kind):
     words = ["train", *SMALL, "--steps", "4000", "--save-every", "10000", "--out", "run", "--nproc", "2"]
-    process = subprocess.Popen([sys.executable, "-m", "ddpm_course", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_course", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not (tmp_path / "run/metrics.jsonl").exists() or len(read_metrics(tmp_path / "run")) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
@@ -231,7 +354,12 @@ def test_stopped_run_is_saved(tmp_path, kind):
 
 def test_children_leave_when_the_parent_is_killed(tmp_path):
     words = ["train", *SMALL, "--steps", "4000", "--out", "run", "--nproc", "2"]
-    process = subprocess.Popen([sys.executable, "-m", "ddpm_course", *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddpm_course", *words],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while not (tmp_path / "run/metrics.jsonl").exists() or len(read_metrics(tmp_path / "run")) < 2:
         assert process.poll() is None
         time.sleep(0.05)
@@ -249,7 +377,12 @@ def children(cwd):
     for entry in Path("/proc").iterdir():
         try:
             command = (entry / "cmdline").read_bytes()
-            if entry.name.isdigit() and os.readlink(entry / "cwd") == str(cwd) and b"torchrun" not in command and b"ddpm_course" in command:
+            if (
+                entry.name.isdigit()
+                and os.readlink(entry / "cwd") == str(cwd)
+                and b"torchrun" not in command
+                and b"ddpm_course" in command
+            ):
                 found.append(int(entry.name))
         except OSError:
             pass
@@ -262,8 +395,12 @@ def parent(pid):
 
 def keeps_addresses(port):
     "The process that listens on a port."
-    inodes = {line.split()[9] for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
-              if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"}
+    inodes = {
+        line.split()[9]
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+    }
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -274,8 +411,23 @@ def keeps_addresses(port):
 
 
 def torchrun(words, cwd, nproc=2, **more):
-    command = [TORCHRUN, *more.pop("agent", ["--standalone", "--max-restarts=3"]), f"--nproc_per_node={nproc}", "-m", "ddpm_course", *map(str, words)]
-    return subprocess.Popen(command, cwd=cwd, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    command = [
+        TORCHRUN,
+        *more.pop("agent", ["--standalone", "--max-restarts=3"]),
+        f"--nproc_per_node={nproc}",
+        "-m",
+        "ddpm_course",
+        *map(str, words),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def finished(agents, seconds=240):
@@ -310,8 +462,8 @@ def test_lost_workers_are_replaced(tmp_path):
         killed.append(reached)
         while victim in children(tmp_path):
             time.sleep(0.01)
-        time.sleep(1.0)                                  # the log is cut back only when the new workers begin
-    output, = finished([agent])
+        time.sleep(1.0)  # the log is cut back only when the new workers begin
+    (output,) = finished([agent])
     print(f"killed at steps {killed}")
     assert agent.returncode == 0 and output.count("wrote disturbed") == 1, output
     same_bits(tmp_path / "calm", run)
@@ -324,8 +476,10 @@ def test_preempted_agent(tmp_path):
         assert agent.poll() is None, agent.communicate()[0]
         time.sleep(0.05)
     agent.send_signal(signal.SIGTERM)
-    output, = finished([agent])
-    assert agent.returncode != 0 and output.count("stopped and saved") == 1 and newest_checkpoint(tmp_path / "run"), output
+    (output,) = finished([agent])
+    assert agent.returncode != 0 and output.count("stopped and saved") == 1 and newest_checkpoint(tmp_path / "run"), (
+        output
+    )
     while children(tmp_path):
         time.sleep(0.05)
 
@@ -333,19 +487,37 @@ def test_preempted_agent(tmp_path):
 def test_torchrun_that_shares_its_store(tmp_path):
     "A restarted worker would wait for ever; it says so instead."
     env = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "1", "RANK": "0", "WORLD_SIZE": "1"}
-    done = subprocess.run([sys.executable, "-m", "ddpm_course", "sample"], cwd=tmp_path, env={**os.environ, **env}, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "start torchrun with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpm_course", "sample"],
+        cwd=tmp_path,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 2
+        and done.stderr.count("\n") == 1
+        and "start torchrun with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in done.stderr
+    )
 
 
 @pytest.mark.slow
 def test_two_machines(tmp_path):
     "Two agents on loopback finish a run; a second run goes on when one agent is killed and comes back."
+
     def agents(out, port):
         return [torchrun([*words, "--out", out], tmp_path, 1, agent=machine(port)) for _ in range(2)]
 
     def machine(port):
-        return ["--nnodes=2", "--max-restarts=6", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
-    words = ["train", *SMALL, "--steps", 200, "--threads", 1]          # two machines, in earnest, would not share two cores
+        return [
+            "--nnodes=2",
+            "--max-restarts=6",
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint=127.0.0.1:{port}",
+            "--rdzv-id=test",
+        ]
+
+    words = ["train", *SMALL, "--steps", 200, "--threads", 1]  # two machines, in earnest, would not share two cores
     both = agents("calm", free_port())
     outputs = finished(both)
     assert [agent.returncode for agent in both] == [0, 0] and "".join(outputs).count("wrote calm") == 1, outputs
@@ -354,9 +526,9 @@ def test_two_machines(tmp_path):
     while len(read_metrics(tmp_path / "disturbed")) < 10:
         assert first.poll() is None and second.poll() is None
         time.sleep(0.05)
-    keeper = keeps_addresses(port)                                              # losing that one would lose the meeting place
+    keeper = keeps_addresses(port)  # losing that one would lose the meeting place
     victim, survivor = (second, first) if keeper == first.pid else (first, second)
-    os.killpg(victim.pid, signal.SIGKILL)                                       # the agent; its worker is a group of its own
+    os.killpg(victim.pid, signal.SIGKILL)  # the agent; its worker is a group of its own
     for pid in children(tmp_path):
         if parent(pid) not in (survivor.pid,):
             os.kill(pid, signal.SIGKILL)
@@ -381,6 +553,7 @@ print("ended with step", lines[-1]["step"])
 def test_own_script_and_notebook(tmp_path):
     "The same lines in a script, without a guard, and in a notebook cell."
     from execnb.shell import CaptureShell
+
     (tmp_path / "mine.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "ended with step 3\n", done.stderr

@@ -3,15 +3,15 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
-from helpers import old_names
 
 from ddpm_course.config import PRESETS
 from ddpm_course.forward import q_posterior
-from ddpm_course.published import from_diffusers, to_diffusers
 from ddpm_course.sampling import reverse_process, sampling_indices
 from ddpm_course.schedules import cosine, linear
 from ddpm_course.training import build_network
+from ddpm_course.published import from_diffusers, to_diffusers
 from ddpm_course.unet import UNet
+from helpers import old_names
 
 SCHEDULES = {"linear": linear, "squaredcos_cap_v2": cosine}
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -56,7 +56,9 @@ def test_schedule(name, T):
 @pytest.mark.parametrize("t", [0, 1, 250, 999])
 def test_posterior(name, t):
     schedule, x0, xt = SCHEDULES[name](), noise(5000), noise(6000)
-    theirs = with_our_tables(DDPMScheduler(clip_sample=False, variance_type="fixed_small", prediction_type="sample"), schedule)
+    theirs = with_our_tables(
+        DDPMScheduler(clip_sample=False, variance_type="fixed_small", prediction_type="sample"), schedule
+    )
     mean, variance = q_posterior(x0, xt, t, schedule)
     expected = theirs.step(x0, t, xt, generator=generator(t)).prev_sample
     assert worst(mean + variance.sqrt() * noise(t), expected) < 1e-9
@@ -65,16 +67,37 @@ def test_posterior(name, t):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("objective", PREDICTIONS)
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("variance, steps, spacing", [("large", 1000, "trailing"), ("small", 1000, "trailing"), ("large", 50, "uniform"),
-                                                      ("small", 50, "uniform"), ("small", 20, "trailing")])
+@pytest.mark.parametrize(
+    "variance, steps, spacing",
+    [
+        ("large", 1000, "trailing"),
+        ("small", 1000, "trailing"),
+        ("large", 50, "uniform"),
+        ("small", 50, "uniform"),
+        ("small", 20, "trailing"),
+    ],
+)
 def test_ancestral_steps(name, objective, clip, variance, steps, spacing):
     "Every step of a walk, each started from our own point, so that rounding does not grow along the way."
     schedule = SCHEDULES[name]()
-    theirs = DDPMScheduler(variance_type=f"fixed_{variance}", clip_sample=clip, prediction_type=PREDICTIONS[objective],
-                           timestep_spacing=SPACINGS[spacing])
+    theirs = DDPMScheduler(
+        variance_type=f"fixed_{variance}",
+        clip_sample=clip,
+        prediction_type=PREDICTIONS[objective],
+        timestep_spacing=SPACINGS[spacing],
+    )
     theirs.set_timesteps(steps)
-    walk(with_our_tables(theirs, schedule), schedule, objective, steps, spacing, lambda out, t, x: theirs.step(out, t, x, generator=generator(t)),
-         sampler="ddpm", variance=variance, clip=clip)
+    walk(
+        with_our_tables(theirs, schedule),
+        schedule,
+        objective,
+        steps,
+        spacing,
+        lambda out, t, x: theirs.step(out, t, x, generator=generator(t)),
+        sampler="ddpm",
+        variance=variance,
+        clip=clip,
+    )
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -89,6 +112,7 @@ def test_ddim_steps(name, objective, clip, eta, spacing):
 
     def step(out, t, x):
         return theirs.step(out, t, x, eta=eta, use_clipped_model_output=True, variance_noise=noise(t))
+
     walk(with_our_tables(theirs, schedule), schedule, objective, 50, spacing, step, sampler="ddim", eta=eta, clip=clip)
 
 
@@ -103,21 +127,31 @@ def test_dpm_walk(name, objective, steps, spacing):
     float64, agree with ours to 1e-9.
     """
     schedule = SCHEDULES[name]()
-    theirs = with_our_tables(DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, prediction_type=PREDICTIONS[objective],
-                                                         timestep_spacing=SPACINGS[spacing]), schedule)
+    theirs = with_our_tables(
+        DPMSolverMultistepScheduler(
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            prediction_type=PREDICTIONS[objective],
+            timestep_spacing=SPACINGS[spacing],
+        ),
+        schedule,
+    )
     indices = sampling_indices(1000, steps, spacing)
     theirs.set_timesteps(timesteps=indices)
-    if spacing == "trailing":                                       # (their "leading" takes one step more and drops the lowest)
+    if spacing == "trailing":  # (their "leading" takes one step more and drops the lowest)
         theirs.set_timesteps(steps)
         assert theirs.timesteps.tolist() == indices
     abar = schedule.alpha_bars[indices]
     theirs.sigmas = torch.cat([((1 - abar) / abar).sqrt(), torch.zeros(1, dtype=torch.float64)])
     rough = exact = noise(-1)
     answers = []
-    for k, (t, ours, _) in enumerate(reverse_process(network, exact, noise, schedule, objective, sampler="dpm", steps=steps, spacing=spacing,
-                                                     clip=False)):
+    for k, (t, ours, _) in enumerate(
+        reverse_process(
+            network, exact, noise, schedule, objective, sampler="dpm", steps=steps, spacing=spacing, clip=False
+        )
+    ):
         rough = theirs.step(network(rough, torch.full((4,), t), None), t, rough).prev_sample.double()
-        theirs._step_index = k                                      # `step` has moved it on
+        theirs._step_index = k  # `step` has moved it on
         answers.append(theirs.convert_model_output(network(exact, torch.full((4,), t), None), sample=exact))
         if k in (0, steps - 1):
             exact = theirs.dpm_solver_first_order_update(answers[-1], sample=exact)
@@ -134,37 +168,73 @@ def test_dpm_walk(name, objective, steps, spacing):
 def test_learned_variance_steps(name, steps):
     def two_halves(x, t, y):
         return torch.cat([network(x, t, y), torch.cos(x)], dim=1)
+
     schedule = SCHEDULES[name]()
-    theirs = with_our_tables(DDPMScheduler(variance_type="learned_range", clip_sample=True, timestep_spacing="leading"), schedule)
+    theirs = with_our_tables(
+        DDPMScheduler(variance_type="learned_range", clip_sample=True, timestep_spacing="leading"), schedule
+    )
     theirs.set_timesteps(steps)
-    walk(theirs, schedule, "eps", steps, "uniform", lambda out, t, x: theirs.step(out, t, x, generator=generator(t)), network=two_halves)
+    walk(
+        theirs,
+        schedule,
+        "eps",
+        steps,
+        "uniform",
+        lambda out, t, x: theirs.step(out, t, x, generator=generator(t)),
+        network=two_halves,
+    )
 
 
 def walk(theirs, schedule, objective, steps, spacing, step, network=network, **how):
     "Compare each of our steps with theirs, up to 60 of them spread over the walk."
     x, visited = noise(-1), []
     every = max(1, steps // 60)
-    for k, (t, ours, _) in enumerate(reverse_process(network, x, noise, schedule, objective, steps=steps, spacing=spacing, **how)):
+    for k, (t, ours, _) in enumerate(
+        reverse_process(network, x, noise, schedule, objective, steps=steps, spacing=spacing, **how)
+    ):
         if k % every == 0 or k == steps - 1:
             expected = step(network(x, torch.full((4,), t), None), t, x).prev_sample
-            scale = expected.abs().max().clamp(min=1)             # without clipping x_0 grows without bound
+            scale = expected.abs().max().clamp(min=1)  # without clipping x_0 grows without bound
             assert worst(ours / scale, expected / scale) < 1e-9, f"at index {t}"
         visited.append(t)
         x = ours
     assert visited == theirs.timesteps.tolist()
 
 
-PAPER = dict(sample_size=32, in_channels=3, out_channels=3, block_out_channels=(128, 256, 256, 256), layers_per_block=2, norm_num_groups=32,
-             down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-             up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"))
-SMALL = dict(sample_size=16, in_channels=3, out_channels=3, block_out_channels=(32, 64, 64), layers_per_block=2, norm_num_groups=8,
-             down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"))
+PAPER = dict(
+    sample_size=32,
+    in_channels=3,
+    out_channels=3,
+    block_out_channels=(128, 256, 256, 256),
+    layers_per_block=2,
+    norm_num_groups=32,
+    down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+)
+SMALL = dict(
+    sample_size=16,
+    in_channels=3,
+    out_channels=3,
+    block_out_channels=(32, 64, 64),
+    layers_per_block=2,
+    norm_num_groups=8,
+    down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+)
 MODELS = {
     "paper": PAPER,
     "classes": SMALL | dict(num_class_embeds=11),
     "learned variance": SMALL | dict(out_channels=6, layers_per_block=1, dropout=0.1),
-    "one level": dict(sample_size=8, in_channels=1, out_channels=1, block_out_channels=(16,), layers_per_block=3, norm_num_groups=4,
-                      down_block_types=("AttnDownBlock2D",), up_block_types=("AttnUpBlock2D",)),
+    "one level": dict(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(16,),
+        layers_per_block=3,
+        norm_num_groups=4,
+        down_block_types=("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",),
+    ),
 }
 HO = dict(norm_eps=1e-6, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None)
 
@@ -176,7 +246,7 @@ def awake(model, seed=0):
         for weight in model.parameters():
             if not weight.any():
                 weight.copy_(0.05 * torch.randn(weight.shape, generator=draws))
-    return model.double().eval()                                            # in float64, so that rounding is not what is compared
+    return model.double().eval()  # in float64, so that rounding is not what is compared
 
 
 def their_model(**config):
@@ -185,7 +255,14 @@ def their_model(**config):
 
 
 def batch_of(config):
-    x = torch.randn(3, config["in_channels"], config["sample_size"], config["sample_size"], generator=generator(0), dtype=torch.float64)
+    x = torch.randn(
+        3,
+        config["in_channels"],
+        config["sample_size"],
+        config["sample_size"],
+        generator=generator(0),
+        dtype=torch.float64,
+    )
     return x, torch.tensor([0, 37, 999]), torch.tensor([0, 7, 10]) if "num_class_embeds" in config else None
 
 
@@ -206,13 +283,28 @@ def test_their_weights_in_our_network(name, null_label):
 @pytest.mark.parametrize("name", MODELS)
 def test_our_weights_in_their_network(name):
     config = MODELS[name]
-    attention = tuple(config["sample_size"] >> k for k, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn"))
+    attention = tuple(
+        config["sample_size"] >> k for k, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn")
+    )
     widths = config["block_out_channels"]
-    ours = awake(UNet(config["in_channels"], config["sample_size"], widths[0], tuple(w // widths[0] for w in widths), config["layers_per_block"],
-                      attention, 0.0, 10 if "num_class_embeds" in config else 0, config["norm_num_groups"], 5, config["out_channels"]))
+    ours = awake(
+        UNet(
+            config["in_channels"],
+            config["sample_size"],
+            widths[0],
+            tuple(w // widths[0] for w in widths),
+            config["layers_per_block"],
+            attention,
+            0.0,
+            10 if "num_class_embeds" in config else 0,
+            config["norm_num_groups"],
+            5,
+            config["out_channels"],
+        )
+    )
     described, state = to_diffusers(ours, config["sample_size"])
     theirs = UNet2DModel(**described).double().eval()
-    theirs.load_state_dict(state)                                           # strict: every name is known and none is missing
+    theirs.load_state_dict(state)  # strict: every name is known and none is missing
     x, t, y = batch_of(config)
     with torch.no_grad():
         expected = theirs(x, t, class_labels=y).sample
@@ -229,10 +321,19 @@ def test_old_attention_names():
         assert worst(from_diffusers(dict(theirs.config), old).double().eval()(x, t), theirs(x, t).sample) < 1e-6
 
 
-@pytest.mark.parametrize("change", [dict(norm_eps=1e-5), dict(downsample_padding=1), dict(flip_sin_to_cos=True), dict(freq_shift=0),
-                                    dict(attention_head_dim=8), dict(resnet_time_scale_shift="scale_shift"),
-                                    dict(down_block_types=("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")),
-                                    dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D"))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(norm_eps=1e-5),
+        dict(downsample_padding=1),
+        dict(flip_sin_to_cos=True),
+        dict(freq_shift=0),
+        dict(attention_head_dim=8),
+        dict(resnet_time_scale_shift="scale_shift"),
+        dict(down_block_types=("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")),
+        dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D")),
+    ],
+)
 def test_other_networks_are_refused(change):
     model = UNet2DModel(**(HO | SMALL | change))
     with pytest.raises(ValueError, match="is another network"):

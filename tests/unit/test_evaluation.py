@@ -1,5 +1,9 @@
 "The metrics against closed forms, second implementations and generators whose faults are known."
-import json, sys, types, warnings
+
+import json
+import sys
+import types
+import warnings
 from dataclasses import asdict
 from unittest.mock import patch
 from urllib.error import URLError
@@ -11,8 +15,8 @@ from scipy.linalg import sqrtm
 
 from ddpm_course import evaluation as ev
 from ddpm_course.config import PRESETS, override
-from ddpm_course.draws import Purpose, generator
 from ddpm_course.data import ASSETS, ImageSet, load_digits
+from ddpm_course.draws import Purpose, generator
 from ddpm_course.training import build_network, heldout_loss, load_network
 
 
@@ -51,6 +55,7 @@ def random_features(n=300, d=12, stretch=1.0, seed=0):
 
 # -- the distance -----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("stretch", [0.1, 1.0, 30.0])
 def test_distance_has_two_second_opinions(stretch):
     a, b = random_features(seed=1), random_features(200, stretch=stretch, seed=2)
@@ -67,9 +72,9 @@ def test_distance_has_a_closed_form():
     assert abs(ev.frechet_distance(x, x)) < 1e-8
     moved = x + torch.arange(12)
     assert ev.frechet_distance(x, moved) == pytest.approx((torch.arange(12) ** 2).sum().item(), rel=1e-9)
-    wider = x.mean(0) + 3 * (x - x.mean(0))                     # every width three times: (3 - 1)^2 times the variance
+    wider = x.mean(0) + 3 * (x - x.mean(0))  # every width three times: (3 - 1)^2 times the variance
     assert ev.frechet_distance(x, wider) == pytest.approx(4 * x.var(0).sum().item(), rel=1e-9)
-    flat = torch.cat([x, x[:, :1]], 1)                          # a singular covariance
+    flat = torch.cat([x, x[:, :1]], 1)  # a singular covariance
     assert abs(ev.frechet_distance(flat, flat)) < 1e-4
 
 
@@ -84,6 +89,7 @@ def test_inception_score_has_a_closed_form():
 
 
 # -- the judge --------------------------------------------------------------------------------------------------------
+
 
 def test_judge_knows_digits_of_any_size_and_colour(judge):
     for size in (16, 28, 32):
@@ -107,6 +113,7 @@ def test_judge_can_be_taught(digits):
 
 # -- classes, floor, copies -------------------------------------------------------------------------------------------
 
+
 def test_classes_are_allotted_at_their_frequency():
     random = generator(4, Purpose.LESSON)
     for n in (1, 7, 64, 500):
@@ -121,7 +128,9 @@ def test_floor_splits_are_disjoint_keyed_and_even(digits, real):
     labels = digits["train"].labels
     mask = ev.real_subset(labels, len(labels), 503)
     assert mask.sum() == 503 and set(np.bincount(labels[mask])) == {50, 51}
-    assert np.array_equal(mask, ev.real_subset(labels, len(labels), 503)) and not np.array_equal(mask, ev.real_subset(labels, len(labels), 503, 1))
+    assert np.array_equal(mask, ev.real_subset(labels, len(labels), 503)) and not np.array_equal(
+        mask, ev.real_subset(labels, len(labels), 503, 1)
+    )
     small, large = (ev.real_floor(real["train"], labels, n)[0] for n in (100, 1000))
     assert small > 4 * large, "the bias falls like 1 / n"
     assert ev.real_floor(real["train"], None, 10_000, draws=1)[1] == 2250
@@ -137,7 +146,9 @@ def test_copies_are_at_distance_zero(digits):
 
 
 def test_too_few_images_are_refused_and_few_warned_of(digits, judge, shipped):
-    with pytest.raises(ValueError, match="n = 64 is too few for 64 features: the distance needs more images than features"):
+    with pytest.raises(
+        ValueError, match="n = 64 is too few for 64 features: the distance needs more images than features"
+    ):
         ev.check_count(64, 64)
     with pytest.warns(UserWarning, match="n = 65 is small for 64 features"):
         ev.check_count(65, 64)
@@ -147,11 +158,14 @@ def test_too_few_images_are_refused_and_few_warned_of(digits, judge, shipped):
     with pytest.raises(ValueError, match="n = 20 is too few"):
         ev.evaluate_samples(*shipped, digits["train"], digits["test"], n=20)
     few = ImageSet(digits["train"].pixels[::45], digits["train"].labels[::45], digits["train"].classes)
-    with pytest.raises(ValueError, match="100 training images are too few for 64 features: the floor needs more than twice as many"):
+    with pytest.raises(
+        ValueError, match="100 training images are too few for 64 features: the floor needs more than twice as many"
+    ):
         ev.evaluate_samples(*shipped, few, digits["test"], n=500)
 
 
 # -- all of it on generators whose faults are known -------------------------------------------------------------------
+
 
 def test_real_images_are_near_the_floor(scores):
     print(scores)
@@ -162,8 +176,16 @@ def test_real_images_are_near_the_floor(scores):
 
 def test_what_is_printed_can_be_read_alone(scores):
     text = str(scores)
-    for part in ("Fréchet distance (digits judge, 64 features)", "n = 500 against 4,500 training images", f"{scores.distance:.2f}",
-                 f"real against real {scores.floor:.2f} at n = 500", "Inception Score", "±", "nearest training image", "guidance 1"):
+    for part in (
+        "Fréchet distance (digits judge, 64 features)",
+        "n = 500 against 4,500 training images",
+        f"{scores.distance:.2f}",
+        f"real against real {scores.floor:.2f} at n = 500",
+        "Inception Score",
+        "±",
+        "nearest training image",
+        "guidance 1",
+    ):
         assert part in text
     assert "FID" not in text and text.count("\n") <= 1
     assert ev.Scores(**json.loads(json.dumps(asdict(scores)))) == scores
@@ -177,7 +199,9 @@ def test_faults_are_far(digits, judge, real, scores, fault, factor):
         "noise": generator(5, Purpose.LESSON).integers(0, 256, (500, 1, 16, 16), dtype=np.uint8),
         "one class": train.pixels[np.resize(np.flatnonzero(train.labels == 4), 500)],
         "one image a class": train.pixels[np.repeat(first, 50)],
-        "blur": torch.nn.functional.avg_pool2d(torch.from_numpy(digits["test"].pixels).float(), 3, 1, 1).to(torch.uint8).numpy(),
+        "blur": torch.nn.functional.avg_pool2d(torch.from_numpy(digits["test"].pixels).float(), 3, 1, 1)
+        .to(torch.uint8)
+        .numpy(),
     }[fault]
     found = ev.library_frechet(ev.extract(judge, images)[0], real["train"])
     print(f"{fault}: {found:.2f}, floor {scores.floor:.2f}")
@@ -187,7 +211,9 @@ def test_faults_are_far(digits, judge, real, scores, fault, factor):
 def test_copies_beat_the_distance_but_not_the_neighbours(digits, judge):
     train = digits["train"]
     mask = ev.real_subset(train.labels, len(train), 500, draw=9)
-    copies = ev.evaluate_images(torch.from_numpy(train.pixels[mask]), torch.from_numpy(train.labels[mask]), train, digits["test"], judge)
+    copies = ev.evaluate_images(
+        torch.from_numpy(train.pixels[mask]), torch.from_numpy(train.labels[mask]), train, digits["test"], judge
+    )
     assert copies.distance < copies.floor and copies.nearest < 0.05 < copies.nearest_held_out
 
 
@@ -200,7 +226,9 @@ def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
     with pytest.warns(UserWarning):
         two = ev.evaluate_images(images, y, digits["train"], digits["test"], judge, how="sampler dpm, steps 3")
     for name, value in asdict(one).items():
-        assert value == (pytest.approx(getattr(two, name), rel=0.02) if isinstance(value, float) else getattr(two, name)), name
+        assert value == (
+            pytest.approx(getattr(two, name), rel=0.02) if isinstance(value, float) else getattr(two, name)
+        ), name
     assert one.n == one.floor_n == 70
 
 
@@ -227,13 +255,19 @@ def fake(build):
 
 def test_missing_packages_and_weights_are_one_sentence():
     colour = ImageSet(np.zeros((2, 3, 8, 8), np.uint8), np.zeros(2, np.int64), ("cat",))
-    with patch.dict(sys.modules, {MODULE: None}), pytest.raises(ValueError, match="FID needs torch-fidelity: pip install"):
+    with (
+        patch.dict(sys.modules, {MODULE: None}),
+        pytest.raises(ValueError, match="FID needs torch-fidelity: pip install"),
+    ):
         ev.pick_extractor(colour)
 
     def offline(*args):
         raise URLError("no route")
 
-    with fake(offline), pytest.raises(FileNotFoundError, match=r"weights that FID needs could not be fetched \(URLError\)"):
+    with (
+        fake(offline),
+        pytest.raises(FileNotFoundError, match=r"weights that FID needs could not be fetched \(URLError\)"),
+    ):
         ev.pick_extractor(colour)
     with patch.dict(sys.modules, {"torchmetrics.image.fid": None}):
         with pytest.raises(ValueError, match=r"evaluation needs torchmetrics: pip install torchmetrics"):
@@ -257,11 +291,18 @@ def test_colour_images_get_an_fid():
     random = generator(6, Purpose.LESSON)
     train, test = (ImageSet(random.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), None) for n in (300, 40))
     with fake(Net):
-        scores = ev.evaluate_images(torch.from_numpy(train.pixels[:80] // 2), torch.full((80,), -1), train, test, Small().requires_grad_(False))
-    assert str(scores).startswith("FID (Inception-v3, 12 features)") and scores.accuracy is None and scores.held_out is not None
+        scores = ev.evaluate_images(
+            torch.from_numpy(train.pixels[:80] // 2), torch.full((80,), -1), train, test, Small().requires_grad_(False)
+        )
+    assert (
+        str(scores).startswith("FID (Inception-v3, 12 features)")
+        and scores.accuracy is None
+        and scores.held_out is not None
+    )
 
 
 # -- held-out loss and classifier -------------------------------------------------------------------------------------
+
 
 def test_draws_are_those_of_heldout_loss(digits, shipped):
     network, config = shipped
@@ -269,7 +310,9 @@ def test_draws_are_those_of_heldout_loss(digits, shipped):
     draws, again = (ev.heldout_draws(network, few, config, 3, batch) for batch in (50, 7))
     usual = heldout_loss(network, few, config, 3, 50)
     for name in ("loss", "eps_mse", "x0_mse"):
-        assert draws[name].shape == (3, 50) and draws[name].double().mean().item() == pytest.approx(usual[name]["mean"], rel=1e-6)
+        assert draws[name].shape == (3, 50) and draws[name].double().mean().item() == pytest.approx(
+            usual[name]["mean"], rel=1e-6
+        )
         assert again[name].double().mean().item() == pytest.approx(usual[name]["mean"], rel=1e-6)
         means, errors = ev.by_quarter(draws[name], draws["t"], 1000)
         assert np.allclose(means, usual[name]["quarters"], rtol=1e-5) and (errors > 0).all()

@@ -1,4 +1,5 @@
 "The shipped model, judged by a classifier that has only seen real images."
+
 import pytest
 import torch
 
@@ -23,8 +24,16 @@ def samples():
     "1,000 samples as the asked-for grids are drawn."
     network, config = training.load_network(ASSETS / "mnist16")
     keys, y = sampling.class_keys(range(10), PER_CLASS)
-    images = sampling.sample(sampling.guided(network, 2.0, 10), (1, 16, 16), keys, training.build_schedule(config),
-                             config.diffusion.objective, y, sampler="ddim", steps=50)
+    images = sampling.sample(
+        sampling.guided(network, 2.0, 10),
+        (1, 16, 16),
+        keys,
+        training.build_schedule(config),
+        config.diffusion.objective,
+        y,
+        sampler="ddim",
+        steps=50,
+    )
     return images.clamp(-1, 1), y
 
 
@@ -57,10 +66,14 @@ def test_distribution(judge, real, samples):
     train, test = (evaluation.extract(judge, real[split].pixels)[0] for split in ("train", "test"))
     y = evaluation.allot_classes(real["train"].labels, len(test))
     plain = evaluation.draw_samples(*training.load_network(ASSETS / "mnist16"), y, sampler="ddpm", steps=50)
-    own, plain, guided = (evaluation.library_frechet(x, train) for x in (
-        test, evaluation.extract(judge, plain)[0], evaluation.extract(judge, to_uint8(samples[0]))[0]))
-    print(f"Fréchet distance to the training images (digits judge, 64 features): held-out {own:.2f} (n = 500), "
-          f"samples {plain:.2f} (n = 500), at guidance 2 {guided:.2f} (n = 1000)")
+    own, plain, guided = (
+        evaluation.library_frechet(x, train)
+        for x in (test, evaluation.extract(judge, plain)[0], evaluation.extract(judge, to_uint8(samples[0]))[0])
+    )
+    print(
+        f"Fréchet distance to the training images (digits judge, 64 features): held-out {own:.2f} (n = 500), "
+        f"samples {plain:.2f} (n = 500), at guidance 2 {guided:.2f} (n = 1000)"
+    )
     assert plain <= 5 * own
 
 

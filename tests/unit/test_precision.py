@@ -1,14 +1,35 @@
 "float16 with a scaled loss, and compiled networks: what only some machines use, tested on any."
+
 import pytest
 import torch
-from helpers import same_bits
 from safetensors.torch import load_file
 
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
-from ddpm_course.training import Stop, build_schedule, fit, make_batch, new_state, newest_checkpoint, read_window, train, train_step
+from ddpm_course.training import (
+    Stop,
+    build_schedule,
+    fit,
+    make_batch,
+    new_state,
+    newest_checkpoint,
+    read_window,
+    train,
+    train_step,
+)
+from helpers import same_bits
 
-PLAN = override(PRESETS["mnist16"], steps=8, batch=16, channels=16, T=50, log_every=1, save_every=100, threads=1, classes=tuple("0123456789"))
+PLAN = override(
+    PRESETS["mnist16"],
+    steps=8,
+    batch=16,
+    channels=16,
+    T=50,
+    log_every=1,
+    save_every=100,
+    threads=1,
+    classes=tuple("0123456789"),
+)
 
 
 def losses(config):
@@ -38,6 +59,7 @@ def test_exact_resume_in_float16(tmp_path):
     def hook(state, record):
         if state.step == 5:
             raise Stop
+
     train(tmp_path / "calm", config, digits)
     with pytest.raises(Stop):
         train(tmp_path / "broken", config, digits, hooks=[hook])
