@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ddpm_course.training import newest_checkpoint, read_metrics
+from ddpm_course.checkpoints import newest_checkpoint, read_metrics
+from ddpm_course.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ddpm_course"
@@ -141,6 +142,16 @@ def colour_folder(root, draws=None):
                 Image.fromarray(image).save(folder / f"{k}.png")
 
 
+def train(folder, config, images, *group, init=None, stop_after=None):
+    "Train to the end, or save and stop after a step; the run."
+    with Run.open(folder, config, images, *group, init=init) as run:
+        for _ in run:
+            if run.state.step == stop_after:
+                run.save()
+                break
+    return run
+
+
 def timeless(run):
     "The log of a run without what depends on the machine's speed."
     return [{k: v for k, v in line.items() if k != "images_per_s"} for line in read_metrics(run)]
@@ -157,8 +168,10 @@ def same_bits(a, b):
     assert mine["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
     for i, state in mine["optimizer"]["state"].items():
         assert all(torch.equal(value, theirs["optimizer"]["state"][i][k]) for k, value in state.items())
-    for name in ("window", "memory"):  # the memory of what was not drawn yet is NaN
-        assert torch.allclose(mine[name], theirs[name], rtol=0, atol=0, equal_nan=True), name
+    kept = [{"window": end["window"], **end["criterion"]} for end in (mine, theirs)]
+    assert kept[0].keys() == kept[1].keys()
+    for name, value in kept[0].items():  # the memory of what was not drawn yet is NaN
+        assert torch.allclose(value, kept[1][name], rtol=0, atol=0, equal_nan=True), name
     assert mine["scaler"] == theirs["scaler"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ddpm_course.training import checksum, newest_checkpoint, verified
+from ddpm_course.checkpoints import checksum, newest_checkpoint, verified
 
 PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
 

@@ -14,7 +14,7 @@ import torch
 
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
-from ddpm_course.distributed import launch
+from ddpm_course.processes import launch
 from ddpm_course.training import fit, new_state
 
 

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from ddpm_course.data import ASSETS, load_digits
-from ddpm_course.training import heldout_loss, load_network
+from ddpm_course.heldout import heldout_loss
+from ddpm_course.runs import load_model, load_run
+from ddpm_course.training import build_criterion
 from helpers import colour_folder, contents, ddpm, promise, refused
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 30 --threads 1".split()
@@ -234,7 +236,7 @@ def test_default_run(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "runs/mnist16/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 800 and lines[-1]["loss"] < 0.13
     assert {"samples.png", "loss.png", "config.json"} <= {path.name for path in (tmp_path / "runs/mnist16").iterdir()}
-    shipped, config = load_network(ASSETS / "mnist16")
-    fresh, _ = load_network(tmp_path / "runs/mnist16")
-    quality = [heldout_loss(network, load_digits("test", 16), config)["loss"]["mean"] for network in (shipped, fresh)]
+    shipped, config = load_run(ASSETS / "mnist16")
+    fresh = load_model(tmp_path / "runs/mnist16")
+    quality = [heldout_loss(model, load_digits("test", 16), build_criterion(config))["loss"]["mean"] for model in (shipped, fresh)]
     assert abs(quality[0] / quality[1] - 1) < 0.05  # the shipped model is such a run

@@ -89,5 +89,5 @@ def test_readme_commands_are_understood():
             if name == "torchrun":
                 name, words = "ddpm", words[words.index("ddpm_course") :]
             if name == "ddpm":
-                known.append(parser.parse_args(words[1:]).call.__name__)
+                known.append(parser.parse_args(words[1:]).command)
     assert {"train", "test", "sample", "genseq", "topology", "presets"} == set(known) and known[0] == "train"

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ddpm_course.training import load_network
+from ddpm_course.runs import load_run
 from helpers import colour_folder, contents, ddpm, old_names, refused
 
 SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 30 --threads 1".split()
@@ -61,7 +61,7 @@ def test_all_operations(tmp_path, kind):
     assert f"{images:,} images of 16x16, {classes or 'no'} classes" in printed
     for words in printed.split("next:  ")[1].split("      "):  # what it says to try next works
         assert ddpm(*words.split()[1:], cwd=tmp_path)[0].strip().splitlines()[-1].startswith("wrote")
-    network, config = load_network(tmp_path / "run")
+    model, config = load_run(tmp_path / "run")
     assert (
         config.data.image_channels == channels
         and network(torch.zeros(1, channels, 16, 16), torch.zeros(1).long(), None).shape[1] == channels

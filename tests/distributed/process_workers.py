@@ -4,12 +4,17 @@ from itertools import islice
 
 import torch
 
+from ddpm_course.checkpoints import load_checkpoint, read_metrics
 from ddpm_course.data import load_digits
 from ddpm_course.distributed import Group
-from ddpm_course.training import Solo, fit, load_checkpoint, new_state, read_window
+from ddpm_course.model import Alone
+from ddpm_course.runs import Stop, read_window
+from ddpm_course.sources import load_data
+from ddpm_course.training import fit, new_state
+from helpers import train
 
 
-class Doubled(Solo):
+class Doubled(Alone):
     "A group whose network computes in float64."
 
     def __init__(self, group):
@@ -26,20 +31,20 @@ class Doubled(Solo):
         self.group.average(network)
 
 
-def run(group: Group | Solo, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
+def run(group: Group | Alone, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
     "Losses of each step, and the weights at the end as one vector."
     torch.set_num_threads(threads)
     group = Doubled(group) if double else group
     state = new_state(config, group=group)
     if double:
-        state.ema.double()
+        state.ema.network.double()
     losses = [
         read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)
     ]
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
 
-def stretches(group: Group | Solo, config, run, length: int) -> list[tuple[list[float], torch.Tensor]]:
+def stretches(group: Group | Alone, config, run, length: int) -> list[tuple[list[float], torch.Tensor]]:
     "From each checkpoint of a run, and from its beginning: losses of the next steps, and the weights after them."
     torch.set_num_threads(1)
     found = []
@@ -66,27 +71,29 @@ def chat(group: Group) -> int:
     return group.rank
 
 
+def train_run(group: Group, run, config) -> list[dict]:
+    "Begin or continue a run on the data that its configuration names; the lines of its log."
+    images, _ = load_data(config.data.data, config.data.size, config.data.image_channels or None)
+    train(run, config, images, group)
+    return read_metrics(run)
+
+
 def stop_after(group: Group, run, config, step: int) -> None:
-    "`distributed.train_run`, stopped after a step, as by SIGTERM."
-    from ddpm_course.bound import criterion_for
-    from ddpm_course.training import Stop, train
-
-    def hook(state, record):
-        if state.step == step:
-            raise Stop
-
-    try:
-        train(run, config, load_digits("train", config.data.size), group.device, [hook], criterion_for(config), group)
-    except Stop:
-        pass
+    "`train_run`, stopped after a step, as by SIGTERM."
+    train(run, config, load_digits("train", config.data.size), group, stop_after=step)
 
 
-def settled(group: Group, run) -> tuple[int, str]:
+def stop(group: Group) -> None:
+    "A worker that ends early by choice, in every process."
+    raise Stop(f"enough, says rank {group.rank}")
+
+
+def settled(group: Group) -> tuple[int, str]:
     "Threads and precision of a run whose processes would each choose other ones."
-    from ddpm_course import training
+    from ddpm_course import runs
     from ddpm_course.config import PRESETS
 
-    training.os.cpu_count = lambda: 3 + group.rank
-    training.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]
-    found = training.settle(PRESETS["mnist16"], run, load_digits("train", 16), group.device, group).training
+    runs.os.cpu_count = lambda: 3 + group.rank
+    runs.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]
+    found = runs.settle(PRESETS["mnist16"], None, load_digits("train", 16), group.device, group).training
     return found.threads, found.precision

@@ -11,22 +11,21 @@ import time
 import pytest
 import torch
 
-from ddpm_course.training import newest_checkpoint, read_metrics
+from ddpm_course.checkpoints import newest_checkpoint, read_metrics
 from helpers import same_bits, timeless
 
 WORK = """
 import sys
 from pathlib import Path
-from ddpm_course.bound import criterion_for
-from ddpm_course.config import PRESETS, override
-from ddpm_course.data import load_digits
-from ddpm_course.training import train
+from ddpm_course import PRESETS, Run, load_digits, override
 config = override(PRESETS["mnist16"], steps=60, batch=16, channels=16, dropout=0.1, warmup=5, threads=1,
                   log_every=3, save_every=4, precision="auto")
 if sys.argv[2] == "vlb":                # t drawn by importance, from what earlier steps saw; uniform until step 20 or so
     config = override(config, loss="vlb", variance="learned", T=20)
 print("begun", flush=True)
-train(Path(sys.argv[1]), config, load_digits("train", 16), criterion=criterion_for(config))
+with Run.open(Path(sys.argv[1]), config, load_digits("train", 16)) as run:
+    for record in run:
+        pass
 """
 
 
@@ -65,7 +64,7 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
     a, b = newest_checkpoint(calm), newest_checkpoint(disturbed)
     assert a.name == b.name == "step_00000060"
     same_bits(calm, disturbed)
-    memory = torch.load(b / "optimizer.pt", weights_only=True)["memory"]
+    memory = torch.load(b / "optimizer.pt", weights_only=True)["criterion"].get("memory")
     assert loss == "simple" or not memory.isnan().any()
     assert [line["step"] for line in timeless(calm)] == list(range(3, 61, 3))
 

@@ -19,10 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import process_workers
+from ddpm_course.checkpoints import newest_checkpoint, read_metrics
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
-from ddpm_course.distributed import joined, launch, train_run
-from ddpm_course.training import newest_checkpoint, read_metrics
+from ddpm_course.distributed import Place, joined
+from ddpm_course.processes import launch
+from ddpm_course.runs import Stop
 from helpers import ddpm, environment, free_port, refused, same_bits
 
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
@@ -86,7 +88,7 @@ def test_each_stretch_of_a_run(tmp_path, steps, length):
         save_every=length,
         keep=steps,
     )
-    log = [line["loss"] for line in launch(train_run, 1, tmp_path, config)[0]]
+    log = [line["loss"] for line in launch(process_workers.train_run, 1, tmp_path, config)[0]]
     ends = [
         torch.cat([p.flatten() for p in load_file(tmp_path / f"checkpoints/step_{k:08d}/model.safetensors").values()])
         .double()
@@ -138,10 +140,10 @@ def test_exact_resume_with_dropout(tmp_path, world):
         variance="learned",
         T=4,
     )
-    launch(train_run, world, tmp_path / "calm", plan)
+    launch(process_workers.train_run, world, tmp_path / "calm", plan)
     launch(process_workers.stop_after, world, tmp_path / "broken", plan, 6)
     assert newest_checkpoint(tmp_path / "broken").name == "step_00000006"
-    launch(train_run, world, tmp_path / "broken", plan)
+    launch(process_workers.train_run, world, tmp_path / "broken", plan)
     same_bits(tmp_path / "calm", tmp_path / "broken")
 
 
@@ -152,12 +154,12 @@ def test_run_goes_on_with_another_number(tmp_path):
             PRESETS["mnist16"], steps=8, batch=16, channels=16, log_every=2, save_every=4, threads=2, precision="fp32"
         ),
     )
-    before = launch(train_run, 2, run, plan)[0]
+    before = launch(process_workers.train_run, 2, run, plan)[0]
     shutil.rmtree(newest_checkpoint(run))  # back to step 4, as if killed there
-    after = launch(train_run, 3, run, plan)[0]
+    after = launch(process_workers.train_run, 3, run, plan)[0]
     assert [line["loss"] for line in before[:2]] == [line["loss"] for line in after[:2]] and len(after) == 4
     assert all(abs(a["loss"] / b["loss"] - 1) < 1e-3 for a, b in zip(before, after))
-    assert launch(train_run, 1, run, plan)[0] == after  # nothing was left to do
+    assert launch(process_workers.train_run, 1, run, plan)[0] == after  # nothing was left to do
 
 
 # -- the same samples and numbers -------------------------------------------------------------------------------------
@@ -274,12 +276,12 @@ def test_torchrun_without_its_environment(tmp_path):
 
 def test_settings_that_the_first_decides(tmp_path):
     "What each machine would choose for itself, such as the number of threads, is the choice of the first."
-    assert launch(process_workers.settled, 2, tmp_path / "run") == [(3, "fp32"), (3, "fp32")]
+    assert launch(process_workers.settled, 2) == [(3, "fp32"), (3, "fp32")]
 
 
 def test_last_line_of_the_log_is_there_for_all(tmp_path):
     plan = override(PRESETS["mnist16"], steps=3, batch=8, channels=8, log_every=1, threads=2)
-    logs = launch(train_run, 2, tmp_path / "run", plan)
+    logs = launch(process_workers.train_run, 2, tmp_path / "run", plan)
     assert logs[0] == logs[1] and logs[1][-1]["step"] == 3
 
 
@@ -288,13 +290,13 @@ def test_port_in_use_and_nobody_comes():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ValueError, match="the port of 127.0.0.1:.* is in use"):
-            with joined(0, 2, f"tcp://127.0.0.1:{taken.getsockname()[1]}", 0, 2, timeout=3.0):
+            with joined(Place(0, 2, 0, 2, f"tcp://127.0.0.1:{taken.getsockname()[1]}"), timeout=3.0):
                 pass
     with pytest.raises(ValueError, match="2 processes should meet at .*, but not all came within 1 s"):
-        with joined(0, 2, f"tcp://127.0.0.1:{free_port()}", 0, 2, timeout=1.0):
+        with joined(Place(0, 2, 0, 2, f"tcp://127.0.0.1:{free_port()}"), timeout=1.0):
             pass
     with pytest.raises(ValueError, match="2 processes could not meet at .*: .*MASTER_ADDR"):
-        with joined(0, 2, "env://", 0, 2, timeout=1.0):
+        with joined(Place(0, 2, 0, 2, "env://"), timeout=1.0):
             pass
 
 
@@ -541,22 +543,49 @@ def test_two_machines(tmp_path):
 # -- from Python ------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
-from ddpm_course.config import PRESETS, override
-from ddpm_course.distributed import launch, train_run
+import json
+from ddpm_course import ImageSet, PRESETS, Run, SamplingConfig, join, load_digits, override, sample
 
-plan = override(PRESETS["mnist16"], steps=3, batch=8, channels=8, log_every=1, threads=2)
-lines = launch(train_run, 2, "runs/mine", plan)[0]
-print("ended with step", lines[-1]["step"])
+digits = load_digits("train", 16)                                      # stands for arrays of one's own
+images = ImageSet.of(digits.pixels[:, 0], digits.labels, digits.classes)
+losses = []
+with join("cpu") as group:
+    plan = override(PRESETS["mnist16"], steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32")
+    with Run.open(FOLDER, plan, images, group) as run:
+        for record in run:
+            if "logged" in record:
+                losses.append(record["logged"]["loss"])
+    grid = sample(run.model, classes=[3, 7], n=2, how=SamplingConfig(guidance=2, steps=4), group=group)
+    if group.rank == 0:
+        print(json.dumps([losses, list(grid.shape), float(grid.abs().mean())]))
 """
+FLAGS = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0 --precision fp32 --device cpu".split()
 
 
-def test_own_script_and_notebook(tmp_path):
-    "The same lines in a script, without a guard, and in a notebook cell."
+def test_own_script_three_ways(tmp_path):
+    "One file under python, under torchrun on two processes, and cell by cell; its losses are those of `ddpm train`."
     from execnb.shell import CaptureShell
 
-    (tmp_path / "mine.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout == "ended with step 3\n", done.stderr
-    outputs = CaptureShell(tmp_path / "mine.ipynb").run(SCRIPT.replace("runs/mine", str(tmp_path / "noted")))
-    assert "ended with step 3" in str(outputs) and newest_checkpoint(tmp_path / "noted").name == "step_00000003"
-    same_bits(tmp_path / "runs/mine", tmp_path / "noted")
+    printed = {}
+    for way in ("python", "torchrun"):
+        path = tmp_path / f"{way}.py"
+        path.write_text(SCRIPT.replace("FOLDER", f"'runs/{way}'"))
+        start = [sys.executable] if way == "python" else [TORCHRUN, "--standalone", "--nproc_per_node=2"]
+        done = subprocess.run([*start, path], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed[way] = json.loads(done.stdout.splitlines()[-1])
+    shell, cells = CaptureShell(tmp_path / "mine.ipynb"), SCRIPT.replace("FOLDER", f"'{tmp_path}/runs/cells'").split("\n\n")
+    outputs = [str(shell.run(cell)) for cell in cells]
+    assert not shell.exc and "[2]" not in outputs[0], outputs
+    ddpm("train", *FLAGS, "--out", "runs/command", cwd=tmp_path)
+    command = [line["loss"] for line in read_metrics(tmp_path / "runs/command")]
+    cells = [line["loss"] for line in read_metrics(tmp_path / "runs/cells")]
+    assert printed["python"][0] == cells == command and len(command) == 2
+    assert printed["torchrun"][0] == pytest.approx(command, rel=1e-4)
+    assert printed["torchrun"][1:] == [[4, 1, 16, 16], pytest.approx(printed["python"][2], rel=1e-2)]
+
+
+def test_stop_arrives_as_stop():
+    "What a worker raises to end by choice comes out of `launch` as it was raised."
+    with pytest.raises(Stop, match="enough, says rank"):
+        launch(process_workers.stop, 2)

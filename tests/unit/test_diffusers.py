@@ -4,12 +4,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 
-from ddpm_course.config import PRESETS
+from ddpm_course.config import PRESETS, SamplingConfig
 from ddpm_course.forward import q_posterior
-from ddpm_course.sampling import reverse_process, sampling_indices
-from ddpm_course.schedules import cosine, linear
-from ddpm_course.training import build_network
+from ddpm_course.model import Model, build_network
 from ddpm_course.published import from_diffusers, to_diffusers
+from ddpm_course.sampling import sampling_indices
+from ddpm_course.sampling import walk as our_walk
+from ddpm_course.schedules import cosine, linear
 from ddpm_course.unet import UNet
 from helpers import old_names
 
@@ -37,6 +38,13 @@ def noise(t):
 def network(x, t, y):
     "Any smooth function of image and time will do."
     return torch.sin(2 * x + t.view(-1, 1, 1, 1) / 300)
+
+
+def our_steps(network, x, schedule, objective, **how):
+    "Each step of our walk: the index it leaves, and where it arrives."
+    model = Model(network, schedule, objective, SHAPE[1:], "learned" if how.get("variance") == "learned" else "large")
+    states = list(our_walk(model, x, noise, None, SamplingConfig(**how)))
+    return [(level - 1, after) for (level, _, _), (_, after, _) in zip(states, states[1:])]
 
 
 def worst(mine, theirs):
@@ -145,10 +153,8 @@ def test_dpm_walk(name, objective, steps, spacing):
     theirs.sigmas = torch.cat([((1 - abar) / abar).sqrt(), torch.zeros(1, dtype=torch.float64)])
     rough = exact = noise(-1)
     answers = []
-    for k, (t, ours, _) in enumerate(
-        reverse_process(
-            network, exact, noise, schedule, objective, sampler="dpm", steps=steps, spacing=spacing, clip=False
-        )
+    for k, (t, ours) in enumerate(
+        our_steps(network, exact, schedule, objective, sampler="dpm", steps=steps, spacing=spacing, clip=False)
     ):
         rough = theirs.step(network(rough, torch.full((4,), t), None), t, rough).prev_sample.double()
         theirs._step_index = k  # `step` has moved it on
@@ -182,6 +188,8 @@ def test_learned_variance_steps(name, steps):
         "uniform",
         lambda out, t, x: theirs.step(out, t, x, generator=generator(t)),
         network=two_halves,
+        sampler="ddpm",
+        variance="learned",
     )
 
 
@@ -189,9 +197,7 @@ def walk(theirs, schedule, objective, steps, spacing, step, network=network, **h
     "Compare each of our steps with theirs, up to 60 of them spread over the walk."
     x, visited = noise(-1), []
     every = max(1, steps // 60)
-    for k, (t, ours, _) in enumerate(
-        reverse_process(network, x, noise, schedule, objective, steps=steps, spacing=spacing, **how)
-    ):
+    for k, (t, ours) in enumerate(our_steps(network, x, schedule, objective, steps=steps, spacing=spacing, **how)):
         if k % every == 0 or k == steps - 1:
             expected = step(network(x, torch.full((4,), t), None), t, x).prev_sample
             scale = expected.abs().max().clamp(min=1)  # without clipping x_0 grows without bound

@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ddpm_course import evaluation as ev
-from ddpm_course.config import PRESETS, override
+from ddpm_course import scores as sc
+from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data import ASSETS, ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
-from ddpm_course.training import build_network, heldout_loss, load_network
+from ddpm_course.heldout import heldout_loss
+from ddpm_course.model import build_model
+from ddpm_course.runs import load_model
+from ddpm_course.training import Simple
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +42,28 @@ def real(digits, judge):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load_network(ASSETS / "mnist16")
+    return load_model()
 
 
 @pytest.fixture(scope="module")
 def scores(digits, judge):
     "Of test images, judged as if they were samples."
     y = torch.from_numpy(digits["test"].labels)
-    return ev.evaluate_images(torch.from_numpy(digits["test"].pixels), y, digits["train"], digits["test"], judge)
+    return sc.evaluate_images(torch.from_numpy(digits["test"].pixels), y, digits["train"], digits["test"], judge)
 
 
 def random_features(n=300, d=12, stretch=1.0, seed=0):
     random = generator(seed, Purpose.LESSON)
     mix = random.standard_normal((d, d)) * stretch
     return torch.from_numpy(random.standard_normal((n, d)) @ mix + random.standard_normal(d))
+
+
+def library_frechet(a, b):
+    "The distance by torchmetrics, which is given features in place of images."
+    metric = FrechetInceptionDistance(feature=sc.PassOn(a.shape[1]))
+    metric.update(a, real=True)
+    metric.update(b, real=False)
+    return metric.compute().item()
 
 
 # -- the distance -----------------------------------------------------------------------------------------------------
@@ -63,7 +76,7 @@ def test_distance_has_two_second_opinions(stretch):
     root = sqrtm(cov(a) @ cov(b)).real
     expected = ((mean(a) - mean(b)) ** 2).sum() + np.trace(cov(a) + cov(b) - 2 * root)
     assert ev.frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
-    assert ev.library_frechet(a, b) == pytest.approx(expected, rel=1e-6)
+    assert library_frechet(a, b) == pytest.approx(expected, rel=1e-6)
     assert ev.frechet_distance(a, b) == pytest.approx(ev.frechet_distance(b, a), rel=1e-9)
 
 
@@ -83,8 +96,8 @@ def test_inception_score_has_a_closed_form():
     p = logits.softmax(1).numpy()
     expected = np.exp((p * np.log(p / p.mean(0))).sum(1).mean())
     before = torch.random.get_rng_state()
-    assert ev.inception_score(logits, splits=1)[0] == pytest.approx(expected, rel=1e-9)
-    assert ev.inception_score(logits, 1) == ev.inception_score(logits, 1) != ev.inception_score(logits, 2)
+    assert sc.inception_score(logits, splits=1)[0] == pytest.approx(expected, rel=1e-9)
+    assert sc.inception_score(logits, 1) == sc.inception_score(logits, 1) != sc.inception_score(logits, 2)
     assert torch.equal(before, torch.random.get_rng_state()), "the caller's generator was moved"
 
 
@@ -156,12 +169,12 @@ def test_too_few_images_are_refused_and_few_warned_of(digits, judge, shipped):
         warnings.simplefilter("error")
         ev.check_count(320, 64)
     with pytest.raises(ValueError, match="n = 20 is too few"):
-        ev.evaluate_samples(*shipped, digits["train"], digits["test"], n=20)
+        sc.evaluate_samples(shipped, (digits["train"], digits["test"]), n=20)
     few = ImageSet(digits["train"].pixels[::45], digits["train"].labels[::45], digits["train"].classes)
     with pytest.raises(
         ValueError, match="100 training images are too few for 64 features: the floor needs more than twice as many"
     ):
-        ev.evaluate_samples(*shipped, few, digits["test"], n=500)
+        sc.evaluate_samples(shipped, (few, digits["test"]), n=500)
 
 
 # -- all of it on generators whose faults are known -------------------------------------------------------------------
@@ -188,7 +201,7 @@ def test_what_is_printed_can_be_read_alone(scores):
     ):
         assert part in text
     assert "FID" not in text and text.count("\n") <= 1
-    assert ev.Scores(**json.loads(json.dumps(asdict(scores)))) == scores
+    assert sc.Scores(**json.loads(json.dumps(asdict(scores)))) == scores
 
 
 @pytest.mark.parametrize("fault, factor", [("noise", 300), ("one class", 100), ("one image a class", 10), ("blur", 3)])
@@ -203,7 +216,7 @@ def test_faults_are_far(digits, judge, real, scores, fault, factor):
         .to(torch.uint8)
         .numpy(),
     }[fault]
-    found = ev.library_frechet(ev.extract(judge, images)[0], real["train"])
+    found = ev.frechet_distance(ev.extract(judge, images)[0], real["train"])
     print(f"{fault}: {found:.2f}, floor {scores.floor:.2f}")
     assert found > factor * scores.floor
 
@@ -211,20 +224,20 @@ def test_faults_are_far(digits, judge, real, scores, fault, factor):
 def test_copies_beat_the_distance_but_not_the_neighbours(digits, judge):
     train = digits["train"]
     mask = ev.real_subset(train.labels, len(train), 500, draw=9)
-    copies = ev.evaluate_images(
+    copies = sc.evaluate_images(
         torch.from_numpy(train.pixels[mask]), torch.from_numpy(train.labels[mask]), train, digits["test"], judge
     )
     assert copies.distance < copies.floor and copies.nearest < 0.05 < copies.nearest_held_out
 
 
 def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
-    how = {"sampler": "dpm", "steps": 3}
+    how = SamplingConfig(sampler="dpm", steps=3, guidance=1)
     with pytest.warns(UserWarning, match="n = 70 is small"):
-        one = ev.evaluate_samples(*shipped, digits["train"], digits["test"], n=70, **how)
+        one = sc.evaluate_samples(shipped, (digits["train"], digits["test"]), 70, how)
     y = ev.allot_classes(digits["train"].labels, 70)
-    images = ev.draw_samples(*shipped, y, batch=33, **how)
+    images = ev.draw_samples(shipped, y, how, batch=33)
     with pytest.warns(UserWarning):
-        two = ev.evaluate_images(images, y, digits["train"], digits["test"], judge, how="sampler dpm, steps 3")
+        two = sc.evaluate_images(images, y, digits["train"], digits["test"], judge, how=how)
     for name, value in asdict(one).items():
         assert value == (
             pytest.approx(getattr(two, name), rel=0.02) if isinstance(value, float) else getattr(two, name)
@@ -235,10 +248,10 @@ def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
 def test_model_without_classes(digits):
     config = override(PRESETS["mnist16"], conditional=False, T=4, channels=8, classes=tuple("0123456789"))
     with pytest.warns(UserWarning):
-        found = ev.evaluate_samples(build_network(config).eval(), config, digits["train"], digits["test"], n=66)
+        found = sc.evaluate_samples(build_model(config).eval(), (digits["train"], digits["test"]), 66)
     assert found.accuracy is None and found.n == 66 and "class as asked" not in str(found)
     with pytest.raises(ValueError, match="knows no classes"):
-        ev.diffusion_classifier(build_network(config), digits["test"], config)
+        ev.diffusion_classifier(build_model(config), digits["test"])
 
 
 # -- Inception --------------------------------------------------------------------------------------------------------
@@ -259,7 +272,7 @@ def test_missing_packages_and_weights_are_one_sentence():
         patch.dict(sys.modules, {MODULE: None}),
         pytest.raises(ValueError, match="FID needs torch-fidelity: pip install"),
     ):
-        ev.pick_extractor(colour)
+        sc.pick_extractor(colour)
 
     def offline(*args):
         raise URLError("no route")
@@ -268,10 +281,10 @@ def test_missing_packages_and_weights_are_one_sentence():
         fake(offline),
         pytest.raises(FileNotFoundError, match=r"weights that FID needs could not be fetched \(URLError\)"),
     ):
-        ev.pick_extractor(colour)
-    with patch.dict(sys.modules, {"torchmetrics.image.fid": None}):
+        sc.pick_extractor(colour)
+    with patch.dict(sys.modules, {"torchmetrics.image.inception": None}):
         with pytest.raises(ValueError, match=r"evaluation needs torchmetrics: pip install torchmetrics"):
-            ev.library_frechet(torch.zeros(3, 2), torch.zeros(3, 2))
+            sc.inception_score(torch.zeros(3, 2))
 
 
 def test_colour_images_get_an_fid():
@@ -285,13 +298,13 @@ def test_colour_images_get_an_fid():
             features = torch.nn.functional.adaptive_avg_pool2d(x.float(), 2).flatten(1) * self.scale
             return features, features @ torch.ones(12, 5)
 
-    class Small(ev.Inception):
+    class Small(sc.Inception):
         num_features = 12
 
     random = generator(6, Purpose.LESSON)
     train, test = (ImageSet(random.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), None) for n in (300, 40))
     with fake(Net):
-        scores = ev.evaluate_images(
+        scores = sc.evaluate_images(
             torch.from_numpy(train.pixels[:80] // 2), torch.full((80,), -1), train, test, Small().requires_grad_(False)
         )
     assert (
@@ -305,10 +318,9 @@ def test_colour_images_get_an_fid():
 
 
 def test_draws_are_those_of_heldout_loss(digits, shipped):
-    network, config = shipped
     few = ImageSet(digits["test"].pixels[::10], digits["test"].labels[::10], digits["test"].classes)
-    draws, again = (ev.heldout_draws(network, few, config, 3, batch) for batch in (50, 7))
-    usual = heldout_loss(network, few, config, 3, 50)
+    draws, again = (ev.heldout_draws(shipped, few, 3, batch) for batch in (50, 7))
+    usual = heldout_loss(shipped, few, Simple(), 3, 50)
     for name in ("loss", "eps_mse", "x0_mse"):
         assert draws[name].shape == (3, 50) and draws[name].double().mean().item() == pytest.approx(
             usual[name]["mean"], rel=1e-6
@@ -328,8 +340,7 @@ def test_errors_know_that_draws_of_an_image_belong_together():
 
 
 def test_diffusion_classifier(digits, shipped):
-    network, config = shipped
     few = ImageSet(digits["test"].pixels[5::10], digits["test"].labels[5::10], digits["test"].classes)
-    right = (ev.diffusion_classifier(network, few, config, draws=5).numpy() == few.labels).mean()
+    right = (ev.diffusion_classifier(shipped, few, draws=5).numpy() == few.labels).mean()
     print(f"diffusion classifier on 50 digits, 5 draws: {right:.2f}")
     assert right > 0.8

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ddpm_course import evaluation, sampling, training
-from ddpm_course.data import ASSETS, load_digits, to_float, to_uint8
+from ddpm_course import SamplingConfig, evaluation, load_model, sample
+from ddpm_course.data import load_digits, to_float, to_uint8
 
 PER_CLASS = 100
 
@@ -22,18 +22,8 @@ def judge():
 @pytest.fixture(scope="module")
 def samples():
     "1,000 samples as the asked-for grids are drawn."
-    network, config = training.load_network(ASSETS / "mnist16")
-    keys, y = sampling.class_keys(range(10), PER_CLASS)
-    images = sampling.sample(
-        sampling.guided(network, 2.0, 10),
-        (1, 16, 16),
-        keys,
-        training.build_schedule(config),
-        config.diffusion.objective,
-        y,
-        sampler="ddim",
-        steps=50,
-    )
+    images = sample(load_model(), range(10), PER_CLASS, SamplingConfig(sampler="ddim", steps=50, guidance=2))
+    y = torch.arange(10).repeat(PER_CLASS)
     return images.clamp(-1, 1), y
 
 
@@ -65,9 +55,9 @@ def test_distribution(judge, real, samples):
     """
     train, test = (evaluation.extract(judge, real[split].pixels)[0] for split in ("train", "test"))
     y = evaluation.allot_classes(real["train"].labels, len(test))
-    plain = evaluation.draw_samples(*training.load_network(ASSETS / "mnist16"), y, sampler="ddpm", steps=50)
+    plain = evaluation.draw_samples(load_model(), y, SamplingConfig(sampler="ddpm", steps=50, guidance=1))
     own, plain, guided = (
-        evaluation.library_frechet(x, train)
+        evaluation.frechet_distance(x, train)
         for x in (test, evaluation.extract(judge, plain)[0], evaluation.extract(judge, to_uint8(samples[0]))[0])
     )
     print(
