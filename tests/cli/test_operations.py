@@ -64,7 +64,7 @@ def test_all_operations(tmp_path, kind):
     model, config = load_run(tmp_path / "run")
     assert (
         config.data.image_channels == channels
-        and network(torch.zeros(1, channels, 16, 16), torch.zeros(1).long(), None).shape[1] == channels
+        and model.network(torch.zeros(1, channels, 16, 16), torch.zeros(1).long(), None).shape[1] == channels
     )
 
     tested = json.loads((tmp_path / "run/test.json").read_text())

@@ -1,0 +1,54 @@
+"What is around a command must not change what it does: closed streams, foreign code in the folder, processes."
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ddpm_course.checkpoints import newest_checkpoint
+from helpers import ddpm, environment
+
+TINY = "train --steps 3 --batch 8 --channels 8 --T 20 --log-every 1 --grid-every 0 --threads 1 --out run".split()
+
+
+@pytest.mark.parametrize("how", ["closed", "full", "reader gone"])
+def test_run_survives_its_error_stream(tmp_path, how):
+    command = [sys.executable, "-m", "ddpm_course", *TINY]
+    if how == "closed":
+        done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], cwd=tmp_path, env=environment())
+    elif how == "full":
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, cwd=tmp_path, env=environment(), stderr=full)
+    else:
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), stderr=writing)
+        os.close(writing)
+    assert done.returncode == 0
+    assert newest_checkpoint(tmp_path / "run").name == "step_00000003" and (tmp_path / "run/loss.png").exists()
+
+
+def test_processes_run_no_code_from_the_folder(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('code from the current folder was run')\n")
+    program = "import sys; sys.path.remove(''); from ddpm_course.cli import main; main(sys.argv[1:])"
+    words = ["sample", "--nproc", "2", "--n", "1", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout == "wrote samples.png\n", done.stderr
+
+
+def test_asked_channels_reach_all_processes(tmp_path):
+    out = ddpm(*TINY, "--image-channels", 3, "--nproc", 2, cwd=tmp_path)[0]
+    assert "in 2 processes" in out
+    assert json.loads((tmp_path / "run/config.json").read_text())["data"]["image_channels"] == 3
+
+
+def test_processes_may_change(tmp_path):
+    ddpm(*TINY, "--nproc", 2, cwd=tmp_path)
+    longer = [word if word != "3" else "5" for word in TINY]
+    out = ddpm(*longer, "--accumulate", 2, cwd=tmp_path)[0]
+    for change in ("steps 3 -> 5", "accumulate 1 -> 2", "processes 2 -> 1", "the learning rate goes from"):
+        assert f"changed: {change}" in out

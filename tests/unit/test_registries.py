@@ -1,0 +1,151 @@
+"A schedule, an objective, a sampler, a loss and a data source of one's own: one function and one entry each."
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import ddpm_course as dc
+from ddpm_course.cli import main
+from ddpm_course.config import override
+
+PLUGIN = '''
+import numpy as np
+import torch
+from ddpm_course import CRITERIA, DATA, OBJECTIVES, SAMPLERS, SCHEDULES, ImageSet, Objective, Schedule, Simple
+
+
+def sigmoid(T):
+    "Betas whose alpha-bar falls like a sigmoid (Jabri et al. 2022), clipped."
+    times = torch.linspace(0, 1, T + 1, dtype=torch.float64)
+    abar = torch.sigmoid(6 - 12 * times)
+    return Schedule((1 - abar[1:] / abar[:-1]).clamp(1e-5, 0.999))
+
+
+def minus_v():
+    "v with the other sign."
+    return Objective(lambda x0, eps, signal, sigma: sigma * x0 - signal * eps,
+                     lambda u, xt, signal, sigma: (signal * xt + sigma * u, sigma * xt - signal * u))
+
+
+def jump(step):
+    "DDIM without noise, written by its end points."
+    return step.abar_next**0.5 * step.now.x0 + (1 - step.abar_next) ** 0.5 * step.now.eps
+
+
+class Cautious(Simple):
+    "The absolute error of the answer in place of its square, for the gradient."
+
+    def losses(self, model, batch):
+        found = super().losses(model, batch)
+        return found | {"loss": (found["loss"] + 1e-6).sqrt()}
+
+
+def stripes(size, channels):
+    "Two classes of stripes, 30 to train on and 4 held out."
+    lines = np.arange(size) % 4 // 2 * 255
+    pixels = np.stack([np.broadcast_to(lines[None] if k % 2 else lines[:, None], (size, size)) for k in range(34)])
+    labels = np.arange(34) % 2
+    whole = ImageSet.of(pixels.astype(np.uint8), labels, ("lying", "standing"))
+    return tuple(ImageSet(whole.pixels[part], whole.labels[part], whole.classes) for part in (slice(30), slice(30, 34)))
+
+
+SCHEDULES["sigmoid"] = sigmoid
+OBJECTIVES["minus_v"] = minus_v()
+SAMPLERS["jump"] = jump
+CRITERIA["cautious"] = Cautious
+DATA["stripes"] = stripes
+'''
+OWN = "--schedule sigmoid --objective minus_v --loss cautious --data stripes".split()
+TINY = "--steps 4 --batch 8 --channels 8 --T 20 --log-every 2 --grid-every 0 --threads 1 --precision fp32".split()
+
+
+REGISTRIES = (dc.SCHEDULES, dc.OBJECTIVES, dc.SAMPLERS, dc.CRITERIA, dc.DATA, dc.NETWORKS, dc.OPTIMIZERS, dc.RATES)
+
+
+@pytest.fixture(autouse=True)
+def registries_as_before():
+    before = [dict(registry) for registry in REGISTRIES]
+    yield
+    for registry, kept in zip(REGISTRIES, before):
+        registry.clear()
+        registry.update(kept)
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    return "mine.py"
+
+
+def test_from_the_command_line(plugin, tmp_path, refuses, capsys):
+    main(["train", "--plugin", plugin, *OWN, *TINY, "--out", "run"])
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["diffusion"]["loss"] == "cautious" and config["plugins"][0].startswith("mine.py:")
+    main(["sample", "run", "--plugin", plugin, "--sampler", "jump", "--steps", "5", "--n", "2", "--npz", "s.npz"])
+    with np.load("s.npz") as stored:
+        assert stored["images"].shape == (4, 16, 16, 1)
+    main(["test", "run", "--plugin", plugin])
+    refuses("sample", "run", sentence="run was made with the plugin mine.py: give it with --plugin")
+    capsys.readouterr()
+    main(["train", "--plugin", plugin, *OWN, *TINY, "--out", "run"])
+    assert capsys.readouterr().out.count("\n") == 1  # a finished run prints one line
+
+
+def test_from_python(plugin, tmp_path):
+    from ddpm_course.runs import load_plugin
+
+    load_plugin(tmp_path / plugin)
+    images, _ = dc.load_data("stripes", 16)
+    plan = override(
+        dc.PRESETS["mnist16"], schedule="sigmoid", objective="minus_v", loss="cautious", steps=4, batch=8, channels=8, T=20
+    )
+    with dc.Run.open(tmp_path / "run", plan, images) as run:
+        losses = [record["logged"]["loss"] for record in run if "logged" in record]
+    drawn = dc.sample(run.model, [0, 1], 2, dc.SamplingConfig(sampler="jump", steps=5))
+    usual = dc.sample(run.model, [0, 1], 2, dc.SamplingConfig(sampler="ddim", steps=5))
+    assert len(losses) == 1 and torch.allclose(drawn, usual, atol=1e-5)  # two ways to write one step
+
+
+WRONG = {
+    "schedule": ("--schedule", "linear, cosine"),
+    "objective": ("--objective", "eps, x0, v"),
+    "loss": ("--loss", "simple, hybrid, vlb"),
+    "network": ("--network", "unet"),
+    "optimizer": ("--optimizer", "adamw"),
+    "decay": ("--decay", "constant, cosine"),
+    "augmentation": ("--augment", "none, flip"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_misspelt_setting_lists_what_exists(kind, refuses, tmp_path):
+    flag, known = WRONG[kind]
+    refuses("train", *TINY, flag, "konstant", sentence=f"no {kind} is called 'konstant': expected one of {known}")
+    assert not (tmp_path / "runs").exists()  # the refused start occupies no folder
+
+
+def test_misspelt_names_list_what_exists(refuses):
+    refuses("sample", "--sampler", "euler", sentence="no sampler is called 'euler': expected one of ddpm, ddim, dpm")
+    refuses("sample", "--spacing", "cubic", sentence="no spacing is called 'cubic': expected one of trailing, uniform")
+    refuses("train", "--data", "minst", sentence="no data set or folder is called 'minst': expected mnist5k")
+
+
+@pytest.mark.parametrize("registry, name", [(dc.NETWORKS, "network"), (dc.OPTIMIZERS, "optimizer"), (dc.RATES, "decay")])
+def test_resume_cannot_change_an_entry_unnoticed(registry, name, tmp_path, monkeypatch):
+    "An own network, optimizer or rate is found by its name, which is part of the run."
+    known = next(iter(registry))
+    registry["mine"] = registry[known]
+    images = dc.load_digits("train", 16)
+    plan = override(dc.PRESETS["mnist16"], steps=2, batch=8, channels=8, T=20)
+    with dc.Run.open(tmp_path / "run", override(plan, **{name: "mine"}), images) as run:
+        assert sum(1 for _ in run) == 2
+    with pytest.raises(ValueError, match=f"{name} mine there and"):
+        with dc.Run.open(tmp_path / "run", plan, images):
+            pass
+    del registry["mine"]
+    with pytest.raises(ValueError, match="is called 'mine': expected one of"):
+        with dc.Run.open(tmp_path / "run", override(plan, **{name: "mine"}), images):
+            pass

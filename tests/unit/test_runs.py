@@ -1,0 +1,169 @@
+"Runs that live on: longer, in other slices and processes, from other weights, and made by an older version."
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ddpm_course import PRESETS, Run, SamplingConfig, checkpoints, load_digits, load_model, override
+from ddpm_course.checkpoints import checksum, newest_checkpoint, read_log, read_metrics
+from ddpm_course.heldout import heldout_loss
+from ddpm_course.model import Alone
+from ddpm_course.sampling import decide
+from helpers import same_bits, train
+
+PLAN = override(
+    PRESETS["mnist16"], steps=6, batch=8, channels=8, T=20, decay="constant", warmup=2, log_every=3, save_every=3,
+    threads=1, precision="fp32",
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits("train", 16)
+
+
+def test_longer_run_has_the_bits_of_one_planned_so(tmp_path, digits):
+    long = override(PLAN, steps=12)
+    train(tmp_path / "planned", long, digits)
+    train(tmp_path / "grown", PLAN, digits)
+    run = train(tmp_path / "grown", long, digits)
+    same_bits(tmp_path / "planned", tmp_path / "grown")
+    assert run.notes == ["steps 6 -> 12"]
+    assert [line for line in read_log(tmp_path / "grown") if "changed" in line] == [
+        {"step": 6, "changed": {"steps": [6, 12]}}
+    ]
+    with pytest.raises(ValueError, match="steps 12 there and 6 here"):
+        train(tmp_path / "grown", PLAN, digits)
+
+
+def test_longer_run_says_what_the_learning_rate_does(tmp_path, digits):
+    falling = override(PLAN, decay="cosine")
+    train(tmp_path / "run", falling, digits)
+    run = train(tmp_path / "run", override(falling, steps=12), digits)
+    lrs = {line["step"]: line["lr"] for line in read_metrics(tmp_path / "run")}
+    assert "the learning rate goes from" in run.notes[1] and "at step 6" in run.notes[1]
+    assert lrs[9] > lrs[6] > lrs[12]  # it jumps up, and falls again
+
+
+def test_slices_may_change(tmp_path, digits):
+    train(tmp_path / "one", override(PLAN, steps=9), digits)
+    train(tmp_path / "two", override(PLAN, steps=9, accumulate=2), digits, stop_after=3)
+    run = train(tmp_path / "two", override(PLAN, steps=9, log_every=1), digits)
+    assert {"accumulate 2 -> 1", "log_every 3 -> 1"} == set(run.notes)
+    weights = [newest_checkpoint(tmp_path / name) / "model.safetensors" for name in ("one", "two")]
+    mine, theirs = (torch.cat([w.flatten() for w in load_file(path).values()]) for path in weights)
+    assert (mine - theirs).norm() < 1e-4 * mine.norm()
+
+
+def test_run_from_other_weights_starts_with_their_loss(tmp_path, digits):
+    teacher = train(tmp_path / "teacher", PLAN, digits).model
+    pupil = override(PLAN, seed=1, lr=0.0, log_every=1, steps=2)
+    first = train(tmp_path / "pupil", pupil, digits, init=teacher)
+    with Run.open(tmp_path / "fresh", pupil, digits) as fresh:
+        untrained = heldout_loss(fresh.model, load_digits("test", 16), fresh.state.criterion)["loss"]["mean"]
+    found, expected = (
+        heldout_loss(model, load_digits("test", 16), first.state.criterion)["loss"]["mean"]
+        for model in (first.model, teacher)
+    )
+    assert found == pytest.approx(expected, rel=1e-6) and abs(expected / untrained - 1) > 0.01
+    with pytest.raises(ValueError, match="of another network than the run has"):
+        train(tmp_path / "wide", override(pupil, channels=16), digits, init=teacher)
+    assert not (tmp_path / "wide").exists()
+
+
+def old_version(run):
+    "Turn a run's files into those that version 0.1 wrote."
+    config = json.loads((run / "config.json").read_text())
+    config.pop("plugins")
+    config["data"]["flip"] = config["data"].pop("augment") == "flip"
+    for section, name in (("network", "network"), ("training", "optimizer"), ("training", "init")):
+        config[section].pop(name)
+    (run / "config.json").write_text(json.dumps(config))
+    end = newest_checkpoint(run)
+    kept = torch.load(end / "optimizer.pt", weights_only=True)
+    kept["memory"] = kept.pop("criterion").get("memory", torch.zeros(0, dtype=torch.float64))
+    torch.save(kept, end / "optimizer.pt")
+    meta = json.loads((end / "meta.json").read_text())
+    meta.pop("processes")
+    meta["files"]["optimizer.pt"] = checksum(end / "optimizer.pt")
+    (end / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize("loss", ["simple", "vlb"])
+def test_run_of_the_old_version_goes_on(tmp_path, digits, loss):
+    plan = override(PLAN, steps=9, loss=loss, variance="learned" if loss == "vlb" else "large", T=2 if loss == "vlb" else 20)
+    train(tmp_path / "new", plan, digits)
+    train(tmp_path / "old", plan, digits, stop_after=6)
+    old_version(tmp_path / "old")
+    assert train(tmp_path / "old", plan, digits).notes == []
+    same_bits(tmp_path / "new", tmp_path / "old")
+
+
+def test_threads_and_precision_are_as_before(tmp_path, digits):
+    torch.set_float32_matmul_precision("highest")
+    before = torch.get_num_threads()
+    with Run.open(tmp_path / "run", override(PLAN, threads=3), digits, Alone("cpu")):
+        assert torch.get_num_threads() == 3 and torch.get_float32_matmul_precision() == "high"
+    assert torch.get_num_threads() == before and torch.get_float32_matmul_precision() == "highest"
+
+
+def test_asked_channels_are_not_dropped(tmp_path, digits):
+    with pytest.raises(ValueError, match="image_channels is 3, the images have 1"):
+        train(tmp_path / "run", override(PLAN, image_channels=3), digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_refused_start_leaves_no_run(tmp_path, digits):
+    with pytest.raises(ValueError, match="a batch of 8 cannot be cut into 9 slices"):
+        train(tmp_path / "run", override(PLAN, accumulate=9), digits)
+    train(tmp_path / "run", override(PLAN, accumulate=8), digits)
+
+
+def test_variance_of_the_model_decides():
+    "A model trained for small variance is sampled with it at full length, whoever asks."
+    model = load_model()
+    full = SamplingConfig(sampler="ddpm", steps=1000)
+    assert decide(full, model).variance == "large" and decide(full, replace(model, variance="small")).variance == "small"
+    assert decide(SamplingConfig(sampler="ddpm", steps=50), model).variance == "small"
+    assert decide(SamplingConfig(), model) == SamplingConfig(steps=50, guidance=2.0)
+
+
+def test_flipped_step_is_noticed(tmp_path, digits):
+    run = tmp_path / "run"
+    train(run, PLAN, digits)
+    path = newest_checkpoint(run) / "meta.json"
+    path.write_text(path.read_text().replace('"step": 6', '"step": 4'))
+    with pytest.raises(ValueError, match="meta.json is damaged or missing: move the folder step_00000006 away"):
+        load_model(run)
+    shutil.rmtree(run / "checkpoints/step_00000003")
+    with pytest.raises(ValueError, match="there is no older checkpoint"):
+        train(run, override(PLAN, steps=9), digits)
+    path.write_text(path.read_text().replace('"step": 4', '"step": 6'))
+    load_model(run)
+
+
+def test_unreadable_is_not_damaged(tmp_path, digits, monkeypatch):
+    "A file that may not be read is named as such: nobody is told to move or remove it."
+    train(tmp_path / "run", PLAN, digits)
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checkpoints, "checksum", forbidden)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        load_model(tmp_path / "run")
+
+
+def test_files_have_the_modes_that_the_user_chose(tmp_path, digits):
+    before = os.umask(0o022)
+    try:
+        train(tmp_path / "run", PLAN, digits)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in newest_checkpoint(tmp_path / "run").iterdir()}
+    assert set(modes.values()) == {0o644}, modes
