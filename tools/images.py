@@ -20,8 +20,8 @@ IMAGES = ROOT / "nbs/images"
 def chain() -> bytes:
     "The figure of chapter 00 whose cell is labelled `fig-chain`, as it was stored when the chapter ran."
     cells = json.loads((ROOT / "nbs/00_core.ipynb").read_text(encoding="utf-8"))["cells"]
-    cell, = [c for c in cells if "#| label: fig-chain" in "".join(c["source"])]
-    figure, = [o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})]
+    (cell,) = [c for c in cells if "#| label: fig-chain" in "".join(c["source"])]
+    (figure,) = [o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})]
     return base64.b64decode("".join(figure))
 
 

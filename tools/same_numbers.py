@@ -7,12 +7,17 @@ Sixty steps of mnist16 in float32 with one thread (log, weights, optimizer), the
 every sampler, guided and not, the held-out losses and the bits per dimension. Another processor gives other last
 bits, so both sides run here. It takes about two minutes a side.
 """
-import json, os, subprocess, sys, tempfile
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PROBE = r'''
+PROBE = r"""
 import hashlib, json, os, subprocess, sys
 from pathlib import Path
 import numpy as np, torch
@@ -49,32 +54,40 @@ for folder in ("", "vlb"):
     tested = json.loads(Path(f"{folder or 'shipped'}.json").read_text())
     found[f"{folder or 'shipped'}: test"] = {name: tested[name] for name in ("losses", "bits_per_dim")}
 
-cases = {"ddim": dict(sampler="ddim"), "eta": dict(sampler="ddim", eta=0.5), "dpm": dict(sampler="dpm"), "ddpm": dict(sampler="ddpm"),
-         "large": dict(sampler="ddpm", variance="large"), "uniform": dict(sampler="ddim", spacing="uniform"), "free": dict(sampler="ddim", clip=False)}
+cases = {"ddim": dict(sampler="ddim"), "eta": dict(sampler="ddim", eta=0.5), "dpm": dict(sampler="dpm"),
+         "ddpm": dict(sampler="ddpm"), "large": dict(sampler="ddpm", variance="large"),
+         "uniform": dict(sampler="ddim", spacing="uniform"), "free": dict(sampler="ddim", clip=False)}
 try:
     from ddpm_course import SamplingConfig, load_model, sample
     model = load_model()
-    draw = lambda scale, steps, how: sample(model, [3, 7], 2, SamplingConfig(guidance=scale, steps=steps, seed=1, **how))
+
+    def draw(scale, steps, how):
+        return sample(model, [3, 7], 2, SamplingConfig(guidance=scale, steps=steps, seed=1, **how))
 except ImportError:
     from ddpm_course.data import ASSETS
     from ddpm_course.sampling import class_keys, guided, sample
     from ddpm_course.training import build_schedule, load_network
     network, config = load_network(ASSETS / "mnist16")
     keys, y = class_keys([3, 7], 2)
-    draw = lambda scale, steps, how: sample(guided(network, scale, 10), (1, 16, 16), keys, build_schedule(config), "v", y, seed=1, steps=steps, **how)
+
+    def draw(scale, steps, how):
+        return sample(guided(network, scale, 10), (1, 16, 16), keys, build_schedule(config), "v", y,
+                      seed=1, steps=steps, **how)
 for name, how in cases.items():
     for scale in (1.0, 2.0):
         found[f"sample: {name}, guidance {scale:g}"] = digest(draw(scale, 10, how))
 found["sample: ddpm, all steps"] = digest(draw(1.0, 1000, dict(sampler="ddpm", variance="large")))
 print(json.dumps(found))
-'''
+"""
 
 
 def probe(source: Path) -> dict:
     "What the package in a folder computes."
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryDirectory() as folder:
-        run = subprocess.run([sys.executable, "-c", PROBE], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+        run = subprocess.run(
+            [sys.executable, "-c", PROBE], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        )
     if run.returncode:
         sys.exit(f"the probe failed in {source}")
     return json.loads(run.stdout.splitlines()[-1])

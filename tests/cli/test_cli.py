@@ -238,5 +238,8 @@ def test_default_run(tmp_path):
     assert {"samples.png", "loss.png", "config.json"} <= {path.name for path in (tmp_path / "runs/mnist16").iterdir()}
     shipped, config = load_run(ASSETS / "mnist16")
     fresh = load_model(tmp_path / "runs/mnist16")
-    quality = [heldout_loss(model, load_digits("test", 16), build_criterion(config))["loss"]["mean"] for model in (shipped, fresh)]
+    quality = [
+        heldout_loss(model, load_digits("test", 16), build_criterion(config))["loss"]["mean"]
+        for model in (shipped, fresh)
+    ]
     assert abs(quality[0] / quality[1] - 1) < 0.05  # the shipped model is such a run
