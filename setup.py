@@ -20,7 +20,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["ddpm_course", "ddpm_course.*"]),
-    package_data={"ddpm_course": ["py.typed", "assets/*", "assets/**/*"]},
+    package_data={"ddpm_course": ["py.typed", "*.pyi", "assets/*", "assets/**/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={
         "course": cfg["course_requirements"].split(),
