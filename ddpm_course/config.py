@@ -25,7 +25,8 @@ class DataConfig:
     classes: tuple[str, ...] = option((), 'names of the classes, found in the data')
     digest: str = option('', 'checksum of the training images, found in the data')
 
-    __post_init__ = check
+    def __post_init__(self):
+        check(self)
 
 # %% ../nbs/10_config.ipynb #aa3dd143
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class TrainingConfig:
     grid_every: int = option(400, 'steps between two sample grids; 0: none on the way', low=0)
     keep: int = option(2, 'checkpoints kept', low=1)
 
-    __post_init__ = check
+    def __post_init__(self):
+        check(self)
 
 # %% ../nbs/10_config.ipynb #347a474c
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def from_json(text: str, where: str = 'config.json') -> RunConfig:
         reason = 'it is nested too deeply' if isinstance(error, RecursionError) else error
         raise ValueError(f'{where} is damaged or from another version ({reason})') from error
 
-# %% ../nbs/10_config.ipynb #3466c6c6
+# %% ../nbs/10_config.ipynb #9eeffca6
 @dataclass(frozen=True)
 class SamplingConfig:
     "How samples are drawn. None: decided by the model, in one place (`sampling.decide`)."

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['option', 'accepted', 'out_of_range', 'check', 'numbers', 'add_fields', 'given_fields', 'Parser']
 
-# %% ../nbs/09a_fields.ipynb #3eec1901
+# %% ../nbs/09a_fields.ipynb #1824d748
 import argparse
 import dataclasses
 import difflib
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-# %% ../nbs/09a_fields.ipynb #de20c780
+# %% ../nbs/09a_fields.ipynb #b7e7de27
 def option(
     default: Any,
     help: str,                      # what it means, in a few words
@@ -23,21 +23,21 @@ def option(
     limits = {'low': low, 'high': high, 'choices': choices}
     return field(default=default, metadata={'help': help, **limits})
 
-# %% ../nbs/09a_fields.ipynb #794f4476
+# %% ../nbs/09a_fields.ipynb #ad28ffc3
 def accepted(hint: Any) -> tuple[tuple[type, ...], bool]:
     "The types that a field's values may have (of each item, for a tuple); whether it is a tuple."
     many = get_origin(hint) is tuple
     kinds = get_args(hint)[:1] if many else get_args(hint) or (hint,)   # `int | None` has two
     return ((*kinds, int) if float in kinds else kinds), many
 
-# %% ../nbs/09a_fields.ipynb #84ac4c61
+# %% ../nbs/09a_fields.ipynb #e1501332
 def out_of_range(value: Any, low: float | None, high: float | None) -> bool:
     "Whether a number lies outside its limits, `low` and `high` included; NaN always does."
     too_low = low is not None and value < low
     too_high = high is not None and value > high
     return value != value or too_low or too_high
 
-# %% ../nbs/09a_fields.ipynb #b355f465
+# %% ../nbs/09a_fields.ipynb #e32ed7bb
 def check(section: Any) -> None:
     "Raise ValueError with one sentence where a field has the wrong type or leaves its limits."
     hints = get_type_hints(type(section))
@@ -58,7 +58,7 @@ def check(section: Any) -> None:
             limits = f'at most {high}' if low is None else limits
             raise ValueError(f'{f.name} must be {limits}, not {value!r}')
 
-# %% ../nbs/09a_fields.ipynb #445a2384
+# %% ../nbs/09a_fields.ipynb #6b153beb
 def numbers(text: str) -> tuple[int, ...]:
     "`'16,8'` to (16, 8), `''` to ()."
     try:
@@ -67,7 +67,7 @@ def numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(
             f'expected whole numbers with commas between, not {text!r}') from None
 
-# %% ../nbs/09a_fields.ipynb #0f887e82
+# %% ../nbs/09a_fields.ipynb #628d7de9
 def add_fields(
     parser: argparse.ArgumentParser,
     section: Any,                           # a dataclass of `option`s, with its defaults
@@ -85,18 +85,19 @@ def add_fields(
         how: dict[str, Any] = {'type': kind, 'metavar': choices or f.name.upper()}
         if kind is bool:
             how = {'action': argparse.BooleanOptionalAction}
-        standard = ','.join(map(str, f.default)) if many else f.default
+        default: Any = f.default
+        standard = ','.join(map(str, default)) if many else default
         said = '' if standard in (None, '') else f' ({standard})'
         group.add_argument('--' + f.name.replace('_', '-'), default=None,
                            help=f.metadata['help'] + said, **how)
 
-# %% ../nbs/09a_fields.ipynb #adf3fd05
+# %% ../nbs/09a_fields.ipynb #cb90bdc0
 def given_fields(args: argparse.Namespace, section: Any) -> dict[str, Any]:
     "The fields of a section that flags gave, by name."
     given = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(section)}
     return {name: value for name, value in given.items() if value is not None}
 
-# %% ../nbs/09a_fields.ipynb #f93b6e36
+# %% ../nbs/09a_fields.ipynb #0676d4a9
 class Parser(argparse.ArgumentParser):
     "An argument parser that raises its complaints, and guesses what a mistyped flag meant."
 
@@ -104,13 +105,13 @@ class Parser(argparse.ArgumentParser):
         "Raise ValueError in place of ending the process."
         raise ValueError(message)
 
-    def parse_args(self, words: Any = None, namespace: Any = None) -> argparse.Namespace:
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         "Read the words of a command line. Raises ValueError for what it does not know."
-        args, unknown = self.parse_known_args(words, namespace)
+        read, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            known = getattr(args, 'parser', self)._option_string_actions    # of the command chosen
+            known = getattr(read, 'parser', self)._option_string_actions    # of the command chosen
             wrong = unknown[0].split('=')[0]
             close = [flag for flag in difflib.get_close_matches(wrong, known, 2) if flag != wrong]
             hint = f': did you mean {close[0]}?' if close else ': see --help'
             raise ValueError(f'{unknown[0]} is not known here{hint}')
-        return args
+        return read
