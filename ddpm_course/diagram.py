@@ -144,7 +144,8 @@ def block_diagram(seen: Topology) -> 'Figure':
     vectors = ' + '.join(call.part for call in seen.calls if call.output.ndim == 2)
     ax.text(_CENTRE, high + 0.6, f'{vectors} → every residual block' if vectors else '',
             ha='center', va='center', fontsize=7.5, color='0.3')
-    handles = [Patch(facecolor=fill, edgecolor='0.35', label=word) for word, fill in _FILL.items()]
+    handles: list[Any] = [Patch(facecolor=fill, edgecolor='0.35', label=word)
+                          for word, fill in _FILL.items()]
     handles.append(Line2D([], [], color=_SKIP, marker='>', markersize=4,
                           label='skip, with its channels'))
     ax.legend(handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0.0), ncols=4,
