@@ -468,6 +468,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_course.unet.Upsample': ('unet.html#upsample', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Upsample.__init__': ('unet.html#upsample.__init__', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Upsample.forward': ('unet.html#upsample.forward', 'ddpm_course/unet.py'),
+                                  'ddpm_course.unet.down_and_up': ('unet.html#down_and_up', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.init_weights': ('unet.html#init_weights', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.way_down': ('unet.html#way_down', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.way_up': ('unet.html#way_up', 'ddpm_course/unet.py')}}}

@@ -4,12 +4,12 @@
 __all__ = ['say', 'attends', 'diagram_rows', 'block_diagram', 'save_figure', 'render', 'check_drawing_tools', 'frame',
            'inputs_of', 'record_module', 'draw_all']
 
-# %% ../nbs/13a_diagram.ipynb #d2b1ca39
+# %% ../nbs/13a_diagram.ipynb #38370e9d
+import importlib
 import inspect
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ if TYPE_CHECKING:                       # names for annotations alone: importing
     from matplotlib.figure import Figure
     from pygraphviz import AGraph
 
-# %% ../nbs/13a_diagram.ipynb #19b084b5
+# %% ../nbs/13a_diagram.ipynb #6e8aef51
 def say(module: nn.Module, call: Call) -> str:
     "What a part does, in a few words: 'residual 128→256'."
     words = {Stage: 'residual', Downsample: 'halve', Upsample: 'double',
@@ -38,7 +38,7 @@ def attends(module: nn.Module) -> bool:
     "Whether there is attention in a module."
     return any(isinstance(inner, AttentionBlock) for inner in module.modules())
 
-# %% ../nbs/13a_diagram.ipynb #3f012ab4
+# %% ../nbs/13a_diagram.ipynb #d596cc68
 def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
     "Side ('down', 'middle', 'up') and row of each part that makes an image. ValueError: no U."
     images = [c for c in seen.calls if c.output.ndim == 4 and '(' not in c.part]    # first calls
@@ -60,7 +60,7 @@ def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
         places[name] = ('up', row)
     return places
 
-# %% ../nbs/13a_diagram.ipynb #77b5078d
+# %% ../nbs/13a_diagram.ipynb #d4b61016
 _CENTRE = 400                           # of a page 800 wide
 _BOX, _HIGH = 164, 0.7                  # width and height of a box; a row is 1 high
 _FILL = {'with attention': '#9ecae1', 'changes the resolution': '#fdd9a0', 'other': '#efefef'}
@@ -100,7 +100,7 @@ def _draw_parts(ax, seen: Topology, places: _Places, corners: _Corners) -> None:
                      'middle': ((x + _BOX / 2, row + 0.68), 'center')}[side]
         ax.text(*at, call.part, ha=align, va='center', fontsize=6.5, color='0.4')
 
-# %% ../nbs/13a_diagram.ipynb #c861adb2
+# %% ../nbs/13a_diagram.ipynb #a8f0d298
 def _draw_arrows(ax, seen: Topology, places: _Places, corners: _Corners) -> None:
     shape = {call.part: call.output.shape for call in seen.calls}
     tip = {'arrowstyle': '-|>', 'shrinkA': 0, 'shrinkB': 0}
@@ -119,7 +119,7 @@ def _draw_arrows(ax, seen: Topology, places: _Places, corners: _Corners) -> None
         ax.text(_CENTRE, row, f'{shape[a][1]}', ha='center', va='center', color=_SKIP,
                 fontsize=7.5, bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.2})
 
-# %% ../nbs/13a_diagram.ipynb #bc352718
+# %% ../nbs/13a_diagram.ipynb #df3ffc26
 def _draw_bands(ax, seen: Topology, places: _Places, corners: _Corners) -> None:
     images = [call for call in seen.calls if call.part in places]
     for k, size in enumerate(dict.fromkeys(call.output.shape[2:] for call in images)):
@@ -144,7 +144,8 @@ def block_diagram(seen: Topology) -> 'Figure':
     vectors = ' + '.join(call.part for call in seen.calls if call.output.ndim == 2)
     ax.text(_CENTRE, high + 0.6, f'{vectors} → every residual block' if vectors else '',
             ha='center', va='center', fontsize=7.5, color='0.3')
-    handles = [Patch(facecolor=fill, edgecolor='0.35', label=word) for word, fill in _FILL.items()]
+    handles: list[Any] = [Patch(facecolor=fill, edgecolor='0.35', label=word)
+                          for word, fill in _FILL.items()]
     handles.append(Line2D([], [], color=_SKIP, marker='>', markersize=4,
                           label='skip, with its channels'))
     ax.legend(handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0.0), ncols=4,
@@ -154,7 +155,7 @@ def block_diagram(seen: Topology) -> 'Figure':
     plt.close(fig)
     return fig
 
-# %% ../nbs/13a_diagram.ipynb #c9354008
+# %% ../nbs/13a_diagram.ipynb #7bce4d3e
 def save_figure(fig: 'Figure', *paths: Path) -> list[Path]:
     "Save a figure as .svg, its text as text, or as .png at 200 pixels an inch. Returns the paths."
     import matplotlib.pyplot as plt
@@ -164,7 +165,7 @@ def save_figure(fig: 'Figure', *paths: Path) -> list[Path]:
             fig.savefig(path, dpi=200, metadata={'Date': None} if path.suffix == '.svg' else None)
     return list(paths)
 
-# %% ../nbs/13a_diagram.ipynb #5cdf1cd4
+# %% ../nbs/13a_diagram.ipynb #b10e35d9
 _DRAW = '''
 import sys, pygraphviz
 graph = pygraphviz.AGraph(string=sys.stdin.read())
@@ -192,18 +193,17 @@ def render(graph: 'AGraph', *paths: Path) -> list[Path]:
         raise RuntimeError(f'Graphviz could not draw the graph: {done.stderr.strip()[-500:]}')
     return list(paths)
 
-# %% ../nbs/13a_diagram.ipynb #fef42792
+# %% ../nbs/13a_diagram.ipynb #9758278f
 def check_drawing_tools() -> None:
     "Raises ValueError where pygraphviz or torchviz is missing."
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')         # torchviz compares versions in an outdated way
-            import pygraphviz, torchviz             # noqa: E401, F401
+        for name in ('pygraphviz', 'torchviz'):
+            importlib.import_module(name)
     except ImportError as error:
-        raise ValueError('drawing needs pygraphviz and torchviz: '
-                         'pip install pygraphviz torchviz') from error
+        needs = 'drawing needs pygraphviz and torchviz: pip install pygraphviz torchviz'
+        raise ValueError(needs) from error
 
-# %% ../nbs/13a_diagram.ipynb #e100ffef
+# %% ../nbs/13a_diagram.ipynb #77241d37
 def frame(graph: 'AGraph', title: str) -> None:
     "Put a frame around the parts of the network and the operations that touch parts only."
     kind = lambda n: graph.get_node(n).attr['kind']
@@ -212,7 +212,7 @@ def frame(graph: 'AGraph', title: str) -> None:
     graph.add_subgraph(inside, name='cluster_network', label=title, labelloc='b', labeljust='l',
                        style='rounded', color='#999999')
 
-# %% ../nbs/13a_diagram.ipynb #89d1acb5
+# %% ../nbs/13a_diagram.ipynb #c84dde55
 def inputs_of(module: nn.Module, run: Callable[[], Any]) -> dict[str, Tensor]:
     "What a module gets, by name, when `run()` first calls it. ValueError where it never does."
     noted: list[dict[str, Tensor]] = []
@@ -235,7 +235,7 @@ def record_module(module: nn.Module, run: Callable[[], Any]) -> Topology:
     "What one module does by itself, on the inputs that it gets in `run()`."
     return record(module, lambda **given: {'output': module(**given)}, inputs_of(module, run))
 
-# %% ../nbs/13a_diagram.ipynb #feeefb2f
+# %% ../nbs/13a_diagram.ipynb #d079df1b
 def draw_all(
     network: nn.Module,
     step: Callable[..., Mapping[str, Tensor]],      # `step(**inputs)` calls it: named results

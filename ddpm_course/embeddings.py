@@ -33,7 +33,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         waves = timestep_embedding(t, self.channels)    # float32, whatever the layers are
-        return self.layers(waves.to(self.layers[0].weight.dtype))
+        return self.layers(waves.to(next(self.layers.parameters()).dtype))
 
 # %% ../nbs/07_embeddings.ipynb #14b8547b
 class ClassEmbedding(nn.Module):

@@ -78,16 +78,16 @@ def autograd_graph(
         for name, x in named.items():
             key = f'{kind} {name}'.removeprefix('parameter ')
             known[str(id(x))] = (key, kind, describe(name, x))
-    graph, names = empty_graph(), {}
+    graph = empty_graph()
+    names: dict[str, str] = {}
     for node in raw.nodes():
         label, fill = node.attr['label'].strip(), node.attr['fillcolor']
         if node not in known and (fill == 'darkolivegreen3' or label == 'AccumulateGrad'):
             continue                            # what a result is a view of; the door of a leaf
         kind = 'input' if fill == 'lightblue' else 'operation'
         unknown = (f'#{len(names)}', kind, re.sub(r'Backward\d*$', '', label))
-        key, kind, text = known.get(node, unknown)
-        names[node] = key
-        add_node(graph, key, kind, text, owners.get(node, ''))
+        names[node], kind, text = known.get(node, unknown)
+        add_node(graph, names[node], kind, text, owners.get(node, ''))
     doors = [node for node in raw.nodes() if node.attr['label'] == 'AccumulateGrad']
     names |= {door: names[raw.predecessors(door)[0]] for door in doors}
     for a, b in raw.edges():
@@ -98,7 +98,7 @@ def autograd_graph(
 # %% ../nbs/13_topology.ipynb #cc00c7f7
 def parts(module: nn.Module) -> dict[str, nn.Module]:
     "The modules that a person would name: the children, and for a ModuleList what is in it."
-    found = {}
+    found: dict[str, nn.Module] = {}
     for name, child in module.named_children():
         inside = parts(child) if isinstance(child, nn.ModuleList) else {'': child}
         found |= {f'{name}.{inner}'.strip('.'): part for inner, part in inside.items()}
@@ -132,7 +132,7 @@ def trace(modules: Mapping[str, nn.Module], run: Callable[[], Any]) -> tuple[Any
     taken, times = set(), dict.fromkeys(modules, 0)
 
     def hook(name: str) -> Callable:
-        def after(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+        def after(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
             if not isinstance(output, Tensor):
                 return
             times[name] += 1

@@ -1,4 +1,5 @@
 "Graphs of the network and of a sampling step, checked against the modules, the numbers that flow, and the gradients."
+
 import re
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from torch.nn import functional as F
 
 from ddpm_course import diagram, sampling, topology, training
 from ddpm_course.attention import AttentionBlock
-from ddpm_course.draws import Purpose, normal
 from ddpm_course.data import ASSETS
+from ddpm_course.draws import Purpose, normal
 from ddpm_course.unet import ResidualBlock, Stage, UNet
 
 pytest.importorskip("pygraphviz")
@@ -27,7 +28,9 @@ def noise(step, *shape):
 
 
 def small(**more):
-    settings = dict(image_channels=1, size=16, channels=16, multipliers=(1, 2), blocks=1, attention=(8,), dropout=0.1, num_classes=3)
+    settings = dict(
+        image_channels=1, size=16, channels=16, multipliers=(1, 2), blocks=1, attention=(8,), dropout=0.1, num_classes=3
+    )
     return UNet(**{**settings, **more}).eval()
 
 
@@ -98,42 +101,63 @@ def has_cycle(graph):
 
 # -- one block --------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("c_out", [16, 32])
 def test_residual_block(c_out):
     block = ResidualBlock(16, c_out, 24, 4).eval()
     graph = diagram.record_module(block, lambda: block(noise(0, 16, 8, 8), noise(1, 24))).raw
     changes = c_out != 16
     count = labels(graph)
-    assert (count["Convolution"], count["NativeGroupNorm"], count["Silu"], count["Add"], count["Cat"]) == (2 + changes, 2, 3, 2, 0)
-    last, = graph.predecessors("result output")
+    assert (count["Convolution"], count["NativeGroupNorm"], count["Silu"], count["Add"], count["Cat"]) == (
+        2 + changes,
+        2,
+        3,
+        2,
+        0,
+    )
+    (last,) = graph.predecessors("result output")
     assert label(last) == "Add"
-    joined = graph.predecessors(last)                           # input and branch
+    joined = graph.predecessors(last)  # input and branch
     short = graph.get_node("input x")
     if changes:
-        short, = [n for n in graph.successors("input x") if label(n) == "Convolution"]
+        (short,) = [n for n in graph.successors("input x") if label(n) == "Convolution"]
     assert set(joined) == {short, *[n for n in joined if "conv2.weight" in graph.predecessors(n)]} and len(joined) == 2
-    other, = [n for n in labels_of(graph, "Add") if n != last]
-    assert "input emb" in behind(graph, other) and "conv1.weight" in behind(graph, other) and "conv2.weight" not in behind(graph, other)
+    (other,) = [n for n in labels_of(graph, "Add") if n != last]
+    assert (
+        "input emb" in behind(graph, other)
+        and "conv1.weight" in behind(graph, other)
+        and "conv2.weight" not in behind(graph, other)
+    )
 
 
 def test_attention_block():
     block = AttentionBlock(16, 4).eval()
     graph = diagram.record_module(block, lambda: block(noise(0, 16, 4, 4))).raw
-    last, = graph.predecessors("result output")
+    (last,) = graph.predecessors("result output")
     assert label(last) == "Add" and "input x" in graph.predecessors(last)
-    norm, = labels_of(graph, "NativeGroupNorm")
-    for name in ("query", "key", "value"):                      # each is a product of the norm, and the answer needs all
-        product, = [n for n in graph.nodes() if f"{name}.weight" in behind(graph, n) and norm in behind(graph, n)
-                    and label(n) in ("Mm", "Addmm", "Bmm") and not any(f"{name}.weight" in behind(graph, p) and norm in behind(graph, p)
-                                                                       for p in graph.predecessors(n))]
+    (norm,) = labels_of(graph, "NativeGroupNorm")
+    for name in ("query", "key", "value"):  # each is a product of the norm, and the answer needs all
+        (product,) = [
+            n
+            for n in graph.nodes()
+            if f"{name}.weight" in behind(graph, n)
+            and norm in behind(graph, n)
+            and label(n) in ("Mm", "Addmm", "Bmm")
+            and not any(
+                f"{name}.weight" in behind(graph, p) and norm in behind(graph, p) for p in graph.predecessors(n)
+            )
+        ]
         assert product in behind(graph, last)
     softmax = [n for n in of_kind(graph, "operation") if "Softmax" in label(n) or "ScaledDot" in label(n)]
     assert len(softmax) == 1
-    if "Softmax" in label(softmax[0]):                          # values meet it only afterwards
-        assert {"query.weight", "key.weight"} <= set(behind(graph, softmax[0])) and "value.weight" not in behind(graph, softmax[0])
+    if "Softmax" in label(softmax[0]):  # values meet it only afterwards
+        assert {"query.weight", "key.weight"} <= set(behind(graph, softmax[0])) and "value.weight" not in behind(
+            graph, softmax[0]
+        )
 
 
 # -- the raw graph ----------------------------------------------------------------------------------------------------
+
 
 def test_every_parameter_is_a_leaf_once(paper):
     named = dict(UNet(3, 32, 128, (1, 2, 2, 2), 2, (16,)).named_parameters())
@@ -152,7 +176,7 @@ def test_raw_graph_has_an_operation_for_every_layer(paper):
     assert count["Convolution"] == layers[nn.Conv2d] and count["NativeGroupNorm"] == layers[nn.GroupNorm]
     assert count["UpsampleNearest2D"] == 3 and count["Cat"] == 12
     assert not has_cycle(topology.part_graph(paper))
-    assert set(behind(paper.raw, "result output")) | {"result output"} == set(paper.raw.nodes())    # nothing is loose
+    assert set(behind(paper.raw, "result output")) | {"result output"} == set(paper.raw.nodes())  # nothing is loose
 
 
 def test_arrows_are_those_of_autograd():
@@ -164,7 +188,9 @@ def test_arrows_are_those_of_autograd():
     names = {id(p): name for name, p in network.named_parameters()} | {id(inputs["xt"]): "input xt"}
 
     def name(node):
-        return names[id(node.variable)] if hasattr(node, "variable") else re.sub(r"Backward\d*$", "", type(node).__name__)
+        return (
+            names[id(node.variable)] if hasattr(node, "variable") else re.sub(r"Backward\d*$", "", type(node).__name__)
+        )
 
     edges, seen, todo = Counter({(name(output.grad_fn), "result output"): 1}), {output.grad_fn}, [output.grad_fn]
     while todo:
@@ -204,8 +230,13 @@ def test_long_chains_are_drawn():
 
 # -- skips and the contracted graph -----------------------------------------------------------------------------------
 
-NETWORKS = [dict(), dict(num_classes=0), dict(blocks=2, multipliers=(1, 1, 2)), dict(attention=(), multipliers=(2, 1), blocks=3),
-            dict(multipliers=(1,), attention=(16,))]
+NETWORKS = [
+    dict(),
+    dict(num_classes=0),
+    dict(blocks=2, multipliers=(1, 1, 2)),
+    dict(attention=(), multipliers=(2, 1), blocks=3),
+    dict(multipliers=(1,), attention=(16,)),
+]
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
@@ -217,13 +248,17 @@ def test_skips_are_those_of_the_stack(settings):
         if isinstance(part, Stage):
             expected.append((stack.pop(), f"up.{i}"))
     assert not stack and topology.skips(seen) == expected[::-1]
-    assert len(expected) == labels(seen.raw)["Cat"] == len(settings.get("multipliers", (1, 2))) * (settings.get("blocks", 1) + 1)
+    assert (
+        len(expected)
+        == labels(seen.raw)["Cat"]
+        == len(settings.get("multipliers", (1, 2))) * (settings.get("blocks", 1) + 1)
+    )
 
 
 def test_paper_has_twelve_skips(paper):
     assert len(topology.skips(paper)) == labels(paper.raw)["Cat"] == 12
     joins = [n for n in of_kind(paper.raw, "operation") if label(n) == "Add"]
-    assert len(joins) > 12                                      # what a count of additions would give
+    assert len(joins) > 12  # what a count of additions would give
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
@@ -236,13 +271,13 @@ def test_contracted_graph(settings):
     declared |= {f"{name}.{i}" for name, parts in zip(("down", "middle", "up"), lists) for i in range(len(parts))}
     assert set(of_kind(graph, "part")) == declared and not has_cycle(graph)
     assert of_kind(graph, "parameter") == [] and of_kind(graph, "result") == ["result output"]
-    assert len(of_kind(graph, "operation")) == bool(network.classes)           # time and class are added between the parts
+    assert len(of_kind(graph, "operation")) == bool(network.classes)  # time and class are added between the parts
     assert all(graph.has_edge(*pair) for pair in topology.skips(seen))
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
 def test_edges_of_the_contracted_graph_are_what_flows(settings):
-    "An independent way to the same edges: hooks that compare the tensors which parts receive with those that parts gave."
+    "An independent way to the same edges: hooks compare the tensors which parts receive with those that parts gave."
     network = alive(small(**settings))
     given, edges = {}, set()
 
@@ -253,11 +288,17 @@ def test_edges_of_the_contracted_graph_are_what_flows(settings):
                     continue
                 for other, gave in given.items():
                     same = x is gave
-                    if not same and x.ndim == gave.ndim == 4 and x.shape[2:] == gave.shape[2:] and x.shape[1] > gave.shape[1]:
-                        same = torch.equal(x[:, :gave.shape[1]], gave) or torch.equal(x[:, -gave.shape[1]:], gave)
+                    if (
+                        not same
+                        and x.ndim == gave.ndim == 4
+                        and x.shape[2:] == gave.shape[2:]
+                        and x.shape[1] > gave.shape[1]
+                    ):
+                        same = torch.equal(x[:, : gave.shape[1]], gave) or torch.equal(x[:, -gave.shape[1] :], gave)
                     if same:
                         edges.add((other, name))
             given[name] = output
+
         return after
 
     handles = [part.register_forward_hook(hook(name)) for name, part in topology.parts(network).items()]
@@ -274,7 +315,7 @@ def test_edges_of_the_contracted_graph_are_what_flows(settings):
 def test_the_embedding_reaches_residual_blocks_and_nothing_else():
     network = small()
     graph = topology.part_graph(of_network(network, 16, 1))
-    plus, = of_kind(graph, "operation")
+    (plus,) = of_kind(graph, "operation")
     assert sorted(graph.predecessors(plus)) == ["classes", "time"]
     stages = {name for name, part in topology.parts(network).items() if isinstance(part, Stage)}
     assert set(graph.successors(plus)) == stages
@@ -290,12 +331,18 @@ def test_gradients_flow_along_every_skip():
         inside = topology.parts(network)
         given, handles = {}, []
         for name, part in inside.items():
-            handles.append(part.register_forward_hook(lambda m, a, out, name=name: given.__setitem__(name, out) or out.retain_grad()))
+            handles.append(
+                part.register_forward_hook(
+                    lambda m, a, out, name=name: given.__setitem__(name, out) or out.retain_grad()
+                )
+            )
         if cut:
             giver, taker = cut
+
             def zero(module, args):
                 c = given[giver].shape[1]
                 return (torch.cat([args[0][:, :-c], torch.zeros_like(given[giver])], 1), *args[1:])
+
             handles.append(inside[taker].register_forward_pre_hook(zero))
         network(x, T).square().sum().backward()
         for handle in handles:
@@ -329,27 +376,36 @@ def test_edges_carry_counts(shipped):
 
 def test_a_network_that_is_called_twice(shipped):
     network, _, inputs = shipped
-    twice = topology.record(network, lambda xt, t, y: {"output": network(network(xt, t, y), t, y)}, {k: inputs[k] for k in ("xt", "t", "y")})
+    twice = topology.record(
+        network, lambda xt, t, y: {"output": network(network(xt, t, y), t, y)}, {k: inputs[k] for k in ("xt", "t", "y")}
+    )
     graph = topology.part_graph(twice)
     assert not has_cycle(graph) and len(of_kind(graph, "part")) == 2 * len(topology.parts(network))
     assert graph.has_edge("out", "conv_in (2)") and not graph.has_edge("conv_in", "conv_in (2)")
-    assert len(topology.skips(twice)) == 12 and not has_cycle(topology.part_graph(twice, lambda part: re.sub(r"\.\S*", "", part)))
+    assert len(topology.skips(twice)) == 12 and not has_cycle(
+        topology.part_graph(twice, lambda part: re.sub(r"\.\S*", "", part))
+    )
 
 
 # -- the diffusion step -----------------------------------------------------------------------------------------------
+
 
 def test_diffusion_step(shipped):
     network, step, inputs = shipped
     seen = topology.record(network, step, inputs)
     raw = seen.raw
-    assert set(of_kind(raw, "input")) == {"input xt", "input z"}                # t and y have no gradient
+    assert set(of_kind(raw, "input")) == {"input xt", "input z"}  # t and y have no gradient
     assert set(of_kind(raw, "result")) == {"result output", "result x0_hat", "result x_prev"}
-    clamp, = labels_of(raw, "Clamp")
+    (clamp,) = labels_of(raw, "Clamp")
     assert clamp in behind(raw, "result x_prev") and raw.has_edge(clamp, "result x0_hat")
     assert "input z" in behind(raw, "result x_prev") and "input z" not in behind(raw, "result x0_hat")
-    assert len([n for n in raw.successors("input xt")]) == 3                    # network, x_0 hat, x_{t-1}
+    assert len([n for n in raw.successors("input xt")]) == 3  # network, x_0 hat, x_{t-1}
     graph = topology.part_graph(seen)
-    assert graph.get_edge("input t", "time").attr["style"] == graph.get_edge("input y", "classes").attr["style"] == "dashed"
+    assert (
+        graph.get_edge("input t", "time").attr["style"]
+        == graph.get_edge("input y", "classes").attr["style"]
+        == "dashed"
+    )
     last = topology.record(network, step, inputs | {"t": torch.tensor([0])}).raw
     assert not last.has_node("input z") and last.has_node("result x_prev")
 
@@ -361,7 +417,7 @@ def test_dependencies_are_those_of_autograd(shipped):
         results = step(**seen.inputs)
     for name, result in results.items():
         for given in ("xt", "z"):
-            grad, = torch.autograd.grad(result.sum(), seen.inputs[given], retain_graph=True, allow_unused=True)
+            (grad,) = torch.autograd.grad(result.sum(), seen.inputs[given], retain_graph=True, allow_unused=True)
             assert (grad is not None) == (f"input {given}" in behind(seen.raw, f"result {name}"))
 
 
@@ -372,18 +428,25 @@ def test_the_network_is_left_as_it_was(shipped):
         before = step(**inputs)["x_prev"]
         topology.record(network, step, inputs)
         assert torch.equal(step(**inputs)["x_prev"], before)
-    assert not any(p.requires_grad or p.grad is not None for p in network.parameters()) and not inputs["xt"].requires_grad
+    assert (
+        not any(p.requires_grad or p.grad is not None for p in network.parameters()) and not inputs["xt"].requires_grad
+    )
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
     with pytest.raises(RuntimeError):
         topology.record(network, lambda **_: F.linear(torch.ones(2), torch.ones(3)), inputs)
-    assert not any(p.requires_grad for p in network.parameters()) and not any(m._forward_hooks for m in network.modules())
+    assert not any(p.requires_grad for p in network.parameters()) and not any(
+        m._forward_hooks for m in network.modules()
+    )
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
+
 def text_of(path):
     "All the text of an SVG, which has to be XML."
-    return [t.strip() for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text") if (t := "".join(node.itertext()))]
+    return [
+        t.strip() for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text") if (t := "".join(node.itertext()))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -394,7 +457,10 @@ def written(shipped, tmp_path_factory):
 
 def test_draw_all_writes(written):
     names = ("block", "attention", "unet", "diffusion", "diagram")
-    assert set(written) == {f"{n}.{kind}" for n in names for kind in ("svg", "png")} | {"unet_raw.svg", "diffusion_raw.svg"}
+    assert set(written) == {f"{n}.{kind}" for n in names for kind in ("svg", "png")} | {
+        "unet_raw.svg",
+        "diffusion_raw.svg",
+    }
     for name, path in written.items():
         if name.endswith("png"):
             with Image.open(path) as picture:
@@ -406,8 +472,12 @@ def test_draw_all_writes(written):
 def test_svg_contains_the_names(written, shipped):
     network, step, inputs = shipped
     parts = topology.parts(network)
-    assert parts.keys() <= set(text_of(written["unet.svg"])) and {"xt", "t", "y", "output"} <= set(text_of(written["unet.svg"]))
-    assert {"xt", "t", "y", "z", "output", "x0_hat", "x_prev", "UNet", "Clamp"} <= set(text_of(written["diffusion.svg"]))
+    assert parts.keys() <= set(text_of(written["unet.svg"])) and {"xt", "t", "y", "output"} <= set(
+        text_of(written["unet.svg"])
+    )
+    assert {"xt", "t", "y", "z", "output", "x0_hat", "x_prev", "UNet", "Clamp"} <= set(
+        text_of(written["diffusion.svg"])
+    )
     named = dict(network.named_parameters()).keys()
     for raw in ("unet_raw.svg", "diffusion_raw.svg"):
         assert named <= set(text_of(written[raw]))
@@ -427,18 +497,18 @@ def test_svg_has_the_edges_of_the_graph(written, shipped):
 def test_pictures_have_the_shape_of_what_they_show(written):
     size = {name: Image.open(path).size for name, path in written.items() if name.endswith("png")}
     view = [float(n) for n in ET.parse(written["unet.svg"]).getroot().attrib["viewBox"].split()]
-    assert abs(size["unet.png"][0] / size["unet.png"][1] - view[2] / view[3]) < 0.02           # one layout, two files
-    assert size["unet.png"][1] > 1.5 * size["unet.png"][0]                                      # a chain
-    assert size["diagram.png"][0] == 1600 and 0.3 < size["diagram.png"][1] / 1600 < 1           # readable 800 wide
+    assert abs(size["unet.png"][0] / size["unet.png"][1] - view[2] / view[3]) < 0.02  # one layout, two files
+    assert size["unet.png"][1] > 1.5 * size["unet.png"][0]  # a chain
+    assert size["diagram.png"][0] == 1600 and 0.3 < size["diagram.png"][1] / 1600 < 1  # readable 800 wide
 
 
 def test_large_graphs_stay_small_pictures(tmp_path, paper):
     chain = topology.empty_graph()
     chain.add_path([f"n{k}" for k in range(290)])
-    path, = diagram.render(chain, tmp_path / "deeper" / "chain.png")
+    (path,) = diagram.render(chain, tmp_path / "deeper" / "chain.png")
     width, height = Image.open(path).size
     assert 3500 < height <= 4000 and path.stat().st_size < 2_000_000
-    picture, = diagram.render(topology.part_graph(paper), tmp_path / "paper.png")
+    (picture,) = diagram.render(topology.part_graph(paper), tmp_path / "paper.png")
     assert max(Image.open(picture).size) <= 4000 and picture.stat().st_size < 2_000_000
 
 
@@ -451,14 +521,15 @@ def test_render_complains(tmp_path):
 
 # -- the diagram ------------------------------------------------------------------------------------------------------
 
+
 def test_diagram_of_the_paper(paper):
     places = diagram.diagram_rows(paper)
     pairs = topology.skips(paper)
     assert all(places[a][1] == places[b][1] and (places[a][0], places[b][0]) == ("down", "up") for a, b in pairs)
-    ax, = diagram.block_diagram(paper).axes
+    (ax,) = diagram.block_diagram(paper).axes
     words = Counter(t.get_text() for t in ax.texts)
-    assert words["128"] == 4 and words["256"] == 8                              # a label for each skip, its channels
-    assert sum("+ attention" in text for text in words.elements()) == 6          # 2 down, 1 in the middle, 3 up
+    assert words["128"] == 4 and words["256"] == 8  # a label for each skip, its channels
+    assert sum("+ attention" in text for text in words.elements()) == 6  # 2 down, 1 in the middle, 3 up
     assert {"32×32", "16×16", "8×8", "4×4"} <= words.keys() and words["double 256"] == 3
     boxes = [patch.get_bbox() for patch in ax.patches if patch.get_zorder() == 3]
     assert len(boxes) == len(places)
@@ -469,7 +540,7 @@ def test_diagram_of_the_paper(paper):
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
 def test_diagram_of_other_networks(settings, tmp_path):
     seen = of_network(small(**settings), 16, 1)
-    ax, = diagram.block_diagram(seen).axes
+    (ax,) = diagram.block_diagram(seen).axes
     boxes = [patch.get_bbox() for patch in ax.patches if patch.get_zorder() == 3]
     assert len(boxes) == len([call for call in seen.calls if call.output.ndim == 4])
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -486,6 +557,7 @@ def test_no_u_no_diagram(tmp_path):
 def test_no_attention_no_picture_of_it(tmp_path):
     class Plain(nn.Module):
         "Residual blocks in the shape of a U, without attention."
+
         def __init__(self):
             super().__init__()
             self.conv_in, self.out = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
@@ -501,11 +573,14 @@ def test_no_attention_no_picture_of_it(tmp_path):
             return self.out(h)
 
     network = Plain()
-    paths = diagram.draw_all(network, lambda x, emb: {"out": network(x, emb)}, {"x": noise(0, 1, 8, 8), "emb": noise(1, 4)}, tmp_path)
+    paths = diagram.draw_all(
+        network, lambda x, emb: {"out": network(x, emb)}, {"x": noise(0, 1, 8, 8), "emb": noise(1, 4)}, tmp_path
+    )
     assert {path.stem for path in paths} == {"block", "unet", "diffusion", "diagram", "unet_raw", "diffusion_raw"}
 
 
 # -- without the drawing packages -------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("missing", ["pygraphviz", "torchviz"])
 def test_missing_package_is_one_sentence(missing, monkeypatch):
@@ -516,5 +591,5 @@ def test_missing_package_is_one_sentence(missing, monkeypatch):
 
 
 def test_import_needs_no_drawing_package():
-    code = "import sys; sys.modules['pygraphviz'] = sys.modules['torchviz'] = sys.modules['matplotlib'] = None; import ddpm_course.diagram"
+    code = "import sys; sys.modules.update(pygraphviz=None, torchviz=None, matplotlib=None); import ddpm_course.diagram"
     subprocess.run([sys.executable, "-c", code], check=True)
