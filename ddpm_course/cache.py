@@ -4,7 +4,7 @@
 __all__ = ['FORMAT', 'cache_folder', 'cache_key', 'quick_checksum', 'seal', 'consistent', 'write_facts', 'open_cache', 'reserve',
            'lock', 'sweep', 'make_cache', 'prepare', 'load_source']
 
-# %% ../nbs/01b_cache.ipynb #3fef0bdc
+# %% ../nbs/01b_cache.ipynb #5c984d1c
 import errno
 import json
 import os
@@ -24,7 +24,7 @@ from filelock import FileLock
 from .data import ImageSet
 from .decoding import Listing, Source, digests, read_source
 
-# %% ../nbs/01b_cache.ipynb #b3b7e69a
+# %% ../nbs/01b_cache.ipynb #fc188112
 FORMAT = 1                                  # of what is kept; a new number makes older files unused
 
 
@@ -44,7 +44,7 @@ def cache_key(source: Source, size: int, channels: int | None) -> str:
             pass
     return total.hexdigest()[:32]
 
-# %% ../nbs/01b_cache.ipynb #058d015c
+# %% ../nbs/01b_cache.ipynb #adf3ad8a
 def quick_checksum(path: Path, most: int = 256) -> str:
     "SHA-256 of a file's length and content; beyond `most` MiB, of evenly spaced MiB."
     size = path.stat().st_size
@@ -65,18 +65,20 @@ def seal(facts: dict[str, Any]) -> str:
 def consistent(pixels: np.ndarray, facts: dict[str, Any]) -> bool:
     "Whether the facts can be true of these pixels. May raise KeyError or TypeError instead."
     train, labels = facts['train'], facts['labels']
-    texts = [*facts['classes'], *facts['digests'].values()]
+    texts = list(facts['classes'])
+    if labels is None:
+        if texts:
+            return False
+    elif {type(label) for label in labels} != {int} or len(labels) != len(pixels):
+        return False
+    elif min(labels) < 0 or max(labels) >= len(texts):
+        return False
     for split in ('train', 'test'):
         texts += [facts['digests'][split], *facts['unreadable'][split]]
-    if labels is not None:
-        if {type(label) for label in labels} != {int} or len(labels) != len(pixels):
-            return False
-        if min(labels) < 0 or max(labels) >= len(facts['classes']):
-            return False
     return (pixels.dtype == np.uint8 and pixels.ndim == 4 and type(train) is int
             and 0 < train < len(pixels) and all(isinstance(text, str) for text in texts))
 
-# %% ../nbs/01b_cache.ipynb #3da984c9
+# %% ../nbs/01b_cache.ipynb #7b1ab70f
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     "Seal the facts and put them beside the pixels, whole or not at all."
     aside = folder / f'kept.{os.getpid()}.new'
@@ -104,7 +106,7 @@ def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
-# %% ../nbs/01b_cache.ipynb #70badd90
+# %% ../nbs/01b_cache.ipynb #1ac227bd
 def reserve(path: Path, shape: tuple) -> np.ndarray:
     "A memory-mapped uint8 array in a new .npy file. Raises OSError where the disk is full."
     array = np.lib.format.open_memmap(path, 'w+', np.uint8, shape)
@@ -132,7 +134,7 @@ def lock(path: Path) -> Iterator[bool]:
     finally:
         holder.release()
 
-# %% ../nbs/01b_cache.ipynb #b872f57e
+# %% ../nbs/01b_cache.ipynb #7d0e8e60
 def sweep(folder: Path, locked: bool) -> None:
     "Remove what killed processes left: that of `folder` where it is locked, others after a day."
     for left in folder.parent.glob('*.part'):
@@ -165,7 +167,7 @@ def make_cache(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
-# %% ../nbs/01b_cache.ipynb #76ae5c70
+# %% ../nbs/01b_cache.ipynb #0800703c
 def prepare(source: Source, size: int, channels: int | None) -> tuple[np.ndarray, dict[str, Any]]:
     "Pixels of both splits and the facts, from the cache, which is filled first if necessary."
     folder = cache_folder() / cache_key(source, size, channels)

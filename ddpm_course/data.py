@@ -60,7 +60,7 @@ class ImageSet:
         total.update(b'' if self.labels is None else np.ascontiguousarray(self.labels))
         return total.hexdigest()[:16]
 
-# %% ../nbs/01_data.ipynb #746f2e32
+# %% ../nbs/01_data.ipynb #0ae176bb
 def check_arrays(
     pixels: np.ndarray, labels: np.ndarray | None, names: Sequence[str],
 ) -> tuple[str, ...]:       # the classes' names

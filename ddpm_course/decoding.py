@@ -5,7 +5,7 @@ __all__ = ['FORMATS', 'SMALL', 'PART', 'File', 'NUMBERS', 'BATCHES', 'upright', 
            'threads_for', 'decode', 'Listing', 'Source', 'check_enough', 'digests', 'read_source', 'Record',
            'RecordingUnpickler', 'decoded', 'plain', 'batch_files', 'read_batch', 'read_batches']
 
-# %% ../nbs/01a_decoding.ipynb #74526474
+# %% ../nbs/01a_decoding.ipynb #401b05cb
 import errno
 import io
 import os
@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 
 from .data import ImageSet, resize
 
-# %% ../nbs/01a_decoding.ipynb #02119eee
+# %% ../nbs/01a_decoding.ipynb #6d0f3196
 FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP', 'GIF', 'TIFF')     # whatever the name says
 
 
@@ -56,7 +56,7 @@ def open_image(path: str | Path) -> Image.Image:
             raise                           # not the image's fault, and it may pass
         raise ValueError(f'{path} is not an image that can be read') from error
 
-# %% ../nbs/01a_decoding.ipynb #f6573927
+# %% ../nbs/01a_decoding.ipynb #cb664326
 def decode_rows(
     images: Sequence[str] | np.ndarray,     # files or arrays
     out: np.ndarray,                        # (N, C, size, size) uint8, written from row `first` on
@@ -79,7 +79,7 @@ def decode_rows(
         out[row] = pixels                   # grey fills all three channels
     return bad, grey
 
-# %% ../nbs/01a_decoding.ipynb #5c75b10d
+# %% ../nbs/01a_decoding.ipynb #d1da852c
 SMALL = 16 << 10                            # bytes: below, a second thread is no help
 
 
@@ -104,7 +104,7 @@ def threads_for(images: Sequence[str] | np.ndarray) -> int:
     has_affinity = hasattr(os, 'sched_getaffinity')
     return min(8, len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1)
 
-# %% ../nbs/01a_decoding.ipynb #cbe66a9e
+# %% ../nbs/01a_decoding.ipynb #6eb73a2e
 PART = 16                                   # images in one piece of work
 
 
@@ -132,7 +132,7 @@ def decode(
             raise
     return sorted(bad), grey
 
-# %% ../nbs/01a_decoding.ipynb #1f2e5030
+# %% ../nbs/01a_decoding.ipynb #e699902c
 File = tuple[str, int, int]              # name below the root, bytes, time of the last change in ns
 
 
@@ -152,7 +152,7 @@ class Source:
     files: list[File]                  # all that is read: when one of them changes, so has the data
     read: Callable[[], Listing]
 
-# %% ../nbs/01a_decoding.ipynb #df7653bb
+# %% ../nbs/01a_decoding.ipynb #90885af7
 def check_enough(root: Path, listing: Listing, rows: np.ndarray) -> None:
     "Raise ValueError where these rows leave nothing to train on (in any class) or to hold out."
     held_out = listing.held_out[rows]
@@ -166,14 +166,14 @@ def check_enough(root: Path, listing: Listing, rows: np.ndarray) -> None:
                          'expected some to train on and some held out '
                          '(every tenth of a class is, so a class of ten is enough)')
 
-# %% ../nbs/01a_decoding.ipynb #15ff825c
+# %% ../nbs/01a_decoding.ipynb #5f3e2e34
 def digests(pixels: np.ndarray, labels: np.ndarray | None, train: int) -> dict[str, str]:
     "Of the first `train` images and of the others."
     parts = {'train': slice(train), 'test': slice(train, None)}
     return {split: ImageSet(pixels[part], None if labels is None else labels[part]).digest
             for split, part in parts.items()}
 
-# %% ../nbs/01a_decoding.ipynb #7e3680a3
+# %% ../nbs/01a_decoding.ipynb #fbd12cb5
 def read_source(
     source: Source,
     listing: Listing,
@@ -209,7 +209,7 @@ def read_source(
                     'labels': None if labels is None else labels.tolist(),
                     'unreadable': left_out, 'digests': digests(pixels, labels, train)}
 
-# %% ../nbs/01a_decoding.ipynb #85a9e954
+# %% ../nbs/01a_decoding.ipynb #d33049fb
 class Record:
     "Stands for a function that a pickle names: notes the arguments and does nothing."
 
@@ -232,7 +232,7 @@ class RecordingUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f'it asks for {module}.{name}')
         return type(name, (Record,), {})
 
-# %% ../nbs/01a_decoding.ipynb #ae08b93a
+# %% ../nbs/01a_decoding.ipynb #bd067e43
 NUMBERS = ('b1', 'u1', 'u2', 'u4', 'u8', 'i1', 'i2', 'i4', 'i8', 'f4', 'f8')
 
 
@@ -265,7 +265,7 @@ def plain(value: Any) -> Any:
     array = np.frombuffer(plain(content), np.dtype(order + code))
     return array.reshape(shape, order='F' if by_column else 'C')
 
-# %% ../nbs/01a_decoding.ipynb #1eb40ed8
+# %% ../nbs/01a_decoding.ipynb #f7340ec9
 BATCHES = (*(f'data_batch_{k}' for k in range(1, 6)), 'test_batch', 'batches.meta')
 
 
