@@ -1,5 +1,8 @@
-"Images from all kinds of files and folders: every outcome that chapter 01 promises, and the cache under fire."
+"Images from all kinds of files and folders: every outcome that chapters 01 to 01c promise, and the cache under fire."
+import codecs
+import errno
 import io
+import json
 import os
 import pickle
 import shutil
@@ -7,7 +10,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+import types
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from ddpm_course import data
-from ddpm_course.data import ImageSet, load_digits, load_folder, load_images, resize, to_float
+from ddpm_course import cache as caching
+from ddpm_course import decoding, sources
+from ddpm_course.data import ImageSet, load_digits, resize, to_float
+from ddpm_course.sources import DATA, load_data, load_images
 
 LEVEL = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -62,6 +69,11 @@ def told(call, *args, **kwargs):
         return call(*args, **kwargs), [str(w.message) for w in caught]
 
 
+def load_folder(root: Path, split: str, size: int, channels: int | None = None) -> ImageSet:
+    "One of the two."
+    return dict(zip(("train", "test"), sources.load_folder(root, size, channels), strict=True))[split]
+
+
 def silent(call, *args, **kwargs):
     result, said = told(call, *args, **kwargs)
     assert not said
@@ -72,7 +84,7 @@ def silent(call, *args, **kwargs):
 
 def opened(image: Image.Image, tmp_path: Path, name: str, **how) -> Image.Image:
     image.save(tmp_path / name, **how)
-    return data.open_image(tmp_path / name)
+    return decoding.open_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
@@ -136,13 +148,13 @@ def test_damaged_files_raise_one_kind_of_error(tmp_path):
         for kept in (0, 5, 20, len(whole) // 2):
             (tmp_path / name).write_bytes(whole[:kept])
             with pytest.raises(ValueError, match="is not an image that can be read"):
-                data.open_image(tmp_path / name)
+                decoding.open_image(tmp_path / name)
         (tmp_path / name).unlink()
         with pytest.raises(ValueError, match="is not an image"):
-            data.open_image(tmp_path / name)
+            decoding.open_image(tmp_path / name)
     (tmp_path / "x.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")       # a program, not an image
     with pytest.raises(ValueError, match="is not an image"):
-        data.open_image(tmp_path / "x.png")
+        decoding.open_image(tmp_path / "x.png")
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
@@ -224,7 +236,7 @@ def test_damaged_image_is_left_out_and_named(tmp_path):
     (root / "019.png").write_bytes((root / "019.png").read_bytes()[:60])                        # held out
     (root / "020.png").write_text("no image")
     (train, said), (test, said_too) = (told(load_folder, root, split, 8) for split in ("train", "test"))
-    assert said == [f"{root}: left out, as it cannot be read: 020.png"] and said_too == [said[0].replace("020", "019")]
+    assert said == said_too == [f"{root}: left out, as it cannot be read: 020.png, and 1 more"]
     assert (len(train), len(test)) == (179, 19)                                                 # the others keep their places
     assert np.array_equal(test.pixels[1], pixels_of(root / "029.png")[0])
     assert told(load_folder, root, "train", 8)[1] == said                                       # said again from the cache
@@ -287,7 +299,7 @@ def test_names_and_folders_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         load_folder(tmp_path / "nowhere", "train", 8)
     with pytest.raises(ValueError, match="a split is 'train' or 'test', not 'val'"):
-        load_folder(layout(tmp_path / "d"), "val", 8)
+        load_images(layout(tmp_path / "d"), "val", 8)
 
 
 # -- CIFAR-10's own files ---------------------------------------------------------------------------------------------
@@ -301,10 +313,10 @@ def cifar(folder: Path, count=10, **change) -> tuple[np.ndarray, np.ndarray]:
     "CIFAR-10's files with random content; returns images and labels."
     folder.mkdir(parents=True, exist_ok=True)
     draws, images, labels = np.random.default_rng(0), [], []
-    for k, name in enumerate(data.BATCHES[:-1]):
+    for k, name in enumerate(decoding.BATCHES[:-1]):
         rows, y = draws.integers(0, 256, (count, 3072), dtype=np.uint8), [(k + j) % 10 for j in range(count)]
         content = {b"data": rows, b"labels": y, b"batch_label": name.encode(), b"filenames": [b"x.png"] * count, **change}
-        (folder / name).write_bytes(pickle.dumps(content, 3 + k % 3))
+        (folder / name).write_bytes(pickle.dumps(content, 2 + k % 4))
         images.append(rows.reshape(count, 3, 32, 32))
         labels += y
     names = b"".join(short(b"class %d" % c) for c in range(10))
@@ -367,7 +379,7 @@ def test_archive_that_is_cut_off(tmp_path):
 @pytest.mark.parametrize("value", [os.system, np.lib.format.open_memmap, print, Image.Image, type])
 def test_unpickler_knows_arrays_only(value):
     with pytest.raises(pickle.UnpicklingError, match="it asks for"):
-        data.ArrayUnpickler(io.BytesIO(pickle.dumps(value)), encoding="bytes").load()
+        decoding.RecordingUnpickler(io.BytesIO(pickle.dumps(value)), encoding="bytes").load()
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
@@ -379,8 +391,8 @@ def entries(cache: Path) -> list[str]:
 @pytest.fixture
 def decodes(monkeypatch) -> list:
     "A list that grows by one with each decoding."
-    calls, real = [], data.decode
-    monkeypatch.setattr(data, "decode", lambda *args: calls.append(1) or real(*args))
+    calls, real = [], decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda *args: calls.append(1) or real(*args))
     return calls
 
 
@@ -473,7 +485,7 @@ def test_cache_that_cannot_be_written(tmp_path, cache, monkeypatch, place):
 
 def test_default_place(monkeypatch):
     monkeypatch.delenv("DDPM_CACHE")
-    assert data.cache_folder() == Path.home() / ".cache/ddpm_course/images"
+    assert caching.cache_folder() == Path.home() / ".cache/ddpm_course/images"
 
 
 # -- several processes ------------------------------------------------------------------------------------------------
@@ -481,19 +493,19 @@ def test_default_place(monkeypatch):
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)         # ignored in what a shell has put into the background
-from ddpm_course import data
-real = data.decode_rows
+from ddpm_course import cache, decoding, sources
+real = decoding.decode_rows
 def slowly(*args):
     print("decoding", flush=True)
     time.sleep(float(sys.argv[2]))
     return real(*args)
-data.decode_rows = slowly
+decoding.decode_rows = slowly
 if "no locks" in sys.argv:
-    @data.contextmanager
+    @cache.contextmanager
     def lock(path):
         yield False
-    data.lock = lock
-print(data.load_folder(data.Path(sys.argv[1]), "train", 8).digest, flush=True)
+    cache.lock = lock
+print(sources.load_folder(sources.Path(sys.argv[1]), 8)[0].digest, flush=True)
 """
 
 
@@ -552,72 +564,410 @@ def test_passing_fault_is_not_cached(tmp_path, cache, monkeypatch):
 
 
 def test_interrupted_leaves_nothing(tmp_path, cache):
-    process = start(layout(tmp_path / "d"), 60)
+    process = start(fill(tmp_path / "d", 400), 0.5)                 # 25 parts
     assert process.stdout.readline() == "decoding\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) != 0 and entries(cache) == []
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and printed.count("decoding") < 10 and entries(cache) == []
 
 
-SCRIPT = """
-import sys, time
-import numpy as np
-from pathlib import Path
-from ddpm_course import data
-print("script runs", flush=True)
-parts, real = [], data.decode_rows
-def slowly(images, *args):
-    parts.append(len(images))
-    time.sleep(1)
-    return real(images, *args)
-data.decode_rows = slowly                           # here, not in the helper
-files = sorted(map(str, Path(sys.argv[1]).iterdir()))
-out = np.lib.format.open_memmap(sys.argv[2], "w+", np.uint8, (len(files), 3, 10, 10))
-print(*data.decode(files, out, None, 2, 0.0), sum(parts) < len(files))
-"""
+def test_interrupted_leaves_nobody_at_work(tmp_path, monkeypatch):
+    "What has begun is waited for, what has not is never begun."
+    files, begun, real = sorted(map(str, fill(tmp_path / "d", 400).iterdir())), [], decoding.decode_rows
+
+    def slowly(*args):
+        begun.append(args[2])
+        time.sleep(0.05)
+        return real(*args)
+
+    class Bar:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            pass
+
+        def update(self, n):
+            raise KeyboardInterrupt                                 # Ctrl-C, at the worst of moments
+
+    monkeypatch.setattr(decoding, "decode_rows", slowly)
+    monkeypatch.setattr(decoding, "progress", lambda n: Bar())
+    out = np.empty((400, 3, 10, 10), np.uint8)
+    with pytest.raises(KeyboardInterrupt):
+        decoding.decode(files, out, threads=3)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
+    assert 3 <= len(begun) < 12                                     # of 25
 
 
-def test_helper_in_a_script_without_guard(tmp_path):
-    "Helpers do not run the caller's script again, and do their share."
+def test_result_does_not_depend_on_threads(tmp_path, monkeypatch):
+    files, real = sorted(map(str, fill(tmp_path / "d", 100).iterdir())), decoding.decode_rows
+    Path(files[37]).write_text("no image")
+    wanted = np.empty((100, 3, 10, 10), np.uint8)
+    assert decoding.decode(files, wanted, threads=1) == ([37], False)
+
+    def backwards(images, out, first, channels):
+        time.sleep(0.002 * (100 - first) % 0.05)                    # whoever begins first ends last
+        return real(images, out, first, channels)
+
+    monkeypatch.setattr(decoding, "decode_rows", backwards)
+    for threads in (2, 7):
+        out = np.empty_like(wanted)
+        out[37] = wanted[37]
+        assert decoding.decode(files, out, threads=threads) == ([37], False) and np.array_equal(out, wanted)
+
+
+def test_error_in_a_thread_is_raised(tmp_path, monkeypatch):
+    files = sorted(map(str, fill(tmp_path / "d", 40).iterdir()))
+
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied", files[3])
+
+    monkeypatch.setattr(decoding, "decode_rows", refuse)
+    with pytest.raises(PermissionError, match="003.png"):
+        decoding.decode(files, np.empty((40, 3, 10, 10), np.uint8), threads=2)
+
+
+def test_script_without_guard(tmp_path):
+    "Decoding does not run the caller's script again, and needs no `if __name__ == '__main__'`."
     files = fill(tmp_path / "d", 80)
-    (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, tmp_path / "script.py", files, tmp_path / "out.npy"], capture_output=True, text=True)
-    assert done.stdout == "script runs\n[] False True\n" and done.stderr.count("\n") == 0, done.stderr
-    assert np.array_equal(np.load(tmp_path / "out.npy"), pixels_of(*sorted(files.iterdir()), size=10))
-
-
-def test_part_of_a_helper_that_died_is_done_by_others(tmp_path, monkeypatch):
-    files = fill(tmp_path / "d", 40)
-    asked = []
-
-    @contextmanager
-    def dying(*args):
-        yield lambda first, images: asked.append(first)                                         # answers None
-
-    monkeypatch.setattr(data, "helper", dying)
-    real = data.decode_rows
-    monkeypatch.setattr(data, "decode_rows", lambda *args: time.sleep(0.05) or real(*args))
-    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.uint8, (40, 3, 10, 10))
-    assert data.decode(sorted(map(str, files.iterdir())), out, None, 2, 0.0) == ([], False)
-    assert len(asked) == 1 and np.array_equal(out, pixels_of(*sorted(files.iterdir()), size=10))
-
-
-def test_helper_really_dies(tmp_path, monkeypatch):
-    "A helper that cannot even start answers None."
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with data.helper(str(tmp_path / "x.npy"), None) as ask:
-        assert ask(0, ["x.png"]) is None
+    (tmp_path / "script.py").write_text(
+        "import sys\nfrom ddpm_course.sources import load_data\nprint('script runs')\nload_data(sys.argv[1], 8)\n")
+    done = subprocess.run([sys.executable, tmp_path / "script.py", files], capture_output=True, text=True)
+    assert done.stdout == "script runs\n" and not done.stderr, done.stderr
 
 
 def test_progress_is_hidden_when_quick_and_sparse_in_logs(capsys):
-    with data.progress(10) as bar:
+    with decoding.progress(10) as bar:
         bar.update(10)
     assert capsys.readouterr().err == ""
-    with data.progress(10) as bar:
+    with decoding.progress(10) as bar:
         bar.start_t -= 100
         bar.last_print_t -= 100
         for _ in range(10):
             bar.update(1)
     assert capsys.readouterr().err.count("images/s") <= 2                                       # one line, and the last
+
+
+# -- arrays -----------------------------------------------------------------------------------------------------------
+
+def test_sets_from_arrays():
+    colour = np.stack([COLOUR, 255 - COLOUR])
+    images = ImageSet.of(colour, [1, 0], ["ape", "bee"])
+    assert np.array_equal(images.pixels, colour.transpose(0, 3, 1, 2)) and images.classes == ("ape", "bee")
+    assert images.labels.tolist() == [1, 0] and images.labels.dtype == np.int64 and images.channels == 3
+    for gray in (colour[..., 0], colour[..., :1]):
+        assert np.array_equal(ImageSet.of(gray).pixels[:, 0], colour[..., 0]) and ImageSet.of(gray).labels is None
+    assert ImageSet.of(colour, np.array([0, 2], np.uint8)).classes == ("0", "1", "2")
+    same = ImageSet(np.ascontiguousarray(colour.transpose(0, 3, 1, 2)), np.array([1, 0]), ("ape", "bee"))
+    assert images.digest == same.digest
+
+
+@pytest.mark.parametrize("pixels, labels, names, words", [
+    (np.zeros((2, 4, 4)), None, (), "the pixels are float64: expected uint8"),
+    (np.zeros((2, 3, 4, 4), np.uint8), None, (), "the pixels have shape (2, 3, 4, 4): expected (N, H, W)"),
+    (np.zeros((4, 4), np.uint8), None, (), "the pixels have shape (4, 4)"),
+    (np.zeros((0, 4, 4), np.uint8), None, (), "expected at least one image"),
+    (np.zeros((2, 4, 5), np.uint8), None, (), "all of them square"),
+    (np.zeros((2, 4, 4), np.uint8), [0], (), "the labels are int64 of shape (1,): expected whole numbers of shape (2,)"),
+    (np.zeros((2, 4, 4), np.uint8), [0.0, 1.0], (), "the labels are float64"),
+    (np.zeros((2, 4, 4), np.uint8), [True, False], (), "the labels are bool"),
+    (np.zeros((2, 4, 4), np.uint8), [-1, 0], ("a",), "the labels go from -1 to 0: expected 0 to 0 for 1 names"),
+    (np.zeros((2, 4, 4), np.uint8), [0, 2], ("a", "b"), "the labels go from 0 to 2: expected 0 to 1 for 2 names"),
+    (np.zeros((2, 4, 4), np.uint8), None, ("a", "b"), "2 names without labels"),
+])
+def test_arrays_that_make_no_set(pixels, labels, names, words):
+    with pytest.raises(ValueError) as caught:
+        ImageSet.of(pixels, labels, names)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+# -- what is no image -------------------------------------------------------------------------------------------------
+
+@contextmanager
+def within(seconds: int):
+    "Fail instead of waiting for ever."
+    def ring(*args):
+        raise TimeoutError(f"still waiting after {seconds} s")
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    root = fill(tmp_path / "d", 20)
+    os.mkfifo(root / "x.png")
+    with within(60):
+        images, said = told(load_data, root, 8)
+        assert len(images[0]) == 18 and said == [f"{root}: ignored, as it is no image: x.png"]
+        with pytest.raises(ValueError, match="x.png is not an image that can be read"):
+            decoding.open_image(root / "x.png")
+    for name in ("data_batch_1", "cifar-10-python.tar.gz"):
+        os.mkfifo(root / name)
+    with within(60):
+        assert len(told(load_data, root, 8)[0][0]) == 18
+        with pytest.raises(FileNotFoundError, match="is not a folder"):
+            load_data(root / "x.png", 8)
+
+
+def test_very_large_images_are_named(tmp_path, monkeypatch):
+    root = fill(tmp_path / "d", 20)
+    picture(1, (12, 12)).save(root / "005.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 120)                                         # 10x10 is fine, 12x12 is not
+    _, said = told(load_data, root, 8)
+    assert said == [f"{root / '005.png'} is very large: 12 x 12 pixels"]
+
+
+def test_hidden_folders_with_images_are_mentioned(tmp_path):
+    root = layout(tmp_path / "d")
+    (root / ".git").mkdir()
+    (root / "train/.cache").mkdir()
+    assert silent(load_data, root, 8)
+    fill(root / "train/.cat", 3)
+    images, said = told(load_data, root, 8)
+    assert images[0].classes == ("ape", "bee")
+    assert said == [f"{root}: ignored, as it is no image: train/.cat (a hidden folder)"]
+
+
+# -- runs among the images --------------------------------------------------------------------------------------------
+
+def run_folder(folder: Path, sign: str = "metrics.jsonl") -> Path:
+    "What a training run leaves."
+    fill(folder / "samples", 2)
+    (folder / "config.json").write_text("{}")
+    (folder / sign).mkdir() if sign == "checkpoints" else (folder / sign).write_text("")
+    for name in ("samples.png", "loss.png"):
+        picture(7).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("where", ["runs/mnist16-d", "run", "runs/a b", "train/run", "."])
+@pytest.mark.parametrize("kind", ["classes", "flat", "split"])
+def test_runs_are_no_images(tmp_path, where, kind):
+    root = tmp_path / "d"
+    {"classes": lambda: [fill(root / name, 20, seed=k) for k, name in enumerate("ab")], "flat": lambda: fill(root, 20),
+     "split": lambda: layout(root)}[kind]()
+    before = silent(load_data, root, 8)
+    if where == "train/run" and kind != "split":
+        (root / "train").mkdir()
+    run_folder(root / where)
+    after = silent(load_data, root, 8)
+    assert [s.classes for s in after] == [s.classes for s in before]
+    assert [s.digest for s in after] == [s.digest for s in before]
+
+
+def test_runs_alone_are_no_data_set_and_never_to_be_removed(tmp_path):
+    run_folder(tmp_path / "d/runs/one", "checkpoints")
+    with pytest.raises(ValueError, match="holds no image: expected") as caught:
+        load_data(tmp_path / "d", 8)
+    assert "remove" not in str(caught.value)
+    fill(tmp_path / "d/ape", 20)
+    (tmp_path / "d/results/deep").mkdir(parents=True)
+    run_folder(tmp_path / "d/results/deep/one")                                                 # deeper than anybody looks
+    with pytest.raises(ValueError, match="the class folder .*results is empty") as caught:
+        load_data(tmp_path / "d", 8)
+    assert "remove" not in str(caught.value) and "delete" not in str(caught.value)
+
+
+def test_folder_with_a_configuration_is_a_class(tmp_path):
+    for name in ("ape", "bee"):
+        fill(tmp_path / "d" / name, 20)
+    (tmp_path / "d/bee/config.json").write_text("{}")
+    (train, _), said = told(load_data, tmp_path / "d", 8)
+    assert train.classes == ("ape", "bee") and said[0].endswith("bee/config.json")
+
+
+# -- forged pickles ---------------------------------------------------------------------------------------------------
+
+class Call:
+    "In a pickle: call this function with these arguments, then set this state."
+
+    def __init__(self, *call, state=None):
+        self.call, self.state = call, state
+
+    def __reduce__(self):
+        return (self.call[0], self.call[1:], *([] if self.state is None else [self.state]))
+
+
+REBUILD = np.empty(0).__reduce__()[0]                               # _reconstruct
+POINTERS = b"A" * 24576                                             # 3,072 addresses 0x4141414141414141
+FORGED = {
+    "array of pointers": lambda: Call(np.ndarray, (1, 3072), np.dtype("O"), POINTERS),
+    "array by hand": lambda: Call(np.ndarray, (1, 3072), np.dtype("u1"), bytes(3072)),
+    "pointers in a state": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(1, (1, 3072), np.dtype("O"), False, POINTERS)),
+    "flags": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(
+        1, (1, 3072), Call(np.dtype, "V8", False, True, state=(3, "|", None, None, None, 8, 1, 63)), False, POINTERS)),
+    "number with flags": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(
+        1, (1, 3072), Call(np.dtype, "u1", False, True, state=(3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 63)),
+        False, bytes(7))),
+    "more than its bytes": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(
+        1, (10_000_000, 3072), np.dtype("u1"), False, bytes(3072))),
+    "negative shape": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(1, (-1, -1), np.dtype("u1"), False, bytes(3072))),
+    "state of a class": lambda: Call(np.ndarray, state={"shape": 1}),
+    "another array class": lambda: Call(REBUILD, np.dtype, (0,), b"b", state=(1, (1,), np.dtype("u1"), False, b"a")),
+    "encoding": lambda: Call(codecs.encode, "abc", "zlib"),
+}
+LOAD = """
+import sys, warnings
+from pathlib import Path
+from ddpm_course.sources import load_data
+for folder in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        load_data(folder, 32)
+        print(folder.name, "was loaded")
+    except ValueError as error:
+        print(folder.name, "refused" if "is damaged or not CIFAR-10" in str(error) else error)
+    except Exception as error:
+        print(folder.name, repr(error))
+"""
+
+
+def test_forged_arrays_never_reach_numpy(tmp_path):
+    "In a process of its own: what goes wrong here ends the process."
+    for name, forge in FORGED.items():
+        cifar(tmp_path / "d" / name, count=1)
+        content = {b"data": forge(), b"labels": [0]}
+        (tmp_path / "d" / name / "data_batch_1").write_bytes(pickle.dumps(content, 4))
+    done = subprocess.run([sys.executable, "-c", LOAD, tmp_path / "d"], capture_output=True, text=True)
+    assert done.returncode == 0, f"the process died of {done.returncode}: {done.stdout}"
+    assert done.stdout.splitlines() == [f"{name} refused" for name in sorted(FORGED)]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickles_of_every_protocol(tmp_path, protocol):
+    images, labels = cifar(tmp_path / "d")
+    for k, name in enumerate(decoding.BATCHES[:-1]):
+        rows = images[10 * k:10 * k + 10].reshape(10, 3072)
+        content = {b"data": rows, "labels": np.array(labels[10 * k:10 * k + 10]) if k % 2 else labels[:10].tolist()}
+        content[b"data"] = np.asfortranarray(rows) if k == 3 else rows
+        (tmp_path / "d" / name).write_bytes(pickle.dumps(content, protocol))
+    (tmp_path / "d/batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {c}" for c in range(10)]}, protocol))
+    train, test = load_data(tmp_path / "d", 32)
+    assert np.array_equal(train.pixels, images[:50]) and np.array_equal(test.pixels, images[50:])
+    assert train.classes[9] == "class 9"
+
+
+# -- one pass, and names ----------------------------------------------------------------------------------------------
+
+def test_both_splits_come_in_one_pass(tmp_path, monkeypatch):
+    root, calls = layout(tmp_path / "d"), []
+    load_data(root, 8)
+    for module, name in ((sources, "folder_source"), (caching, "cache_key"), (caching, "quick_checksum"), (caching, "open_cache")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, real=real, name=name: calls.append(name) or real(*args))
+    train, test = load_data(root, 8)
+    assert sorted(calls) == ["cache_key", "folder_source", "open_cache", "quick_checksum"]
+    for split, images in (("train", train), ("test", test)):
+        assert load_images(root, split, 8).digest == images.digest
+
+
+def test_names_from_outside(monkeypatch):
+    train, test = ImageSet.of(np.zeros((4, 8, 8), np.uint8)), ImageSet.of(np.ones((2, 8, 8), np.uint8))
+    monkeypatch.setitem(DATA, "mine", lambda size, channels: (train, test))
+    assert load_data("mine", 8) == (train, test) and load_images("mine", "test", 8) is test
+    with pytest.raises(FileNotFoundError, match="expected mnist5k, mnist, fashion-mnist, cifar10, mine, or a folder"):
+        load_data("yours", 8)
+    for other, words in [(ImageSet.of(np.zeros((2, 8, 8, 3), np.uint8)), "the training images have channels 1, the test images 3"),
+                         (ImageSet.of(np.zeros((2, 8, 8), np.uint8), [0, 0]), r"have classes \(\), the test images \('0',\)")]:
+        monkeypatch.setitem(DATA, "mine", lambda size, channels, other=other: (train, other))
+        with pytest.raises(ValueError, match="mine: .*" + words):
+            load_data("mine", 8)
+
+
+def test_name_of_a_function_to_be_imported(monkeypatch):
+    module = types.ModuleType("my_pictures")
+    module.load = lambda size, channels: load_data("mnist5k", size, channels)
+    monkeypatch.setitem(sys.modules, "my_pictures", module)
+    monkeypatch.setitem(DATA, "mine", "my_pictures:load")
+    assert load_data("mine", 8, 3)[1].pixels.shape == (500, 3, 8, 8)
+
+
+# -- facts beside the pixels ------------------------------------------------------------------------------------------
+
+def old_facts(entry: Path, **change) -> None:
+    "Kept as an older version did, with a change."
+    facts = json.loads((entry / "kept.json").read_text())
+    del facts["seal"]
+    (entry / "kept.json").write_text(json.dumps(facts | change))
+
+
+def test_any_flipped_bit_is_found(tmp_path, cache):
+    load_data(layout(tmp_path / "d", train=2, test=1), 2)
+    entry = cache / entries(cache)[0]
+    _, facts = caching.open_cache(entry)
+    whole, wanted = (entry / "kept.json").read_bytes(), {k: v for k, v in facts.items() if k != "seal"}
+    for place in range(len(whole)):
+        for bit in range(8):
+            spoilt = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1:]
+            (entry / "kept.json").write_bytes(spoilt)
+            found = caching.open_cache(entry)
+            assert found is None or {k: found[1][k] for k in wanted} == wanted, (place, bit, spoilt)
+
+
+@pytest.mark.parametrize("change", [
+    {"train": 25}, {"train": 0}, {"train": 32}, {"train": 24.0}, {"train": True}, {"labels": [1] + [0] * 31}, {"labels": [0] * 31},
+    {"labels": [0] * 31 + [2]}, {"labels": [0] * 31 + [-1]}, {"labels": None}, {"labels": "0" * 32}, {"classes": ["ape"]},
+    {"classes": [1, 2]}, {"classes": None}, {"unreadable": {}}, {"unreadable": []}, {"digests": {"train": "x"}}, {"digests": None},
+])
+def test_contradictions_are_found_with_and_without_a_seal(tmp_path, cache, decodes, change):
+    root = layout(tmp_path / "d")
+    wanted = [images.digest for images in load_data(root, 8)]
+    entry = cache / entries(cache)[0]
+    old_facts(entry, **change)
+    assert [images.digest for images in silent(load_data, root, 8)] == wanted and len(decodes) == 2
+    facts = json.loads((entry / "kept.json").read_text()) | change
+    caching.write_facts(entry, facts)                                                           # sealed, but at odds
+    train, test = silent(load_data, root, 8)
+    assert len(decodes) == 3 or change.get("labels") == [1] + [0] * 31 or change.get("train") == 25
+    assert len(train.classes) == 2
+
+
+def test_caches_of_older_versions_are_read_and_sealed(tmp_path, cache, decodes):
+    root = layout(tmp_path / "d")
+    wanted = [images.digest for images in load_data(root, 8)]
+    entry = cache / entries(cache)[0]
+    old_facts(entry)
+    assert [images.digest for images in silent(load_data, root, 8)] == wanted and len(decodes) == 1
+    facts = json.loads((entry / "kept.json").read_text())
+    assert facts["seal"] == caching.seal(facts) and sorted(p.name for p in entry.iterdir()) == ["kept.json", "pixels.npy"]
+
+
+def test_deeply_nested_facts(tmp_path, cache, decodes):
+    root = layout(tmp_path / "d")
+    load_data(root, 8)
+    (cache / entries(cache)[0] / "kept.json").write_text("[" * 100_000 + "]" * 100_000)
+    assert len(silent(load_data, root, 8)[0]) == 24 and len(decodes) == 2
+
+
+# -- locks ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_file_system_that_refuses_locks(tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with within(60):
+        assert len(silent(load_data, layout(tmp_path / "d"), 8)[0]) == 24
+        with caching.lock(tmp_path / "x.lock") as held:
+            assert not held
+
+
+def test_links_in_place_of_the_lock_are_not_followed(tmp_path, cache):
+    root = layout(tmp_path / "d")
+    load_data(root, 8)
+    entry = cache / entries(cache)[0]
+    shutil.rmtree(entry)
+    precious = tmp_path / "precious.txt"
+    precious.write_text("a year's work")
+    entry.with_suffix(".lock").unlink(missing_ok=True)
+    entry.with_suffix(".lock").symlink_to(precious)
+    assert len(silent(load_data, root, 8)[0]) == 24 and precious.read_text() == "a year's work"
 
 
 # -- what was there before --------------------------------------------------------------------------------------------
