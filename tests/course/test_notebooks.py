@@ -165,7 +165,23 @@ def nbdev_test(root: Path, limit: float) -> tuple[int, str]:
 
 
 FILE_CHECKS = [too_large, widget_state, stored_errors, few_outputs, bad_ids, other_code, empty_cells, dead_links]
-CHAPTER_CHECKS = [late_default_exp, other_title, no_next, unmarked]
+
+
+def unlinked(path: Path) -> list[str]:
+    "chapter whose workshops or solutions it does not link to"
+    own = [p for p in path.parent.glob("*.ipynb") if is_workshop(p) and number(p)[:-1] == number(path)]
+    own += sorted((path.parent / "solutions").glob(f"{path.stem}_solution.ipynb"))
+    linked = links("\n".join(cells(path, "markdown")))
+    return [p.name for p in own if p.relative_to(path.parent).as_posix() not in linked]
+
+
+def no_way_back(path: Path) -> list[str]:
+    "solutions that belong to no chapter or do not link to theirs"
+    home = f"../{path.name.replace('_solution', '')}"
+    return [home] * (home not in links("\n".join(cells(path, "markdown"))) or not (path.parent / home).exists())
+
+
+CHAPTER_CHECKS = [late_default_exp, other_title, no_next, unmarked, unlinked]
 
 
 # -- the notebooks ----------------------------------------------------------------------------------------------------
@@ -183,6 +199,12 @@ def test_notebook(path, check):
 def test_chapter(path, check):
     found = check(path)
     assert not found, f"{path.name}: {check.__doc__}: {found}"
+
+
+@each([p for p in NOTEBOOKS if p.parent.name == "solutions"])
+def test_solutions(path):
+    found = no_way_back(path)
+    assert not found, f"{path.name}: {no_way_back.__doc__}: {found}"
 
 
 def test_every_notebook_runs():
@@ -263,6 +285,22 @@ def test_workshop_must_be_marked(tmp_path):
     for line, right in [("*A workshop: how it is made. You can skip it.*", True), ("A promise.", False)]:
         path = write(tmp_path / "05a_topic.ipynb", text(start.format(line), id="1"), text("*A workshop: skip*"))
         assert bool(unmarked(path)) != right
+
+
+def test_links_between_pages_can_be_missing(tmp_path):
+    (tmp_path / "solutions").mkdir()
+    solution = write(tmp_path / "solutions/05_topic_solution.ipynb", text("[05](../05_topic.ipynb)"))
+    assert no_way_back(solution)
+    chapter = write(tmp_path / "05_topic.ipynb", text("[solutions](solutions/05_topic_solution.ipynb)"))
+    assert not no_way_back(solution) and not unlinked(chapter)
+    write(solution, text("[06](../06_topic.ipynb)"))
+    write(chapter, text("[solutions](solutions/05_solution.ipynb)"))
+    assert no_way_back(solution) and unlinked(chapter) == [solution.name]
+    write(chapter, text("[solutions](solutions/05_topic_solution.ipynb) [workshop](05a_made.ipynb)"))
+    write(tmp_path / "05a_made.ipynb")
+    assert not unlinked(chapter)
+    write(tmp_path / "05b_made.ipynb")
+    assert unlinked(chapter) == ["05b_made.ipynb"]
 
 
 def test_run_faults_can_fail():

@@ -8,11 +8,15 @@ import ast
 import json
 import re
 import shutil
+import statistics
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from itertools import chain, pairwise
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
@@ -37,6 +41,14 @@ MODULES = sorted(p for p in PACKAGE.glob("*.py") if p.stem not in {"__init__", "
 BY_HAND = [PACKAGE / "__init__.py", PACKAGE / "__main__.py", *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]
 LESSONS = [p for p in NOTEBOOKS if p.name != "index.ipynb"]  # chapters and their solutions
 LOOKING_AHEAD = {"00_core.ipynb"}  # opens with digits that the model of later chapters draws
+MODULE_LINES = 320
+CORE_LINES = 260  # in the lessons up to LAST_OF_CORE, which everybody reads
+LAST_OF_CORE = "12"
+MODULE_COLUMNS = 120
+CELL_COLUMNS = 100
+FUNCTION_LINES = 40
+PARAMETERS = 6
+MAY_BE_WIDE = {"unet.UNet.__init__"}  # the network's settings; those of runs are dataclasses, which have no such limit
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FLAWS = (
     messages.UndefinedName,
@@ -156,6 +168,98 @@ def undemonstrated(sources: list[str]) -> list[str]:
     ]
 
 
+def long_module(path: Path, chapter: str) -> list[str]:
+    "more lines than its chapter may have"
+    limit = CORE_LINES if re.fullmatch(r"\d\d", chapter) and chapter <= LAST_OF_CORE else MODULE_LINES
+    lines = len(read(path).splitlines())
+    return [f"{lines} lines, at most {limit}"] * (lines > limit)
+
+
+def long_lines(source: str, columns: int) -> list[str]:
+    "lines that are too long"
+    return [f"{len(line)}: {line.strip()[:60]}" for line in source.splitlines() if len(line) > columns]
+
+
+def long_cell_lines(sources: list[str]) -> list[str]:
+    "lines of more than 100 columns"
+    return [found for source in sources for found in long_lines(source, CELL_COLUMNS)]
+
+
+def long_module_lines(source: str) -> list[str]:
+    "lines of more than 120 columns"
+    return long_lines(source, MODULE_COLUMNS)
+
+
+class Function(NamedTuple):
+    name: str
+    lines: int
+    parameters: int
+
+
+def functions(source: str, prefix: str = "") -> list[Function]:
+    "All functions of a module, methods and inner ones too; self and cls are no parameters."
+    found = []
+
+    def visit(node: ast.AST, name: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = f"{name}.{child.name}" if isinstance(child, DEFINITIONS) else name
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                a = child.args
+                given = [arg.arg for arg in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if arg]
+                count = len(given) - (given[:1] in (["self"], ["cls"]))
+                found.append(Function(inner, child.end_lineno - child.lineno + 1, count))
+            visit(child, inner)
+
+    visit(ast.parse(source), prefix)
+    return found
+
+
+def long_functions(source: str, prefix: str = "") -> list[str]:
+    "functions of more than 40 lines"
+    return [f"{f.name} has {f.lines}" for f in functions(source, prefix) if f.lines > FUNCTION_LINES]
+
+
+def wide_functions(source: str, prefix: str = "") -> list[str]:
+    "functions of more than six parameters"
+    wide = [f for f in functions(source, prefix) if f.parameters > PARAMETERS and f.name not in MAY_BE_WIDE]
+    return [f"{f.name} has {f.parameters}" for f in wide]
+
+
+def parallel_assignments(source: str) -> list[str]:
+    "parallel assignments of more than two names"
+    pairs = [(n, t) for n in ast.walk(parse(source)) if isinstance(n, ast.Assign) for t in n.targets]
+    return [
+        ast.unparse(node)[:80]
+        for node, target in pairs
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) and len(target.elts) > 2
+    ]
+
+
+def parallel_in_exports(sources: list[str]) -> list[str]:
+    "parallel assignments of more than two names in exported cells"
+    return [found for s in sources if exported(s) for found in parallel_assignments(s)]
+
+
+def names_used(source: str) -> set[str]:
+    "Names and attributes that a cell reads, also in scripts that it holds as strings."
+    found = set()
+    for node in ast.walk(parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" in node.value.strip():
+            with suppress(SyntaxError):
+                found |= names_used(node.value)
+    return found
+
+
+def unused_in_lesson(sources: list[str], names: set[str]) -> list[str]:
+    "exported names that no lesson cell of the notebook uses"
+    used = set().union(*(names_used(s) for s in sources if not exported(s)))
+    return sorted(names - used)
+
+
 def main_guards(sources: list[str]) -> list[str]:
     "exported cells with `if __name__`"
     return [s for s in sources if exported(s) and re.search(r"\bif\s+__name__", s)]
@@ -265,9 +369,7 @@ def test_notebook_has_no_star_import(path):
 @each(MODULES)
 def test_module_imports_from_modules(path):
     found = lazy_imports(read(path))
-    assert not found, (
-        f"{path.name}: import {sorted(found)} from their modules: the package's own names are for its users"
-    )
+    assert not found, f"{path.name}: import these from their modules, not from the package: {sorted(found)}"
 
 
 @each([p for p in LESSONS if p.name not in LOOKING_AHEAD])
@@ -282,8 +384,45 @@ def test_lesson_imports_earlier_chapters_only(path, order):
     assert not found, f"{path.name}: {late_imports.__doc__}: {found}"
 
 
+@each(MODULES)
+def test_module_is_short(path, order):
+    found = long_module(path, order.get(path.stem, ""))
+    assert not found, f"{path.name}: {long_module.__doc__}: {found}"
+
+
+@each(MODULES)
+@each_check(long_module_lines, long_functions, wide_functions)
+def test_module_is_readable(path, check):
+    found = check(read(path)) if check is long_module_lines else check(read(path), path.stem)
+    assert not found, f"{path.name}: {check.__doc__}: {found}"
+
+
+def test_largest_functions():
+    "Shown by `pytest -rP` or `-s`."
+    found = [f for path in MODULES for f in functions(read(path), path.stem)]
+    print(f"{len(found)} functions, {statistics.median(f.lines for f in found):g} lines in the median")
+    for what in ("lines", "parameters"):
+        print(f"\nmost {what}:")
+        for f in sorted(found, key=attrgetter(what), reverse=True)[:10]:
+            print(f"{getattr(f, what):4}  {f.name}")
+    assert found
+
+
+@each(LESSONS)
+def test_lines_of_cells(path):
+    found = long_cell_lines(cells(path))
+    assert not found, f"{path.name}: {long_cell_lines.__doc__}: {found}"
+
+
+@each([p for p in CHAPTERS if default_exp(p)])
+def test_every_export_is_used_in_its_lesson(path):
+    (module,) = default_exp(path)
+    found = unused_in_lesson(cells(path), public(ast.parse(read(PACKAGE / f"{module}.py"))))
+    assert not found, f"{path.name}: {unused_in_lesson.__doc__}: {found}"
+
+
 @each(CHAPTERS)
-@each_check(long_exports, undemonstrated, main_guards)
+@each_check(long_exports, undemonstrated, main_guards, parallel_in_exports)
 def test_exported_cells(path, check):
     found = check(cells(path))
     assert not found, f"{path.name}: {check.__doc__}: {found}"
@@ -344,6 +483,11 @@ def looks_ahead(source: str) -> list[str]:
     return late_names(source, "01", ORDER, {"cosine": "schedules", "show": "core"})
 
 
+def unused_f(sources: list[str]) -> list[str]:
+    "the name f, where no lesson cell uses it"
+    return unused_in_lesson(sources, {"f"})
+
+
 def late_in_lesson(source: str) -> list[str]:
     return late_imports(source, "01", ORDER, lesson=True)
 
@@ -368,12 +512,32 @@ def late_in_lesson(source: str) -> list[str]:
         (undocumented, "__all__ = ['A']\nclass A: 'doc'", "__all__ = ['A']\nclass A: pass"),
         (long_exports, ["#| export\n" + "x = 1\n\n" * 40, "x = 1\n" * 41], ["#| export\n" + "x = 1\n" * 41]),
         (undemonstrated, [EXPORT.format("f"), "f()", EXPORT.format("g")], [EXPORT.format("f"), EXPORT.format("g")]),
+        (long_cell_lines, ["x" * 100, "#| export\ny"], ["x", "#| export\n" + "x" * 101]),
+        (long_module_lines, "x" * 120, "y\n" + "x" * 121),
+        (long_functions, "def f():" + "\n    1" * 39, "class A:\n  def f(self):" + "\n    1" * 40),
+        (long_functions, "def f(): 1", "def f():\n  def g():" + "\n    1" * 40),
+        (wide_functions, "class A:\n  def f(self, a, b, c, d, e, f): 1", "def f(a, b, /, c, d, *e, f, **g): 1"),
+        (
+            parallel_in_exports,
+            ["a, b, c = 1, 2, 3", "#| export\na, b = 1, 2\na, b, c = f()"],
+            ["#| export\na, b, c = 1, 2, 3"],
+        ),
+        (unused_f, ["#| export\ndef f(): 1", "f()"], ["#| export\ndef f(): 1\nf()", "f = 1"]),
+        (unused_f, ["import m\nm.f()"], ["g('f()')"]),
+        (unused_f, [r"run('import m\nm.f()\n')"], [r"run('f is fine\n')"]),
         (main_guards, ["if __name__ == '__main__': pass"], ["#| export\nif __name__ == '__main__': pass"]),
     ],
 )
 def test_source_check_can_fail(check, good, bad):
     assert not check(good)
     assert check(bad)
+
+
+def test_long_module_can_fail(tmp_path):
+    path = tmp_path / "a.py"
+    for lines, chapter, fine in [(260, "12", True), (261, "12", False), (320, "12a", True), (321, "16", False)]:
+        path.write_text("x\n" * lines)
+        assert bool(long_module(path, chapter)) != fine
 
 
 def test_probe_can_fail(tmp_path):
