@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['QUARTERS', 'heldout_batch', 'summary', 'heldout_loss', 'loss_floor', 'plot_losses']
 
-# %% ../nbs/11c_heldout.ipynb #3666a312
+# %% ../nbs/11c_heldout.ipynb #b6c4980d
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from .losses import OBJECTIVES, quarter_sums
 from .model import Alone, Model, build_schedule
 from .training import LOSSES, Batch, Simple
 
-# %% ../nbs/11c_heldout.ipynb #b58059bc
+# %% ../nbs/11c_heldout.ipynb #ffe3108d
 def heldout_batch(
     images: ImageSet,
     i: range,                               # which images
@@ -41,7 +41,7 @@ def heldout_batch(
     like = torch.empty(0, device=model.device)
     return Batch(torch.tensor(i), x0, t, torch.ones(len(i)), eps, y).to(like)
 
-# %% ../nbs/11c_heldout.ipynb #968709ff
+# %% ../nbs/11c_heldout.ipynb #de1c2ffb
 def summary(
     values: Tensor,         # (repeats, N) a loss of each draw, float64
     t: Tensor,              # (repeats, N) its index
@@ -58,7 +58,7 @@ def summary(
             'quarters': means.tolist(),
             'quarters_se': (apart.square().sum(1).sqrt() / counts).tolist()}
 
-# %% ../nbs/11c_heldout.ipynb #04ad8583
+# %% ../nbs/11c_heldout.ipynb #faf81770
 @torch.no_grad()
 def heldout_loss(
     model: Model,
@@ -82,7 +82,7 @@ def heldout_loss(
                      for r in range(repeats)])
     return {name: summary(values, t, T) for name, values in zip(LOSSES, table)}
 
-# %% ../nbs/11c_heldout.ipynb #755592fd
+# %% ../nbs/11c_heldout.ipynb #8783245a
 def loss_floor(images: ImageSet, config: RunConfig, n: int = 1000) -> list[float]:
     "Least possible training loss by quarter of t, from `n` draws and the exact denoiser."
     schedule, data = build_schedule(config), to_float(images.pixels)
@@ -104,7 +104,7 @@ def loss_floor(images: ImageSet, config: RunConfig, n: int = 1000) -> list[float
         sums += quarter_sums(error.square().flatten(1).mean(1), times, schedule.T)
     return (sums[0] / sums[1]).tolist()
 
-# %% ../nbs/11c_heldout.ipynb #7f01c485
+# %% ../nbs/11c_heldout.ipynb #0c921eec
 QUARTERS = (('#0072B2', '-'), ('#E69F00', '--'), ('#009E73', '-.'), ('#D55E00', ':'))
 
 
@@ -115,18 +115,17 @@ def plot_losses(metrics: list[dict], floor: Sequence[float] = ()):
     steps = [line['step'] for line in metrics]
     rows = [[math.nan if v is None else v for v in line['loss_quarters']] for line in metrics]
     seen = [v for row in rows for v in row if v > 0] or [1.0]
+    low = min([f for f in floor if f > min(seen) / 4] + seen)       # what is far below is named only
     left.plot(steps, [line['loss'] for line in metrics], color='black')
     left.set(yscale='log', xlabel='step', ylabel='training loss', title='all t')
     for q, (colour, dash) in enumerate(QUARTERS):
         name = f'quarter {q + 1} of t' + ' (cleanest)' * (q == 0) + ' (noisiest)' * (q == 3)
         if floor:
-            below = floor[q] < min(seen) / 10
-            name += f'\nfloor {floor[q]:.2g}' + ', below the axis' * below
-            if not below:
-                right.axhline(floor[q], color=colour, linewidth=1, alpha=0.6)
+            name += f'\nfloor {floor[q]:.2g}' + ', below the axis' * (floor[q] < low)
+            right.axhline(floor[q], color=colour, linewidth=1, alpha=0.6)
         right.plot(steps, [row[q] for row in rows], dash, color=colour, label=name)
     right.set(xlabel='step', title='by quarter of t' + ' (thin: exact denoiser)' * bool(floor))
-    left.set_ylim(min(seen) / 10, 1.3 * max(seen))
+    left.set_ylim(low / 1.3, 1.3 * max(seen))
     right.legend(fontsize=9, loc='center left', bbox_to_anchor=(1, 0.5))
     fig.tight_layout()
     plt.close(fig)

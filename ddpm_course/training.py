@@ -44,7 +44,7 @@ class Batch:
             return x.to(like.device, kind if x.is_floating_point() else None, non_blocking=True)
         return Batch(**{k: None if x is None else move(x) for k, x in vars(self).items()})
 
-# %% ../nbs/11_training.ipynb #0f597fb4
+# %% ../nbs/11_training.ipynb #c0aa43d3
 def flip(x0: Tensor, u: Tensor) -> Tensor:
     "Mirror each image (B, C, H, W) whose number `u` (B,) in [0, 1) is below a half."
     return torch.where((u < 0.5)[:, None, None, None], x0.flip(3), x0)
@@ -107,7 +107,7 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     for mine, theirs in zip(average.buffers(), network.buffers()):
         mine.copy_(theirs)
 
-# %% ../nbs/11_training.ipynb #55e82868
+# %% ../nbs/11_training.ipynb #4a0b42ae
 LOW = {'fp32': None, 'auto': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 # %% ../nbs/11_training.ipynb #047f594b
@@ -140,7 +140,7 @@ class Simple:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         "Go on from what `state_dict` kept."
 
-# %% ../nbs/11_training.ipynb #732c4610
+# %% ../nbs/11_training.ipynb #3a25e457
 CRITERIA: dict[str, Any] = {            # name -> how to make it from a configuration
     'simple': Simple, 'hybrid': 'ddpm_course.bound:Hybrid', 'vlb': 'ddpm_course.bound:Vlb',
 }
@@ -151,7 +151,7 @@ def build_criterion(config: RunConfig) -> Simple:
     "The criterion that a configuration names. Raises ValueError for one that is not in `CRITERIA`."
     return look_up('loss', CRITERIA, config.diffusion.loss)(config)
 
-# %% ../nbs/11_training.ipynb #83153e8d
+# %% ../nbs/11_training.ipynb #2f39ec9d
 def adamw(parameters: Any, training: TrainingConfig, device: torch.device) -> torch.optim.AdamW:
     "AdamW (Loshchilov and Hutter 2019); without weight decay it is Adam."
     return torch.optim.AdamW(parameters, training.lr, weight_decay=training.weight_decay,
