@@ -2,49 +2,63 @@
 
 # %% auto #0
 __all__ = ['normal_kl', 'decoder_nll', 'reverse_log_variance', 'bound_term', 'prior_term', 'output_bound', 'Bits', 'strata',
-           'bits_per_dim', 'plot_bits', 'Hybrid', 'Vlb', 'criterion_for']
+           'bits_per_dim', 'plot_bits', 'simple_and_bound', 'Hybrid', 'Vlb']
 
 # %% ../nbs/14_bound.ipynb #8b99a65b
 import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .config import RunConfig
-from .draws import Purpose, normal, uniform
 from .data import ImageSet, to_float
 from .forward import q_posterior, q_sample
+from .heldout import heldout_batch
 from .losses import diffusion_losses
-from .sampling import read_answer, reverse_variance
+from .model import Alone, Model, read_answer
+from .sampling import reverse_variance
 from .schedules import Schedule, gather
-from .training import Batch, Simple, Solo, build_schedule
+from .training import Batch, Simple
 
 # %% ../nbs/14_bound.ipynb #e9836f03
 def normal_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
     "KL(q || p) of Gaussians with these means and log-variances, elementwise, in nats."
-    return 0.5 * (log_var_p - log_var_q - 1 + (log_var_q - log_var_p).exp() + (mean_q - mean_p) ** 2 * (-log_var_p).exp())
+    ratio = (log_var_q - log_var_p).exp()
+    distance = (mean_q - mean_p) ** 2 * (-log_var_p).exp()
+    return 0.5 * (log_var_p - log_var_q - 1 + ratio + distance)
 
 # %% ../nbs/14_bound.ipynb #78fc0820
-def decoder_nll(x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    "-log p(x_0 | x_1) of each byte value `x0` in [-1, 1], in nats (DDPM, eq. 13): half-bins of 1/255, open edges."
+def decoder_nll(
+    x0: Tensor,             # byte values in [-1, 1]
+    mean: Tensor,           # of the model's last step; broadcasts, as does
+    log_var: Tensor,        # its log-variance
+) -> Tensor:                # like x0, in nats
+    "-log p(x_0 | x_1) of each byte (DDPM, eq. 13): half-bins of 1/255, open at the ends."
     sigma = (log_var / 2).exp()
     centre, half = (x0 - mean) / sigma, 1 / 255 / sigma
-    upper = torch.special.log_ndtr(half - centre.abs())                # P(centre - half < Z < centre + half), mirrored to the lower tail
-    lower = torch.special.log_ndtr(-half - centre.abs())
+    upper = torch.special.log_ndtr(half - centre.abs())     # P(centre - half < Z < centre + half),
+    lower = torch.special.log_ndtr(-half - centre.abs())    # mirrored to the lower tail
     inside = upper + torch.log(-torch.expm1(lower - upper))
-    black, white = torch.special.log_ndtr(centre + half), torch.special.log_ndtr(half - centre)
+    black = torch.special.log_ndtr(centre + half)
+    white = torch.special.log_ndtr(half - centre)
     return -torch.where(x0 < -0.999, black, torch.where(x0 > 0.999, white, inside))
 
 # %% ../nbs/14_bound.ipynb #d52bb8bd
-def reverse_log_variance(kind: str | Tensor, t: Tensor | int, schedule: Schedule, like: Tensor) -> Tensor:
-    "log sigma^2 of the reverse step out of index `t`; `kind` is 'large', 'small', or the network's v (Improved DDPM, eq. 15)."
+def reverse_log_variance(
+    kind: str | Tensor,     # 'large', 'small', or the network's v (Improved DDPM, eq. 15)
+    t: Tensor | int,        # (B,) indices, or one for all
+    schedule: Schedule,
+    like: Tensor,           # (B, ...)
+) -> Tensor:                # broadcasts to `like`
+    "log sigma^2 of the reverse step out of index `t`; at index 0 that of index 1, small."
     beta = schedule.betas.clone()
     tilde = (1 - schedule.alpha_bars_prev) / (1 - schedule.alpha_bars) * beta
     tilde[0] = tilde[1]
     if isinstance(kind, str) and kind == 'large':
         beta[0] = tilde[0]
-    return reverse_variance(kind, gather(beta, t, like), gather(tilde, t, like)).log()
+    return torch.as_tensor(
+        reverse_variance(kind, gather(beta, t, like), gather(tilde, t, like))).log()
 
 # %% ../nbs/14_bound.ipynb #0bcb3c18
 def bound_term(
@@ -55,175 +69,203 @@ def bound_term(
     log_var: Tensor,        # broadcasts to x0
     schedule: Schedule,
 ) -> Tensor:                # (B,) bits per dimension
-    "L_t of the bound (DDPM, eq. 5): KL of the true posterior from the model's step, at index 0 the decoder."
+    "L_t of the bound (DDPM, eq. 5): KL of the true posterior from the model's step, or decoder."
     truth, _ = q_posterior(x0, xt, t, schedule)
     kl = normal_kl(truth, reverse_log_variance('small', t, schedule, xt), mean, log_var)
     nll = decoder_nll(x0, mean, log_var)
     first = (t == 0).reshape(-1, *[1] * (x0.ndim - 1))
     return torch.where(first, nll, kl).flatten(1).mean(1) / math.log(2)
 
-
+# %% ../nbs/14_bound.ipynb #7883785c
 def prior_term(x0: Tensor, schedule: Schedule) -> Tensor:
     "KL(q(x_T | x_0) || N(0, I)), (B,) bits per dimension."
     signal, sigma = schedule.scales(schedule.T - 1, like=x0)
-    zero = torch.zeros_like(x0)
-    return normal_kl(signal * x0, 2 * sigma.log() + zero, zero, zero).flatten(1).mean(1) / math.log(2)
+    zero, bits = torch.zeros_like(x0), math.log(2)
+    return normal_kl(signal * x0, 2 * sigma.log() + zero, zero, zero).flatten(1).mean(1) / bits
 
 # %% ../nbs/14_bound.ipynb #29818bc4
 def output_bound(
+    model: Model,                   # whose answer it is; its variance is used
     output: Tensor,                 # the network's answer to xt, with or without a variance
-    x0: Tensor,
-    xt: Tensor,
+    x0: Tensor,                     # (B, C, H, W) byte values in [-1, 1]
+    xt: Tensor,                     # like x0, noised to index t
     t: Tensor,                      # (B,) indices
-    schedule: Schedule,
-    objective: str,
-    variance: str,                  # 'large', 'small' or 'learned'
     clip: bool = True,              # x_0 to [-1, 1], as in sampling
 ) -> tuple[Tensor, Tensor]:         # bits per dimension (B,); the predicted x_0
-    "The term of the bound that an answer stands for. Raises ValueError where there is no variance in it that should be learned."
+    "The term of the bound that an answer stands for. Raises ValueError where it lacks a variance."
     if x0.device.type != 'mps':     # which has no float64
         output, x0, xt = output.double(), x0.double(), xt.double()
-    x0_hat, _, v = read_answer(output, xt, t, schedule, objective, clip)
-    if variance == 'learned' and v is None:
+    seen = read_answer(output, xt, t, model.schedule, model.objective, clip)
+    kind = seen.v if model.variance == 'learned' else model.variance
+    if kind is None:
         raise ValueError('this network has learned no variance: expected large or small')
-    mean, _ = q_posterior(x0_hat, xt, t, schedule)
-    log_var = reverse_log_variance(v if variance == 'learned' else variance, t, schedule, xt)
-    return bound_term(x0, xt, t, mean, log_var, schedule), x0_hat
+    mean, _ = q_posterior(seen.x0, xt, t, model.schedule)
+    log_var = reverse_log_variance(kind, t, model.schedule, xt)
+    return bound_term(x0, xt, t, mean, log_var, model.schedule), seen.x0
 
 # %% ../nbs/14_bound.ipynb #0dbcf212
 @dataclass(frozen=True)
 class Bits:
     "The bound of a set of images, in bits per dimension."
-    edges: list[int]        # (K + 1,) stratum k stands for the indices edges[k] .. edges[k + 1] - 1; stratum 0 is the decoder
+    edges: list[int]        # (K + 1,) stratum k: indices edges[k] .. edges[k + 1] - 1; 0: decoder
     prior: Tensor           # (N,)
     terms: Tensor           # (K, N) a term of each stratum
     x0_mse: Tensor          # (K, N) mean squared error of the predicted x_0 there
 
     @property
     def widths(self) -> Tensor:
+        "How many indices each stratum stands for, (K,)."
         return torch.tensor(self.edges, dtype=torch.float64).diff()
 
     @property
-    def each(self) -> Tensor:           # (N,) the total of each image
+    def each(self) -> Tensor:
+        "The total of each image, (N,)."
         return self.prior + (self.widths[:, None] * self.terms).sum(0)
 
     @property
     def mean(self) -> float:
+        "The mean over images."
         return self.each.mean().item()
 
     @property
-    def se(self) -> float:              # standard error of the mean over images
+    def se(self) -> float:
+        "The standard error of the mean over images."
         return (self.each.std() / len(self.prior) ** 0.5).item()
 
     def summary(self) -> dict[str, float | int]:
         "The total, its standard error and its three parts."
         spent = (self.widths * self.terms.mean(1)).tolist()
-        return {'mean': self.mean, 'se': self.se, 'decoder': spent[0], 'steps': sum(spent[1:]), 'prior': self.prior.mean().item(),
-                'images': len(self.prior), 'strata': len(self.terms), 'T': self.edges[-1]}
+        return {'mean': self.mean, 'se': self.se, 'decoder': spent[0], 'steps': sum(spent[1:]),
+                'prior': self.prior.mean().item(), 'images': len(self.prior),
+                'strata': len(self.terms), 'T': self.edges[-1]}
 
     def __str__(self) -> str:
         s = self.summary()
-        way = 'the full sum' if s['strata'] == s['T'] else f'from {s["strata"]} of {s["T"]} terms'
-        return (f'bits per dimension {s["mean"]:.3f} ± {s["se"]:.3f} (decoder {s["decoder"]:.3f}, steps {s["steps"]:.3f}, '
-                f'prior {s["prior"]:.2g}), {way}, n = {s["images"]}')
+        way = f'from {s["strata"]} of {s["T"]} terms'
+        way = 'the full sum' if s['strata'] == s['T'] else way
+        return (f'bits per dimension {s["mean"]:.3f} ± {s["se"]:.3f} (decoder {s["decoder"]:.3f}, '
+                f'steps {s["steps"]:.3f}, prior {s["prior"]:.2g}), {way}, n = {s["images"]}')
 
-
+# %% ../nbs/14_bound.ipynb #d7b6b29c
 def strata(T: int, count: int) -> list[int]:
-    "Edges of at most `count` + 1 strata of the indices 0..T-1: index 0 alone, then growing geometrically."
+    "Edges of at most `count` + 1 strata of 0..T-1: index 0 alone, then growing geometrically."
     return sorted({0, *(round(T ** (k / count)) for k in range(count + 1))})
 
 # %% ../nbs/14_bound.ipynb #80e0a5cc
 @torch.no_grad()
 def bits_per_dim(
-    network: nn.Module,
+    model: Model,
     images: ImageSet,
-    config: RunConfig,
     count: int = 16,            # strata; T or more: the full sum
     batch: int = 250,           # network calls at a time; changes nothing but speed and memory
-    group: Solo = Solo(),       # whose members share the images
+    group: Alone = Alone(),     # whose members share the images
 ) -> Bits:
-    "The variational bound on images, estimated from one t in each stratum, with fixed times and noise."
-    d, schedule, like = config.diffusion, build_schedule(config), next(network.eval().parameters())
-    edges = list(range(d.T + 1)) if count >= d.T else strata(d.T, count)
-    mine, prior = group.share(len(images)), torch.zeros(len(images), dtype=torch.float64)
-    terms, errors = torch.zeros(2, len(edges) - 1, len(images), dtype=torch.float64)
-    for start in range(mine.start, mine.stop, batch):
-        i = range(start, min(start + batch, mine.stop))
+    "The variational bound on images, from one t in each stratum, with fixed times and noise."
+    model, T = model.eval(), model.schedule.T
+    edges = list(range(T + 1)) if count >= T else strata(T, count)
+
+    def row(i: range) -> Tensor:            # (len(i), 1 + 2 K): prior; terms; errors
         x0 = to_float(images.pixels[i.start:i.stop])
-        y = torch.from_numpy(images.labels[i.start:i.stop]).to(like.device) if config.num_classes else None
-        prior[i.start:i.stop] = prior_term(x0.double(), schedule)
-        for k, (low, high) in enumerate(zip(edges, edges[1:])):
-            t = low + (uniform(0, Purpose.HELDOUT_TIME, k, i) * (high - low)).long()
-            eps = torch.cat([normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, int(a), [b]) for a, b in zip(t, i)])
-            x, xt, at = (part.to(like.device) for part in (x0, q_sample(x0, t, eps, schedule), t))
-            bits, x0_hat = output_bound(network(xt, at, y), x, xt, at, schedule, d.objective, d.variance)
-            terms[k, i.start:i.stop] = bits.cpu()
-            errors[k, i.start:i.stop] = (x0_hat - x).square().flatten(1).mean(1).cpu()
-    return Bits(edges, group.add(prior), group.add(terms), group.add(errors))
+        columns = [prior_term(x0.double(), model.schedule)]
+        errors = []
+        for k, within in enumerate(zip(edges, edges[1:])):
+            b = heldout_batch(images, i, k, model, within, by_time=True)
+            xt = q_sample(b.x0, b.t, b.eps, model.schedule)
+            bits, x0_hat = output_bound(model, model.network(xt, b.t, b.y), b.x0, xt, b.t)
+            columns.append(bits.cpu())
+            errors.append((x0_hat - b.x0).square().flatten(1).mean(1).cpu())
+        return torch.stack([c.double() for c in (*columns, *errors)], 1)
+
+    table, K = group.spread(row, len(images), batch).T.contiguous(), len(edges) - 1
+    return Bits(edges, table[0], table[1:K + 1], table[K + 1:])
 
 # %% ../nbs/14_bound.ipynb #73b7ce22
 def plot_bits(results: dict[str, Bits]):
-    "A figure of one or several bounds by name: bits of one step by index, and distortion against rate."
+    "A figure of bounds by name: bits of one step by index, and distortion against rate."
     import matplotlib.pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
     for name, b in results.items():
         spent = b.widths * b.terms.mean(1)
-        rate = b.prior.mean() + torch.cat([spent[1:].flip(0).cumsum(0).flip(0), torch.zeros(1)])    # before the steps of a stratum,
-        rate = rate + (b.widths - 1) / 2 * b.terms.mean(1)                                          # and, on average, those in it
+        later = spent[1:].flip(0).cumsum(0).flip(0)                 # of this stratum and after
+        rate = b.prior.mean() + torch.cat([later, torch.zeros(1)])  # before a stratum's steps,
+        rate = rate + (b.widths - 1) / 2 * b.terms.mean(1)          # and, on average, those in it
         left.stairs(b.terms.mean(1), [max(edge, 0.7) for edge in b.edges], label=name)
         right.plot(rate, 127.5 * b.x0_mse.mean(1).sqrt(), 'o-', markersize=3, label=name)
-    left.set(xscale='log', yscale='log', xlabel='index t', ylabel='bits per dimension, one step', title='terms of the bound')
-    right.set(xlabel='rate, bits per dimension received', ylabel='distortion, grey levels (RMSE)', title='rate against distortion')
+    left.set(xscale='log', yscale='log', xlabel='index t (first bar: the decoder)',
+             ylabel='bits per dimension, one step', title='terms of the bound')
+    right.set(xlabel='rate, bits per dimension received',
+              ylabel='distortion, grey levels (RMSE)', title='rate against distortion')
     left.legend(fontsize=8)
     fig.tight_layout()
     plt.close(fig)
     return fig
 
 # %% ../nbs/14_bound.ipynb #337ac210
-class Hybrid(Simple):
-    "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches the variance only."
-    name = 'hybrid'
+def simple_and_bound(
+    model: Model,                       # answers with a variance
+    batch: Batch,
+    share: bool,                        # whether the bound moves the mean, too
+) -> tuple[dict[str, Tensor], Tensor]:
+    "Losses of L_simple, and T times the bound's term, (B,) bits per dimension."
+    x0, T = batch.x0, model.schedule.T
+    xt = q_sample(x0, batch.t, batch.eps, model.schedule)
+    output = model.network(xt, batch.t, batch.y).to(x0.dtype)
+    simple = diffusion_losses(output, x0, batch.eps, batch.t, model.schedule, model.objective)
+    mean, v = output.split(x0.shape[1], dim=1)
+    answer = output if share else torch.cat([mean.detach(), v], 1)
+    term, _ = output_bound(model, answer, x0, xt, batch.t, clip=False)
+    return simple, T * term.to(x0.dtype)
 
-    def losses(self, network: nn.Module, batch: Batch, schedule: Schedule, config: RunConfig) -> dict[str, Tensor]:
-        x0, d = batch.x0, config.diffusion
-        xt = q_sample(x0, batch.t, batch.eps, schedule)
-        output = network(xt, batch.t, batch.y).to(x0.dtype)
-        simple = diffusion_losses(lambda *_: output, x0, batch.t, batch.eps, batch.y, schedule, d.objective)
-        mean, v = output.split(x0.shape[1], dim=1)
-        term, _ = output_bound(torch.cat([mean.detach(), v], 1), x0, xt, batch.t, schedule, d.objective, 'learned', clip=False)
-        return simple | {'loss': simple['loss'] + 0.001 * d.T * term.to(x0.dtype)}
+# %% ../nbs/14_bound.ipynb #cfb05f23
+class Hybrid(Simple):
+    "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches but the variance."
+
+    def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        "As those of `Simple`, with the bound added to 'loss'."
+        simple, bound = simple_and_bound(model, batch, share=False)
+        return simple | {'loss': simple['loss'] + 0.001 * bound}
 
 # %% ../nbs/14_bound.ipynb #4ef3c2a2
 class Vlb(Simple):
-    "L_vlb alone, with t drawn by importance (Improved DDPM, section 3.3). Remembers the last ten terms of each t."
-    name = 'vlb'
+    "L_vlb alone, t drawn by importance (Improved DDPM, section 3.3) from the last ten of each t."
 
-    def start(self, T: int) -> Tensor:
-        return torch.full((T, 10), math.nan, dtype=torch.float64)
+    def __init__(self, config: RunConfig):
+        "An empty memory of ten terms at each of the configuration's T indices."
+        self.memory = torch.full((config.diffusion.T, 10), math.nan, dtype=torch.float64)
+        self.seen: list[Tensor] = []            # (3, B) places, indices and losses of each slice
 
-    def times(self, u: Tensor, memory: Tensor, T: int) -> tuple[Tensor, Tensor]:
-        if memory.isnan().any():
-            return super().times(u, memory, T)
-        p = memory.square().mean(1).sqrt()
+    def times(self, u: Tensor, T: int) -> tuple[Tensor, Tensor]:
+        "Indices t in proportion to their terms, and the weights that make up for it."
+        if self.memory.isnan().any():
+            return super().times(u, T)
+        p = self.memory.square().mean(1).sqrt()
         p = 0.999 * p / p.sum() + 0.001 / T
         t = torch.searchsorted(p.cumsum(0), u, right=True).clamp(max=T - 1)
         return t, (1 / (T * p[t])).float()
 
-    def losses(self, network: nn.Module, batch: Batch, schedule: Schedule, config: RunConfig) -> dict[str, Tensor]:
-        x0, d = batch.x0, config.diffusion
-        xt = q_sample(x0, batch.t, batch.eps, schedule)
-        output = network(xt, batch.t, batch.y).to(x0.dtype)
-        simple = diffusion_losses(lambda *_: output, x0, batch.t, batch.eps, batch.y, schedule, d.objective)
-        term, _ = output_bound(output, x0, xt, batch.t, schedule, d.objective, 'learned', clip=False)
-        return simple | {'loss': d.T * term.to(x0.dtype)}
+    def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        "As those of `Simple`, with the bound in place of 'loss'."
+        simple, bound = simple_and_bound(model, batch, share=True)
+        return simple | {'loss': bound}
 
-    def remember(self, memory: Tensor, t: Tensor, loss: Tensor) -> Tensor:
-        memory = memory.clone()
-        for index, value in zip(t, loss):
-            memory[index] = torch.cat([memory[index, 1:], value[None]])
-        return memory
+    def see(self, batch: Batch, loss: Tensor) -> None:
+        "Keep a slice's losses until the step ends."
+        self.seen.append(torch.stack([batch.place.to(loss), batch.t.to(loss), loss]).double().cpu())
 
-# %% ../nbs/14_bound.ipynb #1c9eac56
-def criterion_for(config: RunConfig) -> Simple:
-    "The criterion that a configuration names: L_simple, L_hybrid or L_vlb."
-    return {kind.name: kind for kind in (Simple, Hybrid, Vlb)}[config.diffusion.loss]()
+    def end_step(self, group: Alone, size: int) -> None:
+        "Take the losses of all processes into the memory, in the order of the batch."
+        place, t, loss = torch.cat(self.seen, 1)
+        table = torch.zeros(2, size, dtype=torch.float64)
+        table[:, place.long()] = torch.stack([t, loss])
+        self.seen = []
+        for index, value in group.add(table).T:             # all processes saw the same batch
+            row = self.memory[int(index)]
+            row[:] = torch.cat([row[1:], value[None]])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        "The memory."
+        return {'memory': self.memory.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        "Go on with a memory."
+        self.memory = state['memory'].clone()
