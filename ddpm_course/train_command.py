@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['log', 'DONE', 'Interrupt', 'watched', 'must_stop', 'finish', 'start_model', 'headline', 'train']
 
-# %% ../nbs/19b_train_command.ipynb #b1db5313
+# %% ../nbs/19b_train_command.ipynb #84d5b008
 import argparse
 import logging
 import shlex
@@ -32,7 +32,7 @@ from .sources import load_data
 
 log = logging.getLogger('ddpm_course')
 
-# %% ../nbs/19b_train_command.ipynb #ba0cd318
+# %% ../nbs/19b_train_command.ipynb #9d031058
 class Interrupt:
     "Turns Ctrl-C and SIGTERM into a wish to stop; a second Ctrl-C stops at once."
 
@@ -54,7 +54,7 @@ class Interrupt:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/19b_train_command.ipynb #97886fcb
+# %% ../nbs/19b_train_command.ipynb #a177e685
 def watched(run: Run) -> Iterator[dict]:
     "The run's records, with a progress bar, and grids of samples on the way."
     t, state = run.config.training, run.state
@@ -89,7 +89,7 @@ def must_stop(record: dict, interrupt: Interrupt, group: Alone) -> bool:
         return False
     return group.add(torch.tensor([float(wish)])).item() > 0
 
-# %% ../nbs/19b_train_command.ipynb #faa9155f
+# %% ../nbs/19b_train_command.ipynb #ff185e95
 DONE = ('samples.png', 'denoising.gif', 'loss.png')         # the last says that all is done
 
 
@@ -116,7 +116,7 @@ def finish(run: Run, held_out: ImageSet) -> None:
     flags, name = f'--classes {shlex.quote(some)}' if some else '--n 20', shlex.quote(str(out))
     print(f'next:  ddpm sample {name} {flags}      ddpm test {name} --bpd')
 
-# %% ../nbs/19b_train_command.ipynb #fe0c1ed1
+# %% ../nbs/19b_train_command.ipynb #ad7a3c4a
 def start_model(config: RunConfig, group: Alone) -> Model | None:
     "The model that --init names: a run, or published weights."
     source = config.training.init
