@@ -5,7 +5,7 @@ __all__ = ['flush', 'write_whole', 'checksum', 'versions', 'save_checkpoint', 'n
            'verified', 'load_weights', 'load_checkpoint', 'read_log', 'read_metrics', 'cut_metrics', 'append_line',
            'read_window', 'log_line']
 
-# %% ../nbs/11a_checkpoints.ipynb #14278f0c
+# %% ../nbs/11a_checkpoints.ipynb #ac68e0bb
 import hashlib
 import json
 import math
@@ -24,7 +24,7 @@ from torch import nn
 from . import __version__
 from .training import LOSSES, TrainState
 
-# %% ../nbs/11a_checkpoints.ipynb #964c3017
+# %% ../nbs/11a_checkpoints.ipynb #d5ba76cd
 def flush(path: Path) -> None:
     "Force a file or a folder's entries onto the disk."
     if os.name == 'nt' and path.is_dir():       # Windows keeps folders in order by itself
@@ -45,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
     aside.replace(path)
     flush(path.parent)
 
-# %% ../nbs/11a_checkpoints.ipynb #82b8b809
+# %% ../nbs/11a_checkpoints.ipynb #210786a2
 def checksum(path: Path) -> str:
     "SHA-256 of a file, in hexadecimal."
     with open(path, 'rb') as file:
@@ -57,7 +57,7 @@ def versions() -> dict[str, str]:
     return {'ddpm_course': __version__, 'torch': torch.__version__,
             'python': platform.python_version()}
 
-# %% ../nbs/11a_checkpoints.ipynb #7f0dd61f
+# %% ../nbs/11a_checkpoints.ipynb #6d18562d
 def save_checkpoint(run: Path, state: TrainState, keep: int = 2, processes: int = 1) -> Path:
     "Write checkpoints/step_XXXXXXXX, whole or not at all; drop all but the newest `keep`."
     folder = run / 'checkpoints'
@@ -84,12 +84,12 @@ def save_checkpoint(run: Path, state: TrainState, keep: int = 2, processes: int 
         shutil.rmtree(old.rename(folder / '.dropped'))
     return final
 
-# %% ../nbs/11a_checkpoints.ipynb #70f94534
+# %% ../nbs/11a_checkpoints.ipynb #79deb90a
 def newest_checkpoint(run: Path) -> Path | None:
     "The folder of a run's last whole checkpoint."
     return max((run / 'checkpoints').glob('step_' + 8 * '[0-9]'), default=None)
 
-# %% ../nbs/11a_checkpoints.ipynb #9c572d9d
+# %% ../nbs/11a_checkpoints.ipynb #71292ef9
 def damage(checkpoint: Path, what: str) -> ValueError:
     "What to say of a checkpoint that cannot be used: what is wrong, and what there is beside it."
     every = [p.name for p in checkpoint.parent.glob('step_' + 8 * '[0-9]')]
@@ -118,7 +118,7 @@ def verified(checkpoint: Path, name: str) -> Path:
         raise damage(checkpoint, str(path))
     return path
 
-# %% ../nbs/11a_checkpoints.ipynb #80a66720
+# %% ../nbs/11a_checkpoints.ipynb #f7bb54ef
 def load_weights(network: nn.Module, path: Path) -> None:
     "Set a network's weights from a safetensors file. Raises ValueError where they do not fit."
     try:
@@ -148,7 +148,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
         raise ValueError(f'{rest} holds no optimizer of this run ({error})') from error
     state.step = read_meta(checkpoint)['step']
 
-# %% ../nbs/11a_checkpoints.ipynb #106a1447
+# %% ../nbs/11a_checkpoints.ipynb #ecefdd75
 def read_log(run: Path) -> list[dict]:
     "All lines of a run's metrics.jsonl: losses, and changes of its settings ('changed')."
     path = run / 'metrics.jsonl'
@@ -179,7 +179,7 @@ def append_line(run: Path | None, line: dict) -> None:
         with open(run / 'metrics.jsonl', 'a', encoding='utf-8') as file:
             file.write(json.dumps(line) + '\n')
 
-# %% ../nbs/11a_checkpoints.ipynb #a4861ac2
+# %% ../nbs/11a_checkpoints.ipynb #32a288a7
 def read_window(state: TrainState) -> dict[str, Any]:
     "Means since the last call, overall and by quarter of t (None without a sample); begins anew."
     sums, counts = state.window.cpu().unbind(1)

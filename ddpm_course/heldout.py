@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['QUARTERS', 'heldout_batch', 'summary', 'heldout_loss', 'loss_floor', 'plot_losses']
 
-# %% ../nbs/11c_heldout.ipynb #b6c4980d
+# %% ../nbs/11c_heldout.ipynb #4128d7c0
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from .losses import OBJECTIVES, quarter_sums
 from .model import Alone, Model, build_schedule
 from .training import LOSSES, Batch, Simple
 
-# %% ../nbs/11c_heldout.ipynb #ffe3108d
+# %% ../nbs/11c_heldout.ipynb #1a348087
 def heldout_batch(
     images: ImageSet,
     i: range,                               # which images
@@ -37,11 +37,12 @@ def heldout_batch(
     steps = t.tolist() if by_time else [draw] * len(i)
     eps = torch.cat([normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, step, [k])
                      for step, k in zip(steps, i)])
-    y = torch.from_numpy(images.labels[i.start:i.stop]) if model.classes else None
+    asked = images.labels if model.classes else None
+    y = None if asked is None else torch.from_numpy(asked[i.start:i.stop])
     like = torch.empty(0, device=model.device)
     return Batch(torch.tensor(i), x0, t, torch.ones(len(i)), eps, y).to(like)
 
-# %% ../nbs/11c_heldout.ipynb #de1c2ffb
+# %% ../nbs/11c_heldout.ipynb #7e6a61bc
 def summary(
     values: Tensor,         # (repeats, N) a loss of each draw, float64
     t: Tensor,              # (repeats, N) its index
@@ -58,7 +59,7 @@ def summary(
             'quarters': means.tolist(),
             'quarters_se': (apart.square().sum(1).sqrt() / counts).tolist()}
 
-# %% ../nbs/11c_heldout.ipynb #faf81770
+# %% ../nbs/11c_heldout.ipynb #99eacd06
 @torch.no_grad()
 def heldout_loss(
     model: Model,
@@ -69,7 +70,8 @@ def heldout_loss(
     group: Alone = Alone(),     # whose members share the images
 ) -> dict[str, Any]:            # for each of `LOSSES`: mean and its error, both by quarter of t too
     "Losses on held-out images with fixed noise."
-    model, n, T = model.eval(), len(images), model.schedule.T
+    n, T = len(images), model.schedule.T
+    model.eval()
 
     def losses_of(i: range) -> Tensor:      # (len(i), repeats, 3)
         draws = [criterion.losses(model, heldout_batch(images, i, r, model, (0, T)))
@@ -82,7 +84,7 @@ def heldout_loss(
                      for r in range(repeats)])
     return {name: summary(values, t, T) for name, values in zip(LOSSES, table)}
 
-# %% ../nbs/11c_heldout.ipynb #8783245a
+# %% ../nbs/11c_heldout.ipynb #7822e782
 def loss_floor(images: ImageSet, config: RunConfig, n: int = 1000) -> list[float]:
     "Least possible training loss by quarter of t, from `n` draws and the exact denoiser."
     schedule, data = build_schedule(config), to_float(images.pixels)
@@ -104,7 +106,7 @@ def loss_floor(images: ImageSet, config: RunConfig, n: int = 1000) -> list[float
         sums += quarter_sums(error.square().flatten(1).mean(1), times, schedule.T)
     return (sums[0] / sums[1]).tolist()
 
-# %% ../nbs/11c_heldout.ipynb #0c921eec
+# %% ../nbs/11c_heldout.ipynb #e30d0c9d
 QUARTERS = (('#0072B2', '-'), ('#E69F00', '--'), ('#009E73', '-.'), ('#D55E00', ':'))
 
 
@@ -115,7 +117,7 @@ def plot_losses(metrics: list[dict], floor: Sequence[float] = ()):
     steps = [line['step'] for line in metrics]
     rows = [[math.nan if v is None else v for v in line['loss_quarters']] for line in metrics]
     seen = [v for row in rows for v in row if v > 0] or [1.0]
-    low = min([f for f in floor if f > min(seen) / 4] + seen)       # what is far below is named only
+    low = min([f for f in floor if f > min(seen) / 4] + seen)      # what is far below is only named
     left.plot(steps, [line['loss'] for line in metrics], color='black')
     left.set(yscale='log', xlabel='step', ylabel='training loss', title='all t')
     for q, (colour, dash) in enumerate(QUARTERS):

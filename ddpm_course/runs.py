@@ -5,7 +5,7 @@ __all__ = ['FREE', 'read_config', 'settle', 'new_settings', 'check_folder', 'ada
            'resume', 'Stop', 'Run', 'training_records', 'open_run', 'load_run', 'load_model', 'load_plugin',
            'check_plugins']
 
-# %% ../nbs/11b_runs.ipynb #2e8adf83
+# %% ../nbs/11b_runs.ipynb #04bf50b9
 import importlib.util
 import math
 import os
@@ -21,15 +21,13 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from .checkpoints import (
-    append_line, checksum, cut_metrics, flush, load_checkpoint, load_weights, log_line,
-    newest_checkpoint, read_meta, save_checkpoint, verified, versions, write_whole)
+from . import checkpoints
 from .config import RunConfig, differences, from_json, override, to_json
 from .data import ASSETS, ImageSet
 from .model import Alone, Model, build_model, pick_device, pick_precision
 from .training import TrainState, check_slices, fit, lr_at, new_state
 
-# %% ../nbs/11b_runs.ipynb #b3af3f48
+# %% ../nbs/11b_runs.ipynb #2b02e25c
 def read_config(run: Path) -> RunConfig | None:
     "The configuration of the run in a folder; None where there is none."
     path = run / 'config.json'
@@ -57,7 +55,7 @@ def settle(
         config, image_channels=images.channels, classes=images.classes, digest=images.digest,
         precision=first[0] if t.precision == 'auto' else precision, threads=t.threads or first[1])
 
-# %% ../nbs/11b_runs.ipynb #7cdd442f
+# %% ../nbs/11b_runs.ipynb #73b8c3a4
 FREE = {'data', 'init', 'accumulate', 'log_every', 'save_every', 'grid_every', 'keep'}
 # what may differ when a run is continued: `digest` stands for the data, slices change only rounding
 
@@ -88,7 +86,7 @@ def check_folder(run: Path) -> None:
     if found - mine and 'config.json' not in found:
         raise ValueError(f'{run} is not empty and holds no run: choose another folder with --out')
 
-# %% ../nbs/11b_runs.ipynb #31994979
+# %% ../nbs/11b_runs.ipynb #0beef281
 def adapt(config: RunConfig, changed: dict[str, tuple[Any, Any]], step: int) -> list[str]:
     "Sentences about what changes in a run that goes on after `step`."
     said = [f'{name} {old} -> {new}' for name, (old, new) in changed.items()]
@@ -99,7 +97,7 @@ def adapt(config: RunConfig, changed: dict[str, tuple[Any, Any]], step: int) -> 
                     f'and then as planned for {config.training.steps} steps')
     return said
 
-# %% ../nbs/11b_runs.ipynb #08abe0de
+# %% ../nbs/11b_runs.ipynb #b08fe978
 @contextmanager
 def only_one(run: Path) -> Iterator[None]:
     "Hold a run's folder, made where it is missing. Raises ValueError where another process does."
@@ -133,7 +131,7 @@ def temporarily(threads: int) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.set_float32_matmul_precision(before[1])
 
-# %% ../nbs/11b_runs.ipynb #e887e3a3
+# %% ../nbs/11b_runs.ipynb #97693fdf
 def start_from(state: TrainState, init: Model) -> None:
     "Give a new state another model's weights. Raises ValueError where they do not fit."
     if not isinstance(init.network, nn.Module):
@@ -151,21 +149,21 @@ def resume(folder: Path, state: TrainState, config: RunConfig, changed: dict[str
            group: Alone = Alone()) -> list[str]:
     "Set a state to the newest checkpoint, cut the log to it; sentences about what has changed."
     group.add(torch.zeros(1))                       # nobody looks before the first has opened it
-    newest = newest_checkpoint(folder)
+    newest = checkpoints.newest_checkpoint(folder)
     group.same('the newest checkpoint (is the folder on a disk that all share?)',
                newest.name if newest else 'none')
     if newest:
-        load_checkpoint(newest, state)
-        before = read_meta(newest).get('processes', group.world)
+        checkpoints.load_checkpoint(newest, state)
+        before = checkpoints.read_meta(newest).get('processes', group.world)
         if before != group.world:
             changed = changed | {'processes': (before, group.world)}
     if group.rank == 0:
-        cut_metrics(folder, state.step)
+        checkpoints.cut_metrics(folder, state.step)
         if changed:
-            append_line(folder, {'step': state.step, 'changed': changed})
+            checkpoints.append_line(folder, {'step': state.step, 'changed': changed})
     return adapt(config, changed, state.step)
 
-# %% ../nbs/11b_runs.ipynb #f9dbb675
+# %% ../nbs/11b_runs.ipynb #663c5c04
 class Stop(Exception):
     "Raised to end a run early, in every process after the same step; `Run.save` comes first."
 
@@ -205,14 +203,15 @@ class Run:
         "Save a checkpoint now, in every process after the same step."
         if self.group.rank == 0:
             if (self.folder / 'metrics.jsonl').exists():
-                flush(self.folder / 'metrics.jsonl')
-            save_checkpoint(self.folder, self.state, self.config.training.keep, self.group.world)
+                checkpoints.flush(self.folder / 'metrics.jsonl')
+            keep, world = self.config.training.keep, self.group.world
+            checkpoints.save_checkpoint(self.folder, self.state, keep, world)
         self.group.add(torch.zeros(1))                  # all wait until it is there
 
     def __iter__(self) -> Iterator[dict]:
         return training_records(self)
 
-# %% ../nbs/11b_runs.ipynb #0ae9412f
+# %% ../nbs/11b_runs.ipynb #71227717
 def training_records(run: Run) -> Iterator[dict]:
     "What iterating over a run does: train, log, save, and give a record a step."
     plan, state = run.config.training, run.state
@@ -223,8 +222,8 @@ def training_records(run: Run) -> Iterator[dict]:
         if state.step % plan.log_every == 0 or last:
             now = time.perf_counter()
             speed = (state.step - done) * plan.batch / (now - since)
-            record['logged'] = log_line(state, record, speed)
-            append_line(folder, record['logged'])
+            record['logged'] = checkpoints.log_line(state, record, speed)
+            checkpoints.append_line(folder, record['logged'])
             since, done = now, state.step
         if state.step % plan.save_every == 0 or last:
             if not math.isfinite(record['grad_norm']) and plan.precision != 'fp16':
@@ -233,7 +232,7 @@ def training_records(run: Run) -> Iterator[dict]:
             run.save()
         yield record
 
-# %% ../nbs/11b_runs.ipynb #1506e21a
+# %% ../nbs/11b_runs.ipynb #85bae682
 @contextmanager
 def open_run(
     folder: Path | str,
@@ -262,28 +261,29 @@ def open_run(
             if group.rank == 0 and (not begun or changed):
                 if not begun and (folder / 'config.json').exists():
                     raise ValueError(f'another process has just begun a run in {folder}')
-                write_whole(folder / 'config.json', to_json(config, versions=versions()))
+                text = to_json(config, versions=checkpoints.versions())
+                checkpoints.write_whole(folder / 'config.json', text)
             notes = resume(folder, state, config, changed, group)
             yield Run(folder, config, state, images, group, state.step, notes)
             group.add(torch.zeros(1))               # all wait until the last checkpoint is there
 
-# %% ../nbs/11b_runs.ipynb #2cb4adf8
+# %% ../nbs/11b_runs.ipynb #47487575
 def load_run(run: Path | str, device: torch.device | str = 'cpu') -> tuple[Model, RunConfig]:
     """The averaged model of a run's newest checkpoint, ready to sample, and its configuration.
 
     Raises FileNotFoundError where there is none, ValueError where a file is damaged.
     """
     run = Path(run)
-    config, checkpoint = read_config(run), newest_checkpoint(run)
+    config, checkpoint = read_config(run), checkpoints.newest_checkpoint(run)
     if config is None:
         raise FileNotFoundError(f'{run} holds no run: there is no config.json in it')
     if checkpoint is None:
         raise FileNotFoundError(f'{run} holds no checkpoint yet')
     model = build_model(config)
     try:
-        load_weights(model.network, verified(checkpoint, 'ema.safetensors'))
+        checkpoints.load_weights(model.network, checkpoints.verified(checkpoint, 'ema.safetensors'))
     except (ValueError, FileNotFoundError):
-        if newest_checkpoint(run) == checkpoint:
+        if checkpoints.newest_checkpoint(run) == checkpoint:
             raise
         return load_run(run, device)        # a run that is still training has dropped it meanwhile
     model.network.to(device).eval().requires_grad_(False)
@@ -294,7 +294,7 @@ def load_model(run: Path | str | None = None, device: torch.device | str = 'cpu'
     "The averaged model of a run; without one, the model that ships. See `load_run`."
     return load_run(ASSETS / 'mnist16' if run is None else run, device)[0]
 
-# %% ../nbs/11b_runs.ipynb #99c4a470
+# %% ../nbs/11b_runs.ipynb #00146b90
 def load_plugin(path: Path | str) -> str:
     "Run a Python file that adds entries to registries; its name and checksum, for config.json."
     path = Path(path)
@@ -306,7 +306,7 @@ def load_plugin(path: Path | str) -> str:
         raise ValueError(f'a plugin is a Python file, and {path} is not one')
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return f'{path.name}:{checksum(path)[:16]}'
+    return f'{path.name}:{checkpoints.checksum(path)[:16]}'
 
 
 def check_plugins(run: Path, config: RunConfig, given: Sequence[str]) -> None:

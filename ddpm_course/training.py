@@ -24,7 +24,7 @@ from .draws import Purpose, generator, normal, uniform
 from .embeddings import drop_labels
 from .forward import q_sample
 from .losses import diffusion_losses, quarter_sums
-from .model import Alone, Model, build_model
+from .model import Alone, Model, build_model, build_network
 
 # %% ../nbs/11_training.ipynb #6f5c7ca0
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Batch:
         def move(x: Tensor) -> Tensor:          # from pinned memory a GPU copies in the background
             x, kind = x.pin_memory() if like.is_cuda else x, like.dtype
             return x.to(like.device, kind if x.is_floating_point() else None, non_blocking=True)
-        return Batch(**{k: None if x is None else move(x) for k, x in vars(self).items()})
+        return replace(self, **{k: move(x) for k, x in vars(self).items() if x is not None})
 
-# %% ../nbs/11_training.ipynb #c0aa43d3
+# %% ../nbs/11_training.ipynb #f95ac5fb
 def flip(x0: Tensor, u: Tensor) -> Tensor:
     "Mirror each image (B, C, H, W) whose number `u` (B,) in [0, 1) is below a half."
     return torch.where((u < 0.5)[:, None, None, None], x0.flip(3), x0)
@@ -68,7 +68,7 @@ def make_batch(
 ) -> Batch:                                 # on the CPU
     "The batch of a step, lines 2 to 4: a function of its arguments and of nothing else."
     training, seed = config.training, config.training.seed
-    mine = np.array_split(np.arange(training.batch), parts)[part]
+    mine = np.array_split(np.arange(training.batch), parts)[part].tolist()
     chosen = batch_indices(len(images), training.batch, step, seed)[mine]
     vary = look_up('augmentation', AUGMENTATIONS, config.data.augment)
     x0 = vary(to_float(images.pixels[chosen]), uniform(seed, Purpose.FLIP, step, mine))
@@ -76,10 +76,10 @@ def make_batch(
     t, weight = times(uniform(seed, Purpose.TIME, step, mine), config.diffusion.T)
     eps = normal(x0.shape[1:], seed, Purpose.NOISE, step, mine)
     y = None
-    if config.num_classes:
+    if config.num_classes and images.labels is not None:
         dropped = uniform(seed, Purpose.DROP, step, mine) < training.label_drop
         y = drop_labels(torch.from_numpy(images.labels[chosen]), dropped, config.num_classes)
-    return Batch(torch.from_numpy(mine), x0, t, weight, eps, y)
+    return Batch(torch.tensor(mine), x0, t, weight, eps, y)
 
 # %% ../nbs/11_training.ipynb #9fa2c5c1
 RATES: dict[str, Callable[[float], float]] = {          # share of the steps done -> factor of lr
@@ -107,7 +107,7 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     for mine, theirs in zip(average.buffers(), network.buffers()):
         mine.copy_(theirs)
 
-# %% ../nbs/11_training.ipynb #4a0b42ae
+# %% ../nbs/11_training.ipynb #8656dfe6
 LOW = {'fp32': None, 'auto': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 # %% ../nbs/11_training.ipynb #047f594b
@@ -140,7 +140,7 @@ class Simple:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         "Go on from what `state_dict` kept."
 
-# %% ../nbs/11_training.ipynb #3a25e457
+# %% ../nbs/11_training.ipynb #4f25c9d6
 CRITERIA: dict[str, Any] = {            # name -> how to make it from a configuration
     'simple': Simple, 'hybrid': 'ddpm_course.bound:Hybrid', 'vlb': 'ddpm_course.bound:Vlb',
 }
@@ -151,7 +151,7 @@ def build_criterion(config: RunConfig) -> Simple:
     "The criterion that a configuration names. Raises ValueError for one that is not in `CRITERIA`."
     return look_up('loss', CRITERIA, config.diffusion.loss)(config)
 
-# %% ../nbs/11_training.ipynb #2f39ec9d
+# %% ../nbs/11_training.ipynb #0de88e6b
 def adamw(parameters: Any, training: TrainingConfig, device: torch.device) -> torch.optim.AdamW:
     "AdamW (Loshchilov and Hutter 2019); without weight decay it is Adam."
     return torch.optim.AdamW(parameters, training.lr, weight_decay=training.weight_decay,
@@ -179,8 +179,8 @@ def new_state(config: RunConfig, device: torch.device | str = 'cpu',
     "The state before the first step. Raises ValueError for a name that no registry knows."
     device, training = torch.device(device), config.training
     lr_at(0, training), look_up('augmentation', AUGMENTATIONS, config.data.augment)     # known?
-    criterion, model = build_criterion(config), build_model(config)
-    network = model.network.to(device)
+    criterion, network = build_criterion(config), build_network(config).to(device)
+    model = build_model(config, network)
     average = copy.deepcopy(network).requires_grad_(False).eval()   # never in training mode
     if training.compile:
         network.compile()                               # in place: the names of the weights stay
