@@ -4,7 +4,7 @@
 __all__ = ['log', 'FOUND_IN_DATA', 'COMMANDS', 'read_settings', 'presets', 'find_command', 'add_model', 'add_grid', 'add_preset',
            'new_command', 'make_parser', 'Steady', 'show_warning', 'prepare', 'member', 'report', 'dispatch', 'main']
 
-# %% ../nbs/19_cli.ipynb #582478bd
+# %% ../nbs/19_cli.ipynb #eaee2d93
 import argparse
 import dataclasses
 import importlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:                       # nothing heavy is imported until a comm
 
 log = logging.getLogger('ddpm_course')
 
-# %% ../nbs/19_cli.ipynb #5ab33400
+# %% ../nbs/19_cli.ipynb #f36d1242
 FOUND_IN_DATA = ('classes', 'digest')
 
 
@@ -41,7 +41,7 @@ def read_settings(args: argparse.Namespace) -> RunConfig:
     plugins = tuple(getattr(args, 'plugins', ()))
     return dataclasses.replace(override(PRESETS[args.preset], **given), plugins=plugins)
 
-# %% ../nbs/19_cli.ipynb #56b83526
+# %% ../nbs/19_cli.ipynb #fc51ee55
 def presets(args: argparse.Namespace) -> None:
     "Print the presets with their parameters, data and expected cost."
     print(f'{"preset":15} {"parameters":>10}  {"data":8} {"size":>5} {"steps":>8}  cost')
@@ -50,7 +50,7 @@ def presets(args: argparse.Namespace) -> None:
         d, t = config.data, config.training
         print(f'{name:15} {parameters / 1e6:8.2f} M  {d.data:8} {d.size:>5} {t.steps:>8,}  {cost}')
 
-# %% ../nbs/19_cli.ipynb #854904bd
+# %% ../nbs/19_cli.ipynb #4d709f43
 COMMANDS = {                            # in what module of the package each is found
     'train': 'train_command', 'test': 'commands', 'sample': 'commands', 'genseq': 'commands',
     'topology': 'commands',
@@ -63,7 +63,7 @@ def find_command(name: str) -> Callable[..., None]:
         return presets
     return getattr(importlib.import_module(f'ddpm_course.{COMMANDS[name]}'), name)
 
-# %% ../nbs/19_cli.ipynb #b8681f18
+# %% ../nbs/19_cli.ipynb #10665f09
 def add_model(p: argparse.ArgumentParser) -> None:
     "Flags that name a model and how to sample from it."
     p.add_argument('run', nargs='?', help="a run's folder (default: the model that ships)")
@@ -135,7 +135,7 @@ def make_parser() -> Parser:
     new_command(commands, 'presets', 'list the presets', parallel=False)
     return parser
 
-# %% ../nbs/19_cli.ipynb #a407f325
+# %% ../nbs/19_cli.ipynb #40eeb606
 class Steady:
     "A stream that never fails: a closed terminal or a full disk behind it must not end a run."
 
@@ -160,7 +160,7 @@ class Steady:
     def isatty(self) -> bool:
         return bool(self.stream) and not self.stream.closed and self.stream.isatty()
 
-# %% ../nbs/19_cli.ipynb #4d02e309
+# %% ../nbs/19_cli.ipynb #24a61e14
 def show_warning(message: Warning | str, *where: Any) -> None:
     "A warning as one sentence, without its line of code; from the first process only."
     if os.environ.get('RANK', '0') == '0':
@@ -172,7 +172,7 @@ def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
     logging.basicConfig(format='%(levelname)s %(message)s')
     log.setLevel(logging.INFO if args.debug >= 2 else logging.WARNING)
     if not args.debug:
-        warnings.showwarning = show_warning
+        warnings.showwarning = show_warning         # type: ignore[assignment]
     args.words, args.plugins = words, ()
     if args.plugin:
         from ddpm_course.runs import load_plugin
@@ -229,7 +229,7 @@ def dispatch(args: argparse.Namespace) -> None:
         raise ValueError('several processes need --device cpu or cuda, not mps')
     processes.launch(member, count, args.words, kind=device.type)
 
-# %% ../nbs/19_cli.ipynb #990b84ec
+# %% ../nbs/19_cli.ipynb #2180b975
 def main(words: Sequence[str] | None = None) -> None:
     "Run `ddpm`; an error that the user can fix is one sentence and exit code 2."
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')   # what matters comes as an exception

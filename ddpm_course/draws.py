@@ -46,7 +46,7 @@ def normal(
     seed: int,
     purpose: Purpose,
     step: int,
-    indices: Sequence[int],     # which samples, in any order, repeats allowed
+    indices: Sequence[int] | np.ndarray,    # which samples, in any order, repeats allowed
 ) -> Tensor:                    # (len(indices), *shape) float32 on the CPU
     "Standard normal noise, each sample from its own stream."
     noise = np.empty((len(indices), *shape), dtype=np.float32)
@@ -55,7 +55,12 @@ def normal(
     return torch.from_numpy(noise)
 
 # %% ../nbs/00a_draws.ipynb #2102df75
-def uniform(seed: int, purpose: Purpose, step: int, indices: Sequence[int]) -> Tensor:
+def uniform(
+    seed: int,
+    purpose: Purpose,
+    step: int,
+    indices: Sequence[int] | np.ndarray,    # which samples
+) -> Tensor:
     "One number in [0, 1) for each sample, (len(indices),) float64, each from its own stream."
     numbers = [generator(seed, purpose, step, int(i)).random() for i in indices]
     return torch.tensor(numbers, dtype=torch.float64)

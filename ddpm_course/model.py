@@ -49,7 +49,7 @@ def read_answer(
 @dataclass(frozen=True, eq=False)
 class Model:
     "A network with all that gives its answer a meaning."
-    network: Callable[..., Tensor]          # network(xt, t, y), y None without classes
+    network: Any                            # network(xt, t, y) -> Tensor; y None without classes
     schedule: Schedule
     objective: str                          # what it predicts, a name in `OBJECTIVES`
     shape: tuple[int, ...]                  # of one sample, (C, H, W)

@@ -223,7 +223,8 @@ def load_published(
     attends = [kind.startswith('Attn') for kind in u['down_block_types']]
     config = override(
         RunConfig(preset=str(source)), **published_diffusion(scheduler), data=str(source),
-        size=size, label_drop=0.0, image_channels=u['in_channels'], classes=tuple(map(str, range(classes))),
+        size=size, label_drop=0.0, image_channels=u['in_channels'],
+        classes=tuple(map(str, range(classes))),
         channels=channels[0], multipliers=tuple(c // channels[0] for c in channels),
         blocks=u.get('layers_per_block', 2), groups=u.get('norm_num_groups', 32),
         attention=tuple(size >> k for k, attend in enumerate(attends) if attend))

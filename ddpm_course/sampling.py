@@ -97,7 +97,7 @@ def dpm_step(
         D = x0_hat + (x0_hat - x0_before) * h / (2 * h_before)
     return ((1 - abar_next) / (1 - abar)) ** 0.5 * xt - abar_next**0.5 * math.expm1(-h) * D
 
-# %% ../nbs/12_sampling.ipynb #0d1afd38
+# %% ../nbs/12_sampling.ipynb #0be065ed
 @dataclass(frozen=True)
 class Step:
     "All that a sampler may use to take one step."
@@ -135,7 +135,7 @@ def dpm(step: Step) -> Tensor:
 
 SAMPLERS: dict[str, Callable[[Step], Tensor]] = {'ddpm': ddpm, 'ddim': ddim, 'dpm': dpm}
 
-# %% ../nbs/12_sampling.ipynb #2254c1b1
+# %% ../nbs/12_sampling.ipynb #f20fb7a5
 def decide(how: SamplingConfig, model: Model) -> SamplingConfig:
     "The one place where None gets its meaning. Raises ValueError where model and wishes differ."
     T, guidance = model.schedule.T, how.guidance
@@ -202,7 +202,7 @@ def columns_of(model: Model, classes: Sequence[int] | None = None) -> list[int]:
     "The columns of a grid: these classes, or all but no more than 20, or ten without classes."
     return list(range(min(len(model.classes), 20) or 10)) if classes is None else list(classes)
 
-# %% ../nbs/12_sampling.ipynb #979d8c7f
+# %% ../nbs/12_sampling.ipynb #ea9b5cd6
 @torch.no_grad()
 def keyed_walk(
     model: Model,
@@ -218,7 +218,7 @@ def keyed_walk(
     labels = y.to(model.device) if model.classes else None
     yield from walk(guided(model, how.guidance), noise(-1), noise, labels, how)
 
-# %% ../nbs/12_sampling.ipynb #b4a1931b
+# %% ../nbs/12_sampling.ipynb #f46afdd8
 def draw(
     model: Model,
     keys: Sequence[int],            # one for each sample
@@ -231,8 +231,8 @@ def draw(
     def ends(i: range) -> Tensor:
         part = slice(i.start, i.stop)
         for _, x, _ in keyed_walk(model, keys[part], y[part], how):
-            pass
-        return x.cpu()
+            end = x
+        return end.cpu()
     return group.spread(ends, len(keys), batch)
 
 

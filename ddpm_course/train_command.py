@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['log', 'DONE', 'Interrupt', 'watched', 'must_stop', 'finish', 'start_model', 'headline', 'train']
 
-# %% ../nbs/19b_train_command.ipynb #84d5b008
+# %% ../nbs/19b_train_command.ipynb #9732dca2
 import argparse
 import logging
 import shlex
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .checkpoints import newest_checkpoint, read_metrics
+from .checkpoints import read_metrics
 from .cli import read_settings
 from .commands import loss_name, save_film, say
 from .config import PRESETS, RunConfig, SamplingConfig, to_json
@@ -32,7 +32,7 @@ from .sources import load_data
 
 log = logging.getLogger('ddpm_course')
 
-# %% ../nbs/19b_train_command.ipynb #9d031058
+# %% ../nbs/19b_train_command.ipynb #540dbdb5
 class Interrupt:
     "Turns Ctrl-C and SIGTERM into a wish to stop; a second Ctrl-C stops at once."
 
@@ -54,7 +54,7 @@ class Interrupt:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/19b_train_command.ipynb #a177e685
+# %% ../nbs/19b_train_command.ipynb #7753430b
 def watched(run: Run) -> Iterator[dict]:
     "The run's records, with a progress bar, and grids of samples on the way."
     t, state = run.config.training, run.state
@@ -89,7 +89,7 @@ def must_stop(record: dict, interrupt: Interrupt, group: Alone) -> bool:
         return False
     return group.add(torch.tensor([float(wish)])).item() > 0
 
-# %% ../nbs/19b_train_command.ipynb #ff185e95
+# %% ../nbs/19b_train_command.ipynb #9669a5ce
 DONE = ('samples.png', 'denoising.gif', 'loss.png')         # the last says that all is done
 
 
@@ -111,12 +111,12 @@ def finish(run: Run, held_out: ImageSet) -> None:
     print(f'test {loss_name(run.config)} {found["loss"]["mean"]:.3f} ± {found["loss"]["se"]:.3f} '
           f'(train {metrics[-1]["loss"]:.3f}); eps mse by quarter of t {quarters}')
     print(f'wrote {out}: samples.png loss.png denoising.gif '
-          f'checkpoints/{newest_checkpoint(out).name}')
+          f'checkpoints/step_{run.state.step:08d}')
     some = ','.join(model.classes[c] for c in (3, 7) if c < len(model.classes))
     flags, name = f'--classes {shlex.quote(some)}' if some else '--n 20', shlex.quote(str(out))
     print(f'next:  ddpm sample {name} {flags}      ddpm test {name} --bpd')
 
-# %% ../nbs/19b_train_command.ipynb #ad7a3c4a
+# %% ../nbs/19b_train_command.ipynb #43cdd3a7
 def start_model(config: RunConfig, group: Alone) -> Model | None:
     "The model that --init names: a run, or published weights."
     source = config.training.init
