@@ -99,7 +99,7 @@ def why_apart(place: Place, error: Exception, timeout: float) -> str:
         return f'{should}, but not all came within {timeout:g} s'
     return f'{place.world} processes could not meet at {place}: {text.splitlines()[0]}'
 
-# %% ../nbs/16_distributed.ipynb #485375ca
+# %% ../nbs/16_distributed.ipynb #b2ebdd1a
 @contextmanager
 def joined(place: Place, by_hand: bool = False, timeout: float = TIMEOUT) -> Iterator[ByHand]:
     "Meet the other processes, for as long as a block runs. Raises ValueError where that fails."
@@ -146,7 +146,7 @@ def torchrun_place(kind: str = 'cpu') -> Place:
                          f'{torch.cuda.device_count()}')
     return Place(rank, world, local_rank, local_world, 'env://', kind)
 
-# %% ../nbs/16_distributed.ipynb #f4e6c42c
+# %% ../nbs/16_distributed.ipynb #0bced5c2
 @contextmanager
 def join(
     device: str = 'auto',           # 'auto', 'cpu' or 'cuda'

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['BAD_INPUT', 'CHILD', 'leave', 'end', 'child', 'start_processes', 'failure', 'passed_on', 'wait', 'launch']
 
-# %% ../nbs/16a_processes.ipynb #ec5eb7aa
+# %% ../nbs/16a_processes.ipynb #802f7d24
 import contextlib
 import json
 import os
@@ -24,7 +24,7 @@ import torch
 from .distributed import Place, joined
 from .runs import Stop
 
-# %% ../nbs/16a_processes.ipynb #f667e3f4
+# %% ../nbs/16a_processes.ipynb #29e8063c
 BAD_INPUT = (ValueError, OSError, MemoryError, Stop)    # arrive as they are; others as RuntimeError
 
 
@@ -49,7 +49,7 @@ def end(code: int) -> None:
             stream.flush()
     os._exit(code)
 
-# %% ../nbs/16a_processes.ipynb #48e15b90
+# %% ../nbs/16a_processes.ipynb #042edb09
 def child(folder: str, rank: int, world: int, kind: str) -> None:
     "What a process of `launch` runs: meet, work, leave a result or an error in the folder."
     def orphan() -> None:                   # standard input ends when the parent does
@@ -79,7 +79,7 @@ from ddpm_course.processes import child
 child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 """
 
-# %% ../nbs/16a_processes.ipynb #947850b8
+# %% ../nbs/16a_processes.ipynb #3bdb70ed
 def start_processes(folder: Path, world: int, kind: str) -> list[subprocess.Popen]:
     "Start the processes of `launch`. The first prints here, the others into files in the folder."
     environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ, 'TORCH_CPP_LOG_LEVEL': 'ERROR',
@@ -95,7 +95,7 @@ def start_processes(folder: Path, world: int, kind: str) -> list[subprocess.Pope
             log.close()
     return processes
 
-# %% ../nbs/16a_processes.ipynb #bac2fcbc
+# %% ../nbs/16a_processes.ipynb #8079b0db
 def failure(folder: Path, codes: list[int | None]) -> Exception:
     "What went wrong first, as others fail in its wake: a process's sentence, or how it ended."
     paths = {rank: folder / f'{rank}.error' for rank in range(len(codes))}
@@ -116,7 +116,7 @@ def failure(folder: Path, codes: list[int | None]) -> Exception:
     return RuntimeError('\n'.join([f'rank {rank} ended with code {codes[rank]}', *killed, said,
                                    found['trace']]))
 
-# %% ../nbs/16a_processes.ipynb #dbf29643
+# %% ../nbs/16a_processes.ipynb #56aea6de
 @contextlib.contextmanager
 def passed_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
     "Pass Ctrl-C and SIGTERM on to processes while a block runs; yields a list of those that came."
@@ -135,7 +135,7 @@ def passed_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/16a_processes.ipynb #a2a570f0
+# %% ../nbs/16a_processes.ipynb #d33dd267
 def wait(processes: list[subprocess.Popen], signals: list[int]) -> list[int | None]:
     "Wait until all have ended, or one has failed and the others had a moment to end, too."
     for p in processes * len(signals):          # signals from before there was anybody to tell
@@ -147,7 +147,7 @@ def wait(processes: list[subprocess.Popen], signals: list[int]) -> list[int | No
         time.sleep(0.05)
     return codes
 
-
+# %% ../nbs/16a_processes.ipynb #a5ff912b
 def launch(
     worker: Callable[..., Any],         # worker(group, *args), a function of an importable module
     world: int,                         # processes
