@@ -14,12 +14,12 @@ from .film import save_gif as save_gif
 from .film import sequence as sequence
 from .heldout import heldout_loss as heldout_loss
 from .heldout import plot_losses as plot_losses
-from .processes import launch as launch
 from .losses import OBJECTIVES as OBJECTIVES
 from .losses import Objective as Objective
-from .model import Model as Model
 from .model import NETWORKS as NETWORKS
+from .model import Model as Model
 from .model import Prediction as Prediction
+from .processes import launch as launch
 from .published import load_published as load_published
 from .runs import Run as Run
 from .runs import Stop as Stop

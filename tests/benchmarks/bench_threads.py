@@ -32,7 +32,9 @@ def speed(policy: str | None, steps: int) -> float:
     "Images a second of a new process, with as many threads as PyTorch chooses."
     env = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     env |= {"OMP_WAIT_POLICY": policy} if policy else {}
-    done = subprocess.run([sys.executable, "-c", WORK, str(steps)], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WORK, str(steps)], env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
     return float(done.stdout)
 
 

@@ -4,11 +4,11 @@ from itertools import islice
 
 import torch
 
-from ddpm_course.checkpoints import load_checkpoint, read_metrics
+from ddpm_course.checkpoints import load_checkpoint, read_metrics, read_window
 from ddpm_course.data import load_digits
 from ddpm_course.distributed import Group
 from ddpm_course.model import Alone
-from ddpm_course.runs import Stop, read_window
+from ddpm_course.runs import Stop
 from ddpm_course.sources import load_data
 from ddpm_course.training import fit, new_state
 from helpers import train

@@ -12,7 +12,9 @@ def test_names_are_listed_and_found():
     assert set(ddpm_course.__all__) <= set(dir(ddpm_course))
     for name in ddpm_course.__all__:
         found = getattr(ddpm_course, name)
-        assert getattr(found, "__module__", "ddpm_course").startswith(("ddpm_course", "builtins")) or isinstance(found, dict)
+        assert getattr(found, "__module__", "ddpm_course").startswith(("ddpm_course", "builtins")) or isinstance(
+            found, dict
+        )
 
 
 def test_stub_and_package_agree():

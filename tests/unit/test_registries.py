@@ -10,7 +10,7 @@ import ddpm_course as dc
 from ddpm_course.cli import main
 from ddpm_course.config import override
 
-PLUGIN = '''
+PLUGIN = """
 import numpy as np
 import torch
 from ddpm_course import CRITERIA, DATA, OBJECTIVES, SAMPLERS, SCHEDULES, ImageSet, Objective, Schedule, Simple
@@ -56,7 +56,7 @@ OBJECTIVES["minus_v"] = minus_v()
 SAMPLERS["jump"] = jump
 CRITERIA["cautious"] = Cautious
 DATA["stripes"] = stripes
-'''
+"""
 OWN = "--schedule sigmoid --objective minus_v --loss cautious --data stripes".split()
 TINY = "--steps 4 --batch 8 --channels 8 --T 20 --log-every 2 --grid-every 0 --threads 1 --precision fp32".split()
 
@@ -100,7 +100,14 @@ def test_from_python(plugin, tmp_path):
     load_plugin(tmp_path / plugin)
     images, _ = dc.load_data("stripes", 16)
     plan = override(
-        dc.PRESETS["mnist16"], schedule="sigmoid", objective="minus_v", loss="cautious", steps=4, batch=8, channels=8, T=20
+        dc.PRESETS["mnist16"],
+        schedule="sigmoid",
+        objective="minus_v",
+        loss="cautious",
+        steps=4,
+        batch=8,
+        channels=8,
+        T=20,
     )
     with dc.Run.open(tmp_path / "run", plan, images) as run:
         losses = [record["logged"]["loss"] for record in run if "logged" in record]
@@ -133,7 +140,9 @@ def test_misspelt_names_list_what_exists(refuses):
     refuses("train", "--data", "minst", sentence="no data set or folder is called 'minst': expected mnist5k")
 
 
-@pytest.mark.parametrize("registry, name", [(dc.NETWORKS, "network"), (dc.OPTIMIZERS, "optimizer"), (dc.RATES, "decay")])
+@pytest.mark.parametrize(
+    "registry, name", [(dc.NETWORKS, "network"), (dc.OPTIMIZERS, "optimizer"), (dc.RATES, "decay")]
+)
 def test_resume_cannot_change_an_entry_unnoticed(registry, name, tmp_path, monkeypatch):
     "An own network, optimizer or rate is found by its name, which is part of the run."
     known = next(iter(registry))
@@ -142,9 +151,8 @@ def test_resume_cannot_change_an_entry_unnoticed(registry, name, tmp_path, monke
     plan = override(dc.PRESETS["mnist16"], steps=2, batch=8, channels=8, T=20)
     with dc.Run.open(tmp_path / "run", override(plan, **{name: "mine"}), images) as run:
         assert sum(1 for _ in run) == 2
-    with pytest.raises(ValueError, match=f"{name} mine there and"):
-        with dc.Run.open(tmp_path / "run", plan, images):
-            pass
+    with pytest.raises(ValueError, match=f"{name} mine there and"), dc.Run.open(tmp_path / "run", plan, images):
+        pass
     del registry["mine"]
     with pytest.raises(ValueError, match="is called 'mine': expected one of"):
         with dc.Run.open(tmp_path / "run", override(plan, **{name: "mine"}), images):

@@ -17,8 +17,17 @@ from ddpm_course.sampling import decide
 from helpers import same_bits, train
 
 PLAN = override(
-    PRESETS["mnist16"], steps=6, batch=8, channels=8, T=20, decay="constant", warmup=2, log_every=3, save_every=3,
-    threads=1, precision="fp32",
+    PRESETS["mnist16"],
+    steps=6,
+    batch=8,
+    channels=8,
+    T=20,
+    decay="constant",
+    warmup=2,
+    log_every=3,
+    save_every=3,
+    threads=1,
+    precision="fp32",
 )
 
 
@@ -96,7 +105,9 @@ def old_version(run):
 
 @pytest.mark.parametrize("loss", ["simple", "vlb"])
 def test_run_of_the_old_version_goes_on(tmp_path, digits, loss):
-    plan = override(PLAN, steps=9, loss=loss, variance="learned" if loss == "vlb" else "large", T=2 if loss == "vlb" else 20)
+    plan = override(
+        PLAN, steps=9, loss=loss, variance="learned" if loss == "vlb" else "large", T=2 if loss == "vlb" else 20
+    )
     train(tmp_path / "new", plan, digits)
     train(tmp_path / "old", plan, digits, stop_after=6)
     old_version(tmp_path / "old")
@@ -128,7 +139,9 @@ def test_variance_of_the_model_decides():
     "A model trained for small variance is sampled with it at full length, whoever asks."
     model = load_model()
     full = SamplingConfig(sampler="ddpm", steps=1000)
-    assert decide(full, model).variance == "large" and decide(full, replace(model, variance="small")).variance == "small"
+    assert (
+        decide(full, model).variance == "large" and decide(full, replace(model, variance="small")).variance == "small"
+    )
     assert decide(SamplingConfig(sampler="ddpm", steps=50), model).variance == "small"
     assert decide(SamplingConfig(), model) == SamplingConfig(steps=50, guidance=2.0)
 
