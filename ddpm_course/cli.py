@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['log', 'FOUND_IN_DATA', 'COMMANDS', 'read_settings', 'presets', 'find_command', 'add_model', 'add_grid', 'add_preset',
-           'new_command', 'make_parser', 'Steady', 'show_warning', 'prepare', 'member', 'report', 'dispatch', 'main']
+           'new_command', 'make_parser', 'Steady', 'show_warning', 'report', 'prepare', 'member', 'dispatch', 'main']
 
-# %% ../nbs/19_cli.ipynb #eaee2d93
+# %% ../nbs/19_cli.ipynb #a8d68650
 import argparse
 import dataclasses
 import importlib
@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -24,7 +25,7 @@ if TYPE_CHECKING:                       # nothing heavy is imported until a comm
 
 log = logging.getLogger('ddpm_course')
 
-# %% ../nbs/19_cli.ipynb #f36d1242
+# %% ../nbs/19_cli.ipynb #02922df7
 FOUND_IN_DATA = ('classes', 'digest')
 
 
@@ -41,7 +42,7 @@ def read_settings(args: argparse.Namespace) -> RunConfig:
     plugins = tuple(getattr(args, 'plugins', ()))
     return dataclasses.replace(override(PRESETS[args.preset], **given), plugins=plugins)
 
-# %% ../nbs/19_cli.ipynb #fc51ee55
+# %% ../nbs/19_cli.ipynb #aa825739
 def presets(args: argparse.Namespace) -> None:
     "Print the presets with their parameters, data and expected cost."
     print(f'{"preset":15} {"parameters":>10}  {"data":8} {"size":>5} {"steps":>8}  cost')
@@ -50,7 +51,7 @@ def presets(args: argparse.Namespace) -> None:
         d, t = config.data, config.training
         print(f'{name:15} {parameters / 1e6:8.2f} M  {d.data:8} {d.size:>5} {t.steps:>8,}  {cost}')
 
-# %% ../nbs/19_cli.ipynb #4d709f43
+# %% ../nbs/19_cli.ipynb #c93fec8f
 COMMANDS = {                            # in what module of the package each is found
     'train': 'train_command', 'test': 'commands', 'sample': 'commands', 'genseq': 'commands',
     'topology': 'commands',
@@ -63,7 +64,7 @@ def find_command(name: str) -> Callable[..., None]:
         return presets
     return getattr(importlib.import_module(f'ddpm_course.{COMMANDS[name]}'), name)
 
-# %% ../nbs/19_cli.ipynb #10665f09
+# %% ../nbs/19_cli.ipynb #7506dafc
 def add_model(p: argparse.ArgumentParser) -> None:
     "Flags that name a model and how to sample from it."
     p.add_argument('run', nargs='?', help="a run's folder (default: the model that ships)")
@@ -87,7 +88,7 @@ def add_preset(p: argparse.ArgumentParser, sections: Sequence[str], out: str) ->
     for section in sections:
         add_fields(p, getattr(RunConfig(), section), FOUND_IN_DATA)
 
-
+# %% ../nbs/19_cli.ipynb #c7e327e0
 def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> Parser:
     "The parser of one command; `parallel`: it runs in any number of processes."
     said = {'help': help, 'description': help.capitalize() + '.'}
@@ -135,7 +136,7 @@ def make_parser() -> Parser:
     new_command(commands, 'presets', 'list the presets', parallel=False)
     return parser
 
-# %% ../nbs/19_cli.ipynb #40eeb606
+# %% ../nbs/19_cli.ipynb #27f8155b
 class Steady:
     "A stream that never fails: a closed terminal or a full disk behind it must not end a run."
 
@@ -149,10 +150,8 @@ class Steady:
             return len(text)
 
     def flush(self) -> None:
-        try:
+        with suppress(OSError, ValueError, AttributeError):
             self.stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -160,13 +159,28 @@ class Steady:
     def isatty(self) -> bool:
         return bool(self.stream) and not self.stream.closed and self.stream.isatty()
 
-# %% ../nbs/19_cli.ipynb #24a61e14
+# %% ../nbs/19_cli.ipynb #2d69993f
 def show_warning(message: Warning | str, *where: Any) -> None:
     "A warning as one sentence, without its line of code; from the first process only."
     if os.environ.get('RANK', '0') == '0':
         print(f'ddpm: {str(message).splitlines()[0]}', file=sys.stderr)
 
 
+def report(error: BaseException, debug: int) -> int:
+    "Print the sentence of an error that the user can fix; the exit code. Others are raised again."
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        print('ddpm: stopped', file=sys.stderr)
+        return 130
+    memory = isinstance(error, RuntimeError) and 'out of memory' in str(error)
+    if debug or not (memory or isinstance(error, (ValueError, OSError, MemoryError))):
+        raise error
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    print(f'ddpm: {said}', file=sys.stderr)
+    return 2
+
+# %% ../nbs/19_cli.ipynb #ab42b5a5
 def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
     "Set how much is shown, and load the plugins."
     logging.basicConfig(format='%(levelname)s %(message)s')
@@ -184,21 +198,6 @@ def member(group: 'Alone', words: Sequence[str]) -> None:
     args = make_parser().parse_args(words)
     prepare(args, words)
     find_command(args.command)(args, group)
-
-
-def report(error: BaseException, debug: int) -> int:
-    "Print the sentence of an error that the user can fix; the exit code. Others are raised again."
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, KeyboardInterrupt):
-        print('ddpm: stopped', file=sys.stderr)
-        return 130
-    memory = isinstance(error, RuntimeError) and 'out of memory' in str(error)
-    if debug or not (memory or isinstance(error, (ValueError, OSError, MemoryError))):
-        raise error
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    print(f'ddpm: {said}', file=sys.stderr)
-    return 2
 
 
 def dispatch(args: argparse.Namespace) -> None:
@@ -229,13 +228,13 @@ def dispatch(args: argparse.Namespace) -> None:
         raise ValueError('several processes need --device cpu or cuda, not mps')
     processes.launch(member, count, args.words, kind=device.type)
 
-# %% ../nbs/19_cli.ipynb #2180b975
+# %% ../nbs/19_cli.ipynb #e0127af1
 def main(words: Sequence[str] | None = None) -> None:
     "Run `ddpm`; an error that the user can fix is one sentence and exit code 2."
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')   # what matters comes as an exception
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')     # waiting threads leave the cores free
-    words, debug, before = list(sys.argv[1:] if words is None else words), 0, sys.stderr
-    sys.stderr = Steady(sys.stderr)
+    words, debug = list(sys.argv[1:] if words is None else words), 0
+    before, sys.stderr = sys.stderr, Steady(sys.stderr)     # type: ignore[assignment]
     try:
         args = make_parser().parse_args(words)
         if not hasattr(args, 'command'):

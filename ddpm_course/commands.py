@@ -4,7 +4,7 @@
 __all__ = ['log', 'say', 'loss_name', 'load', 'chosen_classes', 'output_path', 'rows', 'save_samples', 'sample', 'genseq',
            'save_film', 'loss_table', 'thin', 'test', 'topology']
 
-# %% ../nbs/19a_commands.ipynb #5e2ab935
+# %% ../nbs/19a_commands.ipynb #8e23420e
 import argparse
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def loss_name(config: RunConfig) -> str:
     d = config.diffusion
     return f'{d.objective if d.loss == "simple" else d.loss} loss'
 
-# %% ../nbs/19a_commands.ipynb #ae7f1247
+# %% ../nbs/19a_commands.ipynb #b24ef618
 def load(args: argparse.Namespace, group: Alone) -> tuple[Model, RunConfig, Path]:
     "The model of a run, of --weights, or the one that ships; its configuration; where results go."
     if args.weights:
@@ -96,7 +96,7 @@ def rows(args: argparse.Namespace) -> int:
         raise ValueError(f'--n must be at least 1 and at most 100000, not {args.n}')
     return args.n
 
-# %% ../nbs/19a_commands.ipynb #db8bb0d7
+# %% ../nbs/19a_commands.ipynb #ea7a8861
 def save_samples(images: Tensor, labels: Sequence[int], names: Sequence[str],
                  npz: str | None, folder: str | None) -> None:
     "Samples as one array file (uint8 NHWC and labels) and as single PNGs, a folder a class."
@@ -126,7 +126,7 @@ def sample(args: argparse.Namespace, group: Alone) -> None:
         save_samples(images, labels, model.classes, args.npz, args.images)
     say(group, 'wrote', *filter(None, (str(path), args.npz, args.images)))
 
-# %% ../nbs/19a_commands.ipynb #5f0cf073
+# %% ../nbs/19a_commands.ipynb #99aaa925
 def genseq(args: argparse.Namespace, group: Alone) -> None:
     "Write the denoising sequence: a GIF, a class a row, and a film strip of x_t and predicted x_0."
     if args.frames not in ('auto', 'all'):
@@ -148,7 +148,7 @@ def save_film(film: Film, path: Path, frames: str, group: Alone) -> list[str]:
         film_strip(film).save(strip)
     return [str(path), str(strip)]
 
-# %% ../nbs/19a_commands.ipynb #69f2a6c4
+# %% ../nbs/19a_commands.ipynb #4ff9ec8c
 def loss_table(found: dict[str, dict], held_out: int, name: str) -> str:
     "Held-out losses as text: each with its standard error, for training images, by quarter of t."
     quarters = '  '.join(f'{f"quarter {q + 1} of t":>15}' for q in range(4))
@@ -168,7 +168,7 @@ def thin(images: ImageSet, n: int) -> ImageSet:
     labels = None if images.labels is None else images.labels[keep]
     return ImageSet(images.pixels[keep], labels, images.classes)
 
-
+# %% ../nbs/19a_commands.ipynb #2d165f87
 def test(args: argparse.Namespace, group: Alone) -> None:
     "Held-out loss and, where asked, bits per dimension and the quality of samples; also test.json."
     model, config, folder = load(args, group)
@@ -205,7 +205,7 @@ def test(args: argparse.Namespace, group: Alone) -> None:
             plot_bits({'held-out images': bits}).savefig(written[1], dpi=100)
     say(group, 'wrote', *map(str, written))
 
-# %% ../nbs/19a_commands.ipynb #87586175
+# %% ../nbs/19a_commands.ipynb #0e6f1708
 def topology(args: argparse.Namespace) -> None:
     "Draw a preset's network as SVG and PNG: its blocks, the U-Net, a step of the diffusion model."
     config = read_settings(args)

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['log', 'DONE', 'Interrupt', 'watched', 'must_stop', 'finish', 'start_model', 'headline', 'train']
 
-# %% ../nbs/19b_train_command.ipynb #9732dca2
+# %% ../nbs/19b_train_command.ipynb #cfd45432
 import argparse
 import logging
 import shlex
@@ -32,7 +32,7 @@ from .sources import load_data
 
 log = logging.getLogger('ddpm_course')
 
-# %% ../nbs/19b_train_command.ipynb #540dbdb5
+# %% ../nbs/19b_train_command.ipynb #567a9d0d
 class Interrupt:
     "Turns Ctrl-C and SIGTERM into a wish to stop; a second Ctrl-C stops at once."
 
@@ -54,7 +54,7 @@ class Interrupt:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/19b_train_command.ipynb #7753430b
+# %% ../nbs/19b_train_command.ipynb #df6f70c5
 def watched(run: Run) -> Iterator[dict]:
     "The run's records, with a progress bar, and grids of samples on the way."
     t, state = run.config.training, run.state
@@ -89,19 +89,20 @@ def must_stop(record: dict, interrupt: Interrupt, group: Alone) -> bool:
         return False
     return group.add(torch.tensor([float(wish)])).item() > 0
 
-# %% ../nbs/19b_train_command.ipynb #9669a5ce
+# %% ../nbs/19b_train_command.ipynb #463e0882
 DONE = ('samples.png', 'denoising.gif', 'loss.png')         # the last says that all is done
 
 
 def finish(run: Run, held_out: ImageSet) -> None:
     "Write pictures and film of a run, print its held-out loss and what to do next."
-    model, out, group, d = run.model, run.folder, run.group, run.config.diffusion
+    model, group = run.model, run.group
     columns, how = columns_of(model), SamplingConfig()
     images = sample(model, columns, 8, how, group=group)
     moving = sequence(model, columns, 4, how, group)
     found = heldout_loss(model, held_out, run.state.criterion, group=group)
     if group.rank:                      # what follows is small, and the work of one
         return
+    out, d = run.folder, run.config.diffusion
     grid_image(images, len(columns), column_titles(model)).save(out / DONE[0])
     save_film(moving, out / DONE[1], 'auto', group)
     metrics, small = read_metrics(out), run.images.pixels.nbytes < 2e8
@@ -116,7 +117,7 @@ def finish(run: Run, held_out: ImageSet) -> None:
     flags, name = f'--classes {shlex.quote(some)}' if some else '--n 20', shlex.quote(str(out))
     print(f'next:  ddpm sample {name} {flags}      ddpm test {name} --bpd')
 
-# %% ../nbs/19b_train_command.ipynb #43cdd3a7
+# %% ../nbs/19b_train_command.ipynb #d71b9a1e
 def start_model(config: RunConfig, group: Alone) -> Model | None:
     "The model that --init names: a run, or published weights."
     source = config.training.init
@@ -129,9 +130,9 @@ def start_model(config: RunConfig, group: Alone) -> Model | None:
 
 def headline(run: Run) -> str:
     "What is trained, on what, and with what."
-    c, t, network = run.config, run.config.training, run.state.network
+    c, t = run.config, run.config.training
     classes = f'{c.num_classes} classes' if c.num_classes else 'no classes'
-    million = sum(p.numel() for p in network.parameters()) / 1e6
+    million = sum(p.numel() for p in run.state.network.parameters()) / 1e6
     threads = f'{t.threads} thread' + 's' * (t.threads > 1)
     processes = f' in {run.group.world} processes' if run.group.world > 1 else ''
     name = 'U-Net' if c.network.network == 'unet' else c.network.network
@@ -139,7 +140,7 @@ def headline(run: Run) -> str:
     return (f'{c.preset}: {images}, {classes}; {name} of {million:.2f} M parameters; '
             f'{run.model.device.type}, {t.precision}, {threads}{processes}')
 
-
+# %% ../nbs/19b_train_command.ipynb #204c55f0
 def train(args: argparse.Namespace, group: Alone) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
     config = read_settings(args)
