@@ -94,7 +94,8 @@ def output_bound(
 ) -> tuple[Tensor, Tensor]:         # bits per dimension (B,); the predicted x_0
     "The term of the bound that an answer stands for. Raises ValueError where it lacks a variance."
     if x0.device.type != 'mps':     # which has no float64
-        output, x0, xt = output.double(), x0.double(), xt.double()
+        x0, xt = x0.double(), xt.double()
+        output = output.double()
     seen = read_answer(output, xt, t, model.schedule, model.objective, clip)
     kind = seen.v if model.variance == 'learned' else model.variance
     if kind is None:
