@@ -76,7 +76,7 @@ def bound_term(
     first = (t == 0).reshape(-1, *[1] * (x0.ndim - 1))
     return torch.where(first, nll, kl).flatten(1).mean(1) / math.log(2)
 
-# %% ../nbs/14_bound.ipynb #7883785c
+# %% ../nbs/14_bound.ipynb #8e2d9e8e
 def prior_term(x0: Tensor, schedule: Schedule) -> Tensor:
     "KL(q(x_T | x_0) || N(0, I)), (B,) bits per dimension."
     signal, sigma = schedule.scales(schedule.T - 1, like=x0)
@@ -94,7 +94,8 @@ def output_bound(
 ) -> tuple[Tensor, Tensor]:         # bits per dimension (B,); the predicted x_0
     "The term of the bound that an answer stands for. Raises ValueError where it lacks a variance."
     if x0.device.type != 'mps':     # which has no float64
-        output, x0, xt = output.double(), x0.double(), xt.double()
+        x0, xt = x0.double(), xt.double()
+        output = output.double()
     seen = read_answer(output, xt, t, model.schedule, model.objective, clip)
     kind = seen.v if model.variance == 'learned' else model.variance
     if kind is None:
@@ -146,7 +147,7 @@ class Bits:
         return (f'bits per dimension {s["mean"]:.3f} ± {s["se"]:.3f} (decoder {s["decoder"]:.3f}, '
                 f'steps {s["steps"]:.3f}, prior {s["prior"]:.2g}), {way}, n = {s["images"]}')
 
-# %% ../nbs/14_bound.ipynb #d7b6b29c
+# %% ../nbs/14_bound.ipynb #393a5ad0
 def strata(T: int, count: int) -> list[int]:
     "Edges of at most `count` + 1 strata of 0..T-1: index 0 alone, then growing geometrically."
     return sorted({0, *(round(T ** (k / count)) for k in range(count + 1))})
@@ -216,7 +217,7 @@ def simple_and_bound(
     term, _ = output_bound(model, answer, x0, xt, batch.t, clip=False)
     return simple, T * term.to(x0.dtype)
 
-# %% ../nbs/14_bound.ipynb #cfb05f23
+# %% ../nbs/14_bound.ipynb #afce8f56
 class Hybrid(Simple):
     "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches but the variance."
 

@@ -67,6 +67,7 @@ def sequence(
 ) -> Film:
     "Film the walks of a grid of samples."
     how = decide(how, model)
+    assert how.steps is not None            # that is decided
     keys, y = class_keys(columns_of(model, classes), n)
 
     def states(i: range) -> Tensor:         # (len(i), S + 1, 2, C, H, W)

@@ -8,6 +8,7 @@ __all__ = ['SPACINGS', 'SAMPLERS', 'sampling_indices', 'reverse_variance', 'ddpm
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -162,6 +163,7 @@ def walk(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:  # (paper's t, x_t, x_0 predicted from it), T to 0
     "Walk from noise to images, by Algorithm 2 or another sampler; guidance is the model's part."
     how = decide(how, model)
+    assert how.steps is not None                            # that is decided
     step_by = look_up('sampler', SAMPLERS, how.sampler)
     indices = sampling_indices(model.schedule.T, how.steps, how.spacing)
     abars = [model.schedule.alpha_bars[t].item() for t in indices] + [1.0]
@@ -173,7 +175,7 @@ def walk(
         now = model.predict(x, t, y, how.clip)
         yield t + 1, x, now.x0
         x = step_by(Step(x, now, before, abars[max(0, k - 1)], abars[k], abars[k + 1],
-                         lambda t=t: noise(t), how))
+                         partial(noise, t), how))
         before = now
     yield 0, x, x
 
@@ -212,6 +214,7 @@ def keyed_walk(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:      # as `walk`, on the model's device
     "The walk of keyed samples; each depends on seed and key, not on which others are drawn."
     how = decide(how, model)
+    assert how.guidance is not None         # that is decided
 
     def noise(t: int) -> Tensor:            # step 0 of the stream is x_T
         return normal(model.shape, how.seed, Purpose.SAMPLE, t + 1, keys).to(model.device)
