@@ -207,15 +207,15 @@ def simple_and_bound(
     batch: Batch,
     share: bool,                        # whether the bound moves the mean, too
 ) -> tuple[dict[str, Tensor], Tensor]:
-    "Losses of L_simple, and T times the bound's term, (B,) bits per dimension."
-    x0, T = batch.x0, model.schedule.T
+    "Losses of L_simple, and the term of the bound, (B,) bits per dimension."
+    x0 = batch.x0
     xt = q_sample(x0, batch.t, batch.eps, model.schedule)
     output = model.network(xt, batch.t, batch.y).to(x0.dtype)
     simple = diffusion_losses(output, x0, batch.eps, batch.t, model.schedule, model.objective)
     mean, v = output.split(x0.shape[1], dim=1)
     answer = output if share else torch.cat([mean.detach(), v], 1)
     term, _ = output_bound(model, answer, x0, xt, batch.t, clip=False)
-    return simple, T * term.to(x0.dtype)
+    return simple, term.to(x0.dtype)
 
 # %% ../nbs/14_bound.ipynb #afce8f56
 class Hybrid(Simple):
@@ -223,8 +223,8 @@ class Hybrid(Simple):
 
     def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         "As those of `Simple`, with the bound added to 'loss'."
-        simple, bound = simple_and_bound(model, batch, share=False)
-        return simple | {'loss': simple['loss'] + 0.001 * bound}
+        simple, term = simple_and_bound(model, batch, share=False)
+        return simple | {'loss': simple['loss'] + 0.001 * model.schedule.T * term}
 
 # %% ../nbs/14_bound.ipynb #4ef3c2a2
 class Vlb(Simple):
@@ -246,8 +246,8 @@ class Vlb(Simple):
 
     def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         "As those of `Simple`, with the bound in place of 'loss'."
-        simple, bound = simple_and_bound(model, batch, share=True)
-        return simple | {'loss': bound}
+        simple, term = simple_and_bound(model, batch, share=True)
+        return simple | {'loss': model.schedule.T * term}
 
     def see(self, batch: Batch, loss: Tensor) -> None:
         "Keep a slice's losses until the step ends."
