@@ -1,4 +1,5 @@
 "Images from all kinds of files and folders: every outcome that chapters 01 to 01c promise, and the cache under fire."
+
 import codecs
 import errno
 import io
@@ -82,6 +83,7 @@ def silent(call, *args, **kwargs):
 
 # -- one file ---------------------------------------------------------------------------------------------------------
 
+
 def opened(image: Image.Image, tmp_path: Path, name: str, **how) -> Image.Image:
     image.save(tmp_path / name, **how)
     return decoding.open_image(tmp_path / name)
@@ -114,7 +116,9 @@ def test_transparency_lies_over_white(tmp_path):
     assert np.abs(found[:3] - (0.2 * COLOUR[:3] + 0.8 * 255)).max() <= 1
     la = Image.merge("LA", [Image.fromarray(LEVEL), Image.fromarray(alpha)])
     found = opened(la, tmp_path, "la.png")
-    assert found.mode == "L" and np.array_equal(np.asarray(found)[6:], LEVEL[6:]) and (np.asarray(found)[3:6] == 255).all()
+    assert (
+        found.mode == "L" and np.array_equal(np.asarray(found)[6:], LEVEL[6:]) and (np.asarray(found)[3:6] == 255).all()
+    )
 
 
 def test_palette(tmp_path):
@@ -123,7 +127,7 @@ def test_palette(tmp_path):
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
     table = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]])
     assert np.array_equal(opened(image, tmp_path, "x.png"), table[indices])
-    table[1] = 255                                                              # red is made invisible
+    table[1] = 255  # red is made invisible
     assert np.array_equal(opened(image, tmp_path, "clear.png", transparency=1), table[indices])
     one_bit = Image.fromarray(LEVEL > 127)
     assert np.array_equal(opened(one_bit, tmp_path, "bits.png"), (LEVEL > 127) * 255)
@@ -133,8 +137,12 @@ def test_sixteen_bits_and_phone_photos(tmp_path):
     deep = LEVEL.astype(np.uint16) * 257
     found = opened(Image.fromarray(deep), tmp_path, "deep.png")
     assert found.mode == "L" and np.array_equal(found, LEVEL)
-    for orientation, undo in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90), (8, Image.Transpose.ROTATE_270),
-                              (2, Image.Transpose.FLIP_LEFT_RIGHT)):
+    for orientation, undo in (
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+        (2, Image.Transpose.FLIP_LEFT_RIGHT),
+    ):
         exif = Image.Exif()
         exif[0x0112] = orientation
         stored = Image.fromarray(COLOUR).transpose(undo)
@@ -152,7 +160,7 @@ def test_damaged_files_raise_one_kind_of_error(tmp_path):
         (tmp_path / name).unlink()
         with pytest.raises(ValueError, match="is not an image"):
             decoding.open_image(tmp_path / name)
-    (tmp_path / "x.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")       # a program, not an image
+    (tmp_path / "x.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")  # a program, not an image
     with pytest.raises(ValueError, match="is not an image"):
         decoding.open_image(tmp_path / "x.png")
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
@@ -160,12 +168,16 @@ def test_damaged_files_raise_one_kind_of_error(tmp_path):
 
 # -- folders ----------------------------------------------------------------------------------------------------------
 
+
 def test_train_and_test_folders(tmp_path):
     root = layout(tmp_path / "d")
     train, test = (silent(load_folder, root, split, 8) for split in ("train", "test"))
     assert train.classes == test.classes == ("ape", "bee") and train.labels.tolist() == [0] * 12 + [1] * 12
     assert np.array_equal(train.pixels, pixels_of(*sorted(root.glob("train/*/*"))))
-    assert np.array_equal(test.pixels, pixels_of(*sorted(root.glob("test/*/*")))) and test.labels.tolist() == [0] * 4 + [1] * 4
+    assert (
+        np.array_equal(test.pixels, pixels_of(*sorted(root.glob("test/*/*"))))
+        and test.labels.tolist() == [0] * 4 + [1] * 4
+    )
     assert train.pixels.dtype == np.uint8 and train.labels.dtype == np.int64
 
 
@@ -173,7 +185,11 @@ def test_one_folder_a_class_holds_out_every_tenth(tmp_path):
     fill(tmp_path / "d/bee", 25)
     fill(tmp_path / "d/ape", 9, seed=1)
     train, test = (silent(load_folder, tmp_path / "d", split, 8) for split in ("train", "test"))
-    assert train.classes == ("ape", "bee") and np.bincount(train.labels).tolist() == [9, 23] and test.labels.tolist() == [1, 1]
+    assert (
+        train.classes == ("ape", "bee")
+        and np.bincount(train.labels).tolist() == [9, 23]
+        and test.labels.tolist() == [1, 1]
+    )
     assert np.array_equal(test.pixels, pixels_of(tmp_path / "d/bee/009.png", tmp_path / "d/bee/019.png"))
 
 
@@ -198,16 +214,18 @@ def test_mixed_sizes_and_suffixes(tmp_path):
     fill(root, 18, size=(40, 23))
     picture(1, (9, 31)).save(root / "x.BMP")
     picture(2, (50, 50)).save(root / "y.webp", lossless=True)
-    assert np.array_equal(load_folder(root, "train", 8).pixels,
-                          pixels_of(*[p for k, p in enumerate(sorted(root.iterdir())) if k % 10 != 9]))
+    assert np.array_equal(
+        load_folder(root, "train", 8).pixels,
+        pixels_of(*[p for k, p in enumerate(sorted(root.iterdir())) if k % 10 != 9]),
+    )
 
 
 def test_channels_are_those_of_the_data_or_as_told(tmp_path):
     gray = fill(tmp_path / "gray", 20, channels=1)
-    Image.open(gray / "003.png").convert("RGB").save(gray / "003.png")                          # gray, whatever the file says
+    Image.open(gray / "003.png").convert("RGB").save(gray / "003.png")  # gray, whatever the file says
     assert load_images(gray, "train", 8).channels == load_images(gray, "test", 8).channels == 1
     assert load_images(gray, "train", 8, channels=3).pixels.shape == (18, 3, 8, 8)
-    picture(0).save(gray / "009.png")                                                           # one colour image, held out
+    picture(0).save(gray / "009.png")  # one colour image, held out
     train, test = (load_images(gray, split, 8) for split in ("train", "test"))
     assert train.channels == test.channels == 3 and (train.pixels == train.pixels[:, :1]).all()
     one = load_images(gray, "test", 8, channels=1)
@@ -233,16 +251,18 @@ def test_what_is_no_image_is_ignored_with_one_warning(tmp_path):
 
 def test_damaged_image_is_left_out_and_named(tmp_path):
     root = fill(tmp_path / "d", 200)
-    (root / "019.png").write_bytes((root / "019.png").read_bytes()[:60])                        # held out
+    (root / "019.png").write_bytes((root / "019.png").read_bytes()[:60])  # held out
     (root / "020.png").write_text("no image")
     (train, said), (test, said_too) = (told(load_folder, root, split, 8) for split in ("train", "test"))
     assert said == said_too == [f"{root}: left out, as it cannot be read: 020.png, and 1 more"]
-    assert (len(train), len(test)) == (179, 19)                                                 # the others keep their places
+    assert (len(train), len(test)) == (179, 19)  # the others keep their places
     assert np.array_equal(test.pixels[1], pixels_of(root / "029.png")[0])
-    assert told(load_folder, root, "train", 8)[1] == said                                       # said again from the cache
+    assert told(load_folder, root, "train", 8)[1] == said  # said again from the cache
     (root / "021.png").unlink()
     (root / "021.png").symlink_to(root / "gone.png")
-    with pytest.raises(ValueError, match=r"3 of 200 images cannot be read, the first is .*020\.png: at most one in a hundred"):
+    with pytest.raises(
+        ValueError, match=r"3 of 200 images cannot be read, the first is .*020\.png: at most one in a hundred"
+    ):
         load_folder(root, "train", 8)
 
 
@@ -257,20 +277,29 @@ def sentence(tmp_path, prepare) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("prepare, words", [
-    (lambda root: None, "holds no image: expected train/<class>/* and test/<class>/*, or <class>/*"),
-    (lambda root: [(root / s / "ape").mkdir(parents=True) for s in ("train", "test")], "holds no image: expected"),
-    (lambda root: (layout(root), (root / "train/cat").mkdir()), "the class folder {}/train/cat is empty"),
-    (lambda root: (fill(root / "ape", 20), (root / "cat").mkdir()), "the class folder {}/cat is empty"),
-    (lambda root: (layout(root), fill(root / "test/cat", 1)), "test/ has the class cat, which train/ lacks"),
-    (lambda root: (fill(root / "train/ape", 5), fill(root / "test", 2)), "one of train/ and test/ has class folders"),
-    (lambda root: (fill(root / "train/ape", 5), (root / "test").mkdir()), "test holds no image"),
-    (lambda root: (fill(root, 2), fill(root / "ape", 20)), "holds loose images (000.png) beside folders (ape)"),
-    (lambda root: fill(root / "train/ape", 20), "has only a folder train/: expected train/ and test/, or the class folders"),
-    (lambda root: fill(root, 9), "holds 9 images, 0 of them held out"),
-    (lambda root: [fill(root / name, 9) for name in "abc"], "holds 27 images, 0 of them held out"),
-    (lambda root: (fill(root, 9), (root / "009.png").write_text("x"))[0], "1 of 10 images cannot be read"),
-])
+@pytest.mark.parametrize(
+    "prepare, words",
+    [
+        (lambda root: None, "holds no image: expected train/<class>/* and test/<class>/*, or <class>/*"),
+        (lambda root: [(root / s / "ape").mkdir(parents=True) for s in ("train", "test")], "holds no image: expected"),
+        (lambda root: (layout(root), (root / "train/cat").mkdir()), "the class folder {}/train/cat is empty"),
+        (lambda root: (fill(root / "ape", 20), (root / "cat").mkdir()), "the class folder {}/cat is empty"),
+        (lambda root: (layout(root), fill(root / "test/cat", 1)), "test/ has the class cat, which train/ lacks"),
+        (
+            lambda root: (fill(root / "train/ape", 5), fill(root / "test", 2)),
+            "one of train/ and test/ has class folders",
+        ),
+        (lambda root: (fill(root / "train/ape", 5), (root / "test").mkdir()), "test holds no image"),
+        (lambda root: (fill(root, 2), fill(root / "ape", 20)), "holds loose images (000.png) beside folders (ape)"),
+        (
+            lambda root: fill(root / "train/ape", 20),
+            "has only a folder train/: expected train/ and test/, or the class folders",
+        ),
+        (lambda root: fill(root, 9), "holds 9 images, 0 of them held out"),
+        (lambda root: [fill(root / name, 9) for name in "abc"], "holds 27 images, 0 of them held out"),
+        (lambda root: (fill(root, 9), (root / "009.png").write_text("x"))[0], "1 of 10 images cannot be read"),
+    ],
+)
 def test_each_mistake_has_its_sentence(tmp_path, prepare, words):
     assert words.format(tmp_path / "d") in sentence(tmp_path, prepare)
 
@@ -280,16 +309,18 @@ def test_class_lost_to_damage_is_an_error(tmp_path):
     fill(tmp_path / "d/train/one", 1)
     fill(tmp_path / "d/test/many", 10)
     (tmp_path / "d/train/one/000.png").write_text("x")
-    with pytest.warns(UserWarning, match="test/ has no image of the class one"):
-        with pytest.raises(ValueError, match="has no image to train on of the class one"):
-            load_folder(tmp_path / "d", "train", 8)
+    with (
+        pytest.warns(UserWarning, match="test/ has no image of the class one"),
+        pytest.raises(ValueError, match="has no image to train on of the class one"),
+    ):
+        load_folder(tmp_path / "d", "train", 8)
 
 
 def test_class_missing_among_the_test_images_is_a_warning(tmp_path):
     root = layout(tmp_path / "d")
     shutil.rmtree(root / "test/ape")
     test, said = told(load_folder, root, "test", 8)
-    assert test.classes == ("ape", "bee") and test.labels.tolist() == [1] * 4                   # labels do not shift
+    assert test.classes == ("ape", "bee") and test.labels.tolist() == [1] * 4  # labels do not shift
     assert len(said) == 1 and "test/ has no image of the class ape" in said[0]
 
 
@@ -304,6 +335,7 @@ def test_names_and_folders_that_are_not_there(tmp_path):
 
 # -- CIFAR-10's own files ---------------------------------------------------------------------------------------------
 
+
 def short(text: bytes) -> bytes:
     "A Python 2 string, as pickles of that time hold it."
     return b"U" + bytes([len(text)]) + text
@@ -315,12 +347,20 @@ def cifar(folder: Path, count=10, **change) -> tuple[np.ndarray, np.ndarray]:
     draws, images, labels = np.random.default_rng(0), [], []
     for k, name in enumerate(decoding.BATCHES[:-1]):
         rows, y = draws.integers(0, 256, (count, 3072), dtype=np.uint8), [(k + j) % 10 for j in range(count)]
-        content = {b"data": rows, b"labels": y, b"batch_label": name.encode(), b"filenames": [b"x.png"] * count, **change}
+        content = {
+            b"data": rows,
+            b"labels": y,
+            b"batch_label": name.encode(),
+            b"filenames": [b"x.png"] * count,
+            **change,
+        }
         (folder / name).write_bytes(pickle.dumps(content, 2 + k % 4))
         images.append(rows.reshape(count, 3, 32, 32))
         labels += y
     names = b"".join(short(b"class %d" % c) for c in range(10))
-    (folder / "batches.meta").write_bytes(b"\x80\x02}(" + short(b"label_names") + b"](" + names + b"eu.")     # as Python 2 wrote it
+    (folder / "batches.meta").write_bytes(
+        b"\x80\x02}(" + short(b"label_names") + b"](" + names + b"eu."
+    )  # as Python 2 wrote it
     return np.concatenate(images), np.array(labels)
 
 
@@ -339,9 +379,11 @@ def test_cifar_batches(tmp_path):
         assert train.classes == tuple(f"class {c}" for c in range(10))
         digests.add(train.digest)
     assert len(digests) == 1
-    assert [p for p in sorted(tmp_path.rglob("*")) if "cache" not in p.parts] == before                      # nothing was unpacked
+    assert [p for p in sorted(tmp_path.rglob("*")) if "cache" not in p.parts] == before  # nothing was unpacked
     small = load_images(tmp_path / "d", "test", 16)
-    assert np.array_equal(small.pixels[0], np.asarray(resize(Image.fromarray(images[50].transpose(1, 2, 0)), 16)).transpose(2, 0, 1))
+    assert np.array_equal(
+        small.pixels[0], np.asarray(resize(Image.fromarray(images[50].transpose(1, 2, 0)), 16)).transpose(2, 0, 1)
+    )
 
 
 class Trap:
@@ -349,15 +391,21 @@ class Trap:
         return os.mkdir, ("caught",)
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (lambda d: (d / "data_batch_3").unlink(), "data_batch_3"),
-    (lambda d: (d / "batches.meta").unlink(), "batches.meta"),
-    (lambda d: (d / "test_batch").write_bytes(b"nothing"), "is damaged or not CIFAR-10"),
-    (lambda d: (d / "test_batch").write_bytes((d / "test_batch").read_bytes()[:-2000]), "is damaged or not CIFAR-10"),
-    (lambda d: (d / "test_batch").write_bytes(pickle.dumps(Trap())), f"it asks for {os.name}.mkdir"),
-    (lambda d: cifar(d, labels=[11] * 10), "is damaged or not CIFAR-10"),
-    (lambda d: cifar(d, **{"data": np.zeros((10, 5), np.uint8)}), "is damaged or not CIFAR-10"),
-])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda d: (d / "data_batch_3").unlink(), "data_batch_3"),
+        (lambda d: (d / "batches.meta").unlink(), "batches.meta"),
+        (lambda d: (d / "test_batch").write_bytes(b"nothing"), "is damaged or not CIFAR-10"),
+        (
+            lambda d: (d / "test_batch").write_bytes((d / "test_batch").read_bytes()[:-2000]),
+            "is damaged or not CIFAR-10",
+        ),
+        (lambda d: (d / "test_batch").write_bytes(pickle.dumps(Trap())), f"it asks for {os.name}.mkdir"),
+        (lambda d: cifar(d, labels=[11] * 10), "is damaged or not CIFAR-10"),
+        (lambda d: cifar(d, **{"data": np.zeros((10, 5), np.uint8)}), "is damaged or not CIFAR-10"),
+    ],
+)
 def test_damaged_batches(tmp_path, monkeypatch, spoil, words):
     monkeypatch.chdir(tmp_path)
     cifar(tmp_path / "d")
@@ -384,6 +432,7 @@ def test_unpickler_knows_arrays_only(value):
 
 # -- the cache --------------------------------------------------------------------------------------------------------
 
+
 def entries(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
 
@@ -407,13 +456,15 @@ def test_second_start_is_a_hit_and_a_change_is_a_miss(tmp_path, cache, decodes):
     load(root, size=16), load(root, channels=1), load(root, channels=3)
     assert len(decodes) == 4 and len(entries(cache)) == 4
     image = root / "train/ape/000.png"
-    for k, change in enumerate([
-        lambda: os.utime(image, ns=(1, 1)),
-        lambda: image.write_bytes((root / "train/ape/001.png").read_bytes()),
-        lambda: image.rename(root / "train/ape/0.png"),
-        lambda: (root / "train/ape/0.png").unlink(),
-        lambda: fill(root / "test/bee", 5, seed=99),
-    ]):
+    for k, change in enumerate(
+        [
+            lambda: os.utime(image, ns=(1, 1)),
+            lambda: image.write_bytes((root / "train/ape/001.png").read_bytes()),
+            lambda: image.rename(root / "train/ape/0.png"),
+            lambda: (root / "train/ape/0.png").unlink(),
+            lambda: fill(root / "test/bee", 5, seed=99),
+        ]
+    ):
         change()
         load(root)
         assert len(decodes) == 5 + k
@@ -431,14 +482,17 @@ def test_equal_names_sizes_and_times_are_not_enough(tmp_path):
     assert found[0] != found[1]
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda entry: (entry / "pixels.npy").write_bytes((entry / "pixels.npy").read_bytes()[:-7]),
-    lambda entry: (entry / "pixels.npy").write_bytes((entry / "pixels.npy").read_bytes()[:-7] + b"altered"),
-    lambda entry: (entry / "pixels.npy").unlink(),
-    lambda entry: (entry / "kept.json").unlink(),
-    lambda entry: (entry / "kept.json").write_text("[]"),
-    lambda entry: (entry / "kept.json").write_text('{"chec'),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda entry: (entry / "pixels.npy").write_bytes((entry / "pixels.npy").read_bytes()[:-7]),
+        lambda entry: (entry / "pixels.npy").write_bytes((entry / "pixels.npy").read_bytes()[:-7] + b"altered"),
+        lambda entry: (entry / "pixels.npy").unlink(),
+        lambda entry: (entry / "kept.json").unlink(),
+        lambda entry: (entry / "kept.json").write_text("[]"),
+        lambda entry: (entry / "kept.json").write_text('{"chec'),
+    ],
+)
 def test_damaged_cache_is_made_again(tmp_path, cache, decodes, spoil):
     root = layout(tmp_path / "d")
     first = load_folder(root, "train", 8)
@@ -458,7 +512,7 @@ def test_pixels_are_mapped_and_private(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert to_float(images.pixels[2:4]).shape == to_float(images.pixels[np.array([5, 1])]).shape == (2, 3, 8, 8)
-    images.pixels[:] = 0                                                                        # a careless script
+    images.pixels[:] = 0  # a careless script
     assert load_folder(root, "train", 8).pixels.any()
 
 
@@ -473,8 +527,10 @@ def test_cache_that_cannot_be_written(tmp_path, cache, monkeypatch, place):
         if os.access(cache, os.W_OK):
             pytest.skip("this user may write anywhere")
     else:
+
         def full(*args):
             raise OSError(28, "No space left on device")
+
         monkeypatch.setattr(os, "posix_fallocate", full)
     found, said = told(load_folder, root, "train", 8)
     assert len(said) == 1 and "cannot keep the decoded images" in said[0] and str(cache) in said[0]
@@ -511,8 +567,12 @@ print(sources.load_folder(sources.Path(sys.argv[1]), 8)[0].digest, flush=True)
 
 def start(root: Path, seconds: float, *words: str) -> subprocess.Popen:
     "A process that loads a folder, each part taking so many seconds."
-    return subprocess.Popen([sys.executable, "-c", SLOW, root, str(seconds), *words], stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW, root, str(seconds), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def test_processes_that_start_at_once_decode_once(tmp_path, cache):
@@ -540,7 +600,7 @@ def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
     left = entries(cache)
     assert len(left) == 1 and left[0].endswith(".part")
     old = cache / "other.abc.part"
-    for path, age in ((old, 2), (cache / "young.abc.part", 0)):                                 # of other data sets
+    for path, age in ((old, 2), (cache / "young.abc.part", 0)):  # of other data sets
         path.mkdir()
         os.utime(path, (time.time() - age * 86_400,) * 2)
     found = silent(load_folder, root, "train", 8)
@@ -556,6 +616,7 @@ def test_passing_fault_is_not_cached(tmp_path, cache, monkeypatch):
         if str(path).endswith("003.png"):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, **how)
+
     with monkeypatch.context() as moment:
         moment.setattr(Image, "open", refuse)
         with pytest.raises(PermissionError, match="003.png"):
@@ -564,7 +625,7 @@ def test_passing_fault_is_not_cached(tmp_path, cache, monkeypatch):
 
 
 def test_interrupted_leaves_nothing(tmp_path, cache):
-    process = start(fill(tmp_path / "d", 400), 0.5)                 # 25 parts
+    process = start(fill(tmp_path / "d", 400), 0.5)  # 25 parts
     assert process.stdout.readline() == "decoding\n"
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
@@ -588,7 +649,7 @@ def test_interrupted_leaves_nobody_at_work(tmp_path, monkeypatch):
             pass
 
         def update(self, n):
-            raise KeyboardInterrupt                                 # Ctrl-C, at the worst of moments
+            raise KeyboardInterrupt  # Ctrl-C, at the worst of moments
 
     monkeypatch.setattr(decoding, "decode_rows", slowly)
     monkeypatch.setattr(decoding, "progress", lambda n: Bar())
@@ -596,7 +657,7 @@ def test_interrupted_leaves_nobody_at_work(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         decoding.decode(files, out, threads=3)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
-    assert 3 <= len(begun) < 12                                     # of 25
+    assert 3 <= len(begun) < 12  # of 25
 
 
 def test_result_does_not_depend_on_threads(tmp_path, monkeypatch):
@@ -606,7 +667,7 @@ def test_result_does_not_depend_on_threads(tmp_path, monkeypatch):
     assert decoding.decode(files, wanted, threads=1) == ([37], False)
 
     def backwards(images, out, first, channels):
-        time.sleep(0.002 * (100 - first) % 0.05)                    # whoever begins first ends last
+        time.sleep(0.002 * (100 - first) % 0.05)  # whoever begins first ends last
         return real(images, out, first, channels)
 
     monkeypatch.setattr(decoding, "decode_rows", backwards)
@@ -631,7 +692,8 @@ def test_script_without_guard(tmp_path):
     "Decoding does not run the caller's script again, and needs no `if __name__ == '__main__'`."
     files = fill(tmp_path / "d", 80)
     (tmp_path / "script.py").write_text(
-        "import sys\nfrom ddpm_course.sources import load_data\nprint('script runs')\nload_data(sys.argv[1], 8)\n")
+        "import sys\nfrom ddpm_course.sources import load_data\nprint('script runs')\nload_data(sys.argv[1], 8)\n"
+    )
     done = subprocess.run([sys.executable, tmp_path / "script.py", files], capture_output=True, text=True)
     assert done.stdout == "script runs\n" and not done.stderr, done.stderr
 
@@ -645,10 +707,11 @@ def test_progress_is_hidden_when_quick_and_sparse_in_logs(capsys):
         bar.last_print_t -= 100
         for _ in range(10):
             bar.update(1)
-    assert capsys.readouterr().err.count("images/s") <= 2                                       # one line, and the last
+    assert capsys.readouterr().err.count("images/s") <= 2  # one line, and the last
 
 
 # -- arrays -----------------------------------------------------------------------------------------------------------
+
 
 def test_sets_from_arrays():
     colour = np.stack([COLOUR, 255 - COLOUR])
@@ -662,19 +725,27 @@ def test_sets_from_arrays():
     assert images.digest == same.digest
 
 
-@pytest.mark.parametrize("pixels, labels, names, words", [
-    (np.zeros((2, 4, 4)), None, (), "the pixels are float64: expected uint8"),
-    (np.zeros((2, 3, 4, 4), np.uint8), None, (), "the pixels have shape (2, 3, 4, 4): expected (N, H, W)"),
-    (np.zeros((4, 4), np.uint8), None, (), "the pixels have shape (4, 4)"),
-    (np.zeros((0, 4, 4), np.uint8), None, (), "expected at least one image"),
-    (np.zeros((2, 4, 5), np.uint8), None, (), "all of them square"),
-    (np.zeros((2, 4, 4), np.uint8), [0], (), "the labels are int64 of shape (1,): expected whole numbers of shape (2,)"),
-    (np.zeros((2, 4, 4), np.uint8), [0.0, 1.0], (), "the labels are float64"),
-    (np.zeros((2, 4, 4), np.uint8), [True, False], (), "the labels are bool"),
-    (np.zeros((2, 4, 4), np.uint8), [-1, 0], ("a",), "the labels go from -1 to 0: expected 0 to 0 for 1 names"),
-    (np.zeros((2, 4, 4), np.uint8), [0, 2], ("a", "b"), "the labels go from 0 to 2: expected 0 to 1 for 2 names"),
-    (np.zeros((2, 4, 4), np.uint8), None, ("a", "b"), "2 names without labels"),
-])
+@pytest.mark.parametrize(
+    "pixels, labels, names, words",
+    [
+        (np.zeros((2, 4, 4)), None, (), "the pixels are float64: expected uint8"),
+        (np.zeros((2, 3, 4, 4), np.uint8), None, (), "the pixels have shape (2, 3, 4, 4): expected (N, H, W)"),
+        (np.zeros((4, 4), np.uint8), None, (), "the pixels have shape (4, 4)"),
+        (np.zeros((0, 4, 4), np.uint8), None, (), "expected at least one image"),
+        (np.zeros((2, 4, 5), np.uint8), None, (), "all of them square"),
+        (
+            np.zeros((2, 4, 4), np.uint8),
+            [0],
+            (),
+            "the labels are int64 of shape (1,): expected whole numbers of shape (2,)",
+        ),
+        (np.zeros((2, 4, 4), np.uint8), [0.0, 1.0], (), "the labels are float64"),
+        (np.zeros((2, 4, 4), np.uint8), [True, False], (), "the labels are bool"),
+        (np.zeros((2, 4, 4), np.uint8), [-1, 0], ("a",), "the labels go from -1 to 0: expected 0 to 0 for 1 names"),
+        (np.zeros((2, 4, 4), np.uint8), [0, 2], ("a", "b"), "the labels go from 0 to 2: expected 0 to 1 for 2 names"),
+        (np.zeros((2, 4, 4), np.uint8), None, ("a", "b"), "2 names without labels"),
+    ],
+)
 def test_arrays_that_make_no_set(pixels, labels, names, words):
     with pytest.raises(ValueError) as caught:
         ImageSet.of(pixels, labels, names)
@@ -683,11 +754,14 @@ def test_arrays_that_make_no_set(pixels, labels, names, words):
 
 # -- what is no image -------------------------------------------------------------------------------------------------
 
+
 @contextmanager
 def within(seconds: int):
     "Fail instead of waiting for ever."
+
     def ring(*args):
         raise TimeoutError(f"still waiting after {seconds} s")
+
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
     try:
@@ -717,7 +791,7 @@ def test_pipes_are_not_waited_for(tmp_path):
 def test_very_large_images_are_named(tmp_path, monkeypatch):
     root = fill(tmp_path / "d", 20)
     picture(1, (12, 12)).save(root / "005.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 120)                                         # 10x10 is fine, 12x12 is not
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 120)  # 10x10 is fine, 12x12 is not
     _, said = told(load_data, root, 8)
     assert said == [f"{root / '005.png'} is very large: 12 x 12 pixels"]
 
@@ -735,6 +809,7 @@ def test_hidden_folders_with_images_are_mentioned(tmp_path):
 
 # -- runs among the images --------------------------------------------------------------------------------------------
 
+
 def run_folder(folder: Path, sign: str = "metrics.jsonl") -> Path:
     "What a training run leaves."
     fill(folder / "samples", 2)
@@ -749,8 +824,11 @@ def run_folder(folder: Path, sign: str = "metrics.jsonl") -> Path:
 @pytest.mark.parametrize("kind", ["classes", "flat", "split"])
 def test_runs_are_no_images(tmp_path, where, kind):
     root = tmp_path / "d"
-    {"classes": lambda: [fill(root / name, 20, seed=k) for k, name in enumerate("ab")], "flat": lambda: fill(root, 20),
-     "split": lambda: layout(root)}[kind]()
+    {
+        "classes": lambda: [fill(root / name, 20, seed=k) for k, name in enumerate("ab")],
+        "flat": lambda: fill(root, 20),
+        "split": lambda: layout(root),
+    }[kind]()
     before = silent(load_data, root, 8)
     if where == "train/run" and kind != "split":
         (root / "train").mkdir()
@@ -767,7 +845,7 @@ def test_runs_alone_are_no_data_set_and_never_to_be_removed(tmp_path):
     assert "remove" not in str(caught.value)
     fill(tmp_path / "d/ape", 20)
     (tmp_path / "d/results/deep").mkdir(parents=True)
-    run_folder(tmp_path / "d/results/deep/one")                                                 # deeper than anybody looks
+    run_folder(tmp_path / "d/results/deep/one")  # deeper than anybody looks
     with pytest.raises(ValueError, match="the class folder .*results is empty") as caught:
         load_data(tmp_path / "d", 8)
     assert "remove" not in str(caught.value) and "delete" not in str(caught.value)
@@ -783,6 +861,7 @@ def test_folder_with_a_configuration_is_a_class(tmp_path):
 
 # -- forged pickles ---------------------------------------------------------------------------------------------------
 
+
 class Call:
     "In a pickle: call this function with these arguments, then set this state."
 
@@ -793,20 +872,46 @@ class Call:
         return (self.call[0], self.call[1:], *([] if self.state is None else [self.state]))
 
 
-REBUILD = np.empty(0).__reduce__()[0]                               # _reconstruct
-POINTERS = b"A" * 24576                                             # 3,072 addresses 0x4141414141414141
+REBUILD = np.empty(0).__reduce__()[0]  # _reconstruct
+POINTERS = b"A" * 24576  # 3,072 addresses 0x4141414141414141
 FORGED = {
     "array of pointers": lambda: Call(np.ndarray, (1, 3072), np.dtype("O"), POINTERS),
     "array by hand": lambda: Call(np.ndarray, (1, 3072), np.dtype("u1"), bytes(3072)),
-    "pointers in a state": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(1, (1, 3072), np.dtype("O"), False, POINTERS)),
-    "flags": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(
-        1, (1, 3072), Call(np.dtype, "V8", False, True, state=(3, "|", None, None, None, 8, 1, 63)), False, POINTERS)),
-    "number with flags": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(
-        1, (1, 3072), Call(np.dtype, "u1", False, True, state=(3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 63)),
-        False, bytes(7))),
-    "more than its bytes": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(
-        1, (10_000_000, 3072), np.dtype("u1"), False, bytes(3072))),
-    "negative shape": lambda: Call(REBUILD, np.ndarray, (0,), b"b", state=(1, (-1, -1), np.dtype("u1"), False, bytes(3072))),
+    "pointers in a state": lambda: Call(
+        REBUILD, np.ndarray, (0,), b"b", state=(1, (1, 3072), np.dtype("O"), False, POINTERS)
+    ),
+    "flags": lambda: Call(
+        REBUILD,
+        np.ndarray,
+        (0,),
+        b"b",
+        state=(
+            1,
+            (1, 3072),
+            Call(np.dtype, "V8", False, True, state=(3, "|", None, None, None, 8, 1, 63)),
+            False,
+            POINTERS,
+        ),
+    ),
+    "number with flags": lambda: Call(
+        REBUILD,
+        np.ndarray,
+        (0,),
+        b"b",
+        state=(
+            1,
+            (1, 3072),
+            Call(np.dtype, "u1", False, True, state=(3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 63)),
+            False,
+            bytes(7),
+        ),
+    ),
+    "more than its bytes": lambda: Call(
+        REBUILD, np.ndarray, (0,), b"b", state=(1, (10_000_000, 3072), np.dtype("u1"), False, bytes(3072))
+    ),
+    "negative shape": lambda: Call(
+        REBUILD, np.ndarray, (0,), b"b", state=(1, (-1, -1), np.dtype("u1"), False, bytes(3072))
+    ),
     "state of a class": lambda: Call(np.ndarray, state={"shape": 1}),
     "another array class": lambda: Call(REBUILD, np.dtype, (0,), b"b", state=(1, (1,), np.dtype("u1"), False, b"a")),
     "encoding": lambda: Call(codecs.encode, "abc", "zlib"),
@@ -841,11 +946,13 @@ def test_forged_arrays_never_reach_numpy(tmp_path):
 def test_pickles_of_every_protocol(tmp_path, protocol):
     images, labels = cifar(tmp_path / "d")
     for k, name in enumerate(decoding.BATCHES[:-1]):
-        rows = images[10 * k:10 * k + 10].reshape(10, 3072)
-        content = {b"data": rows, "labels": np.array(labels[10 * k:10 * k + 10]) if k % 2 else labels[:10].tolist()}
+        rows = images[10 * k : 10 * k + 10].reshape(10, 3072)
+        content = {b"data": rows, "labels": np.array(labels[10 * k : 10 * k + 10]) if k % 2 else labels[:10].tolist()}
         content[b"data"] = np.asfortranarray(rows) if k == 3 else rows
         (tmp_path / "d" / name).write_bytes(pickle.dumps(content, protocol))
-    (tmp_path / "d/batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {c}" for c in range(10)]}, protocol))
+    (tmp_path / "d/batches.meta").write_bytes(
+        pickle.dumps({"label_names": [f"class {c}" for c in range(10)]}, protocol)
+    )
     train, test = load_data(tmp_path / "d", 32)
     assert np.array_equal(train.pixels, images[:50]) and np.array_equal(test.pixels, images[50:])
     assert train.classes[9] == "class 9"
@@ -853,10 +960,16 @@ def test_pickles_of_every_protocol(tmp_path, protocol):
 
 # -- one pass, and names ----------------------------------------------------------------------------------------------
 
+
 def test_both_splits_come_in_one_pass(tmp_path, monkeypatch):
     root, calls = layout(tmp_path / "d"), []
     load_data(root, 8)
-    for module, name in ((sources, "folder_source"), (caching, "cache_key"), (caching, "quick_checksum"), (caching, "open_cache")):
+    for module, name in (
+        (sources, "folder_source"),
+        (caching, "cache_key"),
+        (caching, "quick_checksum"),
+        (caching, "open_cache"),
+    ):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, real=real, name=name: calls.append(name) or real(*args))
     train, test = load_data(root, 8)
@@ -871,8 +984,10 @@ def test_names_from_outside(monkeypatch):
     assert load_data("mine", 8) == (train, test) and load_images("mine", "test", 8) is test
     with pytest.raises(FileNotFoundError, match="expected mnist5k, mnist, fashion-mnist, cifar10, mine, or a folder"):
         load_data("yours", 8)
-    for other, words in [(ImageSet.of(np.zeros((2, 8, 8, 3), np.uint8)), "the training images have channels 1, the test images 3"),
-                         (ImageSet.of(np.zeros((2, 8, 8), np.uint8), [0, 0]), r"have classes \(\), the test images \('0',\)")]:
+    for other, words in [
+        (ImageSet.of(np.zeros((2, 8, 8, 3), np.uint8)), "the training images have channels 1, the test images 3"),
+        (ImageSet.of(np.zeros((2, 8, 8), np.uint8), [0, 0]), r"have classes \(\), the test images \('0',\)"),
+    ]:
         monkeypatch.setitem(DATA, "mine", lambda size, channels, other=other: (train, other))
         with pytest.raises(ValueError, match="mine: .*" + words):
             load_data("mine", 8)
@@ -888,6 +1003,7 @@ def test_name_of_a_function_to_be_imported(monkeypatch):
 
 # -- facts beside the pixels ------------------------------------------------------------------------------------------
 
+
 def old_facts(entry: Path, **change) -> None:
     "Kept as an older version did, with a change."
     facts = json.loads((entry / "kept.json").read_text())
@@ -902,17 +1018,35 @@ def test_any_flipped_bit_is_found(tmp_path, cache):
     whole, wanted = (entry / "kept.json").read_bytes(), {k: v for k, v in facts.items() if k != "seal"}
     for place in range(len(whole)):
         for bit in range(8):
-            spoilt = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1:]
+            spoilt = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
             (entry / "kept.json").write_bytes(spoilt)
             found = caching.open_cache(entry)
             assert found is None or {k: found[1][k] for k in wanted} == wanted, (place, bit, spoilt)
 
 
-@pytest.mark.parametrize("change", [
-    {"train": 25}, {"train": 0}, {"train": 32}, {"train": 24.0}, {"train": True}, {"labels": [1] + [0] * 31}, {"labels": [0] * 31},
-    {"labels": [0] * 31 + [2]}, {"labels": [0] * 31 + [-1]}, {"labels": None}, {"labels": "0" * 32}, {"classes": ["ape"]},
-    {"classes": [1, 2]}, {"classes": None}, {"unreadable": {}}, {"unreadable": []}, {"digests": {"train": "x"}}, {"digests": None},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": 25},
+        {"train": 0},
+        {"train": 32},
+        {"train": 24.0},
+        {"train": True},
+        {"labels": [1] + [0] * 31},
+        {"labels": [0] * 31},
+        {"labels": [0] * 31 + [2]},
+        {"labels": [0] * 31 + [-1]},
+        {"labels": None},
+        {"labels": "0" * 32},
+        {"classes": ["ape"]},
+        {"classes": [1, 2]},
+        {"classes": None},
+        {"unreadable": {}},
+        {"unreadable": []},
+        {"digests": {"train": "x"}},
+        {"digests": None},
+    ],
+)
 def test_contradictions_are_found_with_and_without_a_seal(tmp_path, cache, decodes, change):
     root = layout(tmp_path / "d")
     wanted = [images.digest for images in load_data(root, 8)]
@@ -920,7 +1054,7 @@ def test_contradictions_are_found_with_and_without_a_seal(tmp_path, cache, decod
     old_facts(entry, **change)
     assert [images.digest for images in silent(load_data, root, 8)] == wanted and len(decodes) == 2
     facts = json.loads((entry / "kept.json").read_text()) | change
-    caching.write_facts(entry, facts)                                                           # sealed, but at odds
+    caching.write_facts(entry, facts)  # sealed, but at odds
     train, test = silent(load_data, root, 8)
     assert len(decodes) == 3 or change.get("labels") == [1] + [0] * 31 or change.get("train") == 25
     assert len(train.classes) == 2
@@ -933,7 +1067,10 @@ def test_caches_of_older_versions_are_read_and_sealed(tmp_path, cache, decodes):
     old_facts(entry)
     assert [images.digest for images in silent(load_data, root, 8)] == wanted and len(decodes) == 1
     facts = json.loads((entry / "kept.json").read_text())
-    assert facts["seal"] == caching.seal(facts) and sorted(p.name for p in entry.iterdir()) == ["kept.json", "pixels.npy"]
+    assert facts["seal"] == caching.seal(facts) and sorted(p.name for p in entry.iterdir()) == [
+        "kept.json",
+        "pixels.npy",
+    ]
 
 
 def test_deeply_nested_facts(tmp_path, cache, decodes):
@@ -945,12 +1082,14 @@ def test_deeply_nested_facts(tmp_path, cache, decodes):
 
 # -- locks ------------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_file_system_that_refuses_locks(tmp_path, monkeypatch, number):
     fcntl = pytest.importorskip("fcntl")
 
     def refuse(*args):
         raise OSError(number, os.strerror(number))
+
     monkeypatch.setattr(fcntl, "flock", refuse)
     with within(60):
         assert len(silent(load_data, layout(tmp_path / "d"), 8)[0]) == 24
@@ -972,5 +1111,8 @@ def test_links_in_place_of_the_lock_are_not_followed(tmp_path, cache):
 
 # -- what was there before --------------------------------------------------------------------------------------------
 
+
 def test_bundled_digits_have_not_changed():
-    assert load_digits("train", 16).digest == "d8a9eaf106d5c4f9" and load_digits("test", 16).digest == "858b33cdef9eb043"
+    assert (
+        load_digits("train", 16).digest == "d8a9eaf106d5c4f9" and load_digits("test", 16).digest == "858b33cdef9eb043"
+    )
