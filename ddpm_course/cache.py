@@ -67,15 +67,13 @@ def consistent(pixels: np.ndarray, facts: dict[str, Any]) -> bool:
     train, labels = facts['train'], facts['labels']
     texts = list(facts['classes'])
     if labels is None:
-        if texts:
-            return False
-    elif {type(label) for label in labels} != {int} or len(labels) != len(pixels):
-        return False
-    elif min(labels) < 0 or max(labels) >= len(texts):
-        return False
+        right = not texts
+    else:
+        right = {type(label) for label in labels} == {int} and len(labels) == len(pixels)
+        right = right and 0 <= min(labels) <= max(labels) < len(texts)
     for split in ('train', 'test'):
         texts += [facts['digests'][split], *facts['unreadable'][split]]
-    return (pixels.dtype == np.uint8 and pixels.ndim == 4 and type(train) is int
+    return (right and pixels.dtype == np.uint8 and pixels.ndim == 4 and type(train) is int
             and 0 < train < len(pixels) and all(isinstance(text, str) for text in texts))
 
 # %% ../nbs/01b_cache.ipynb #7b1ab70f
@@ -152,8 +150,10 @@ def make_cache(
     try:
         allocate = lambda name, shape: reserve(aside / name, shape)
         pixels, facts = read_source(source, listing, size, channels, allocate)
-        pixels.flush()
-        Path(pixels.filename).replace(aside / 'pixels.npy')
+        if isinstance(pixels, np.memmap):                   # always: `reserve` makes them
+            pixels.flush()
+        written = 'pixels.npy' if (aside / 'pixels.npy').exists() else 'decoded.npy'
+        (aside / written).replace(aside / 'pixels.npy')
         (aside / 'decoded.npy').unlink(missing_ok=True)
         write_facts(aside, facts | {'checksum': quick_checksum(aside / 'pixels.npy')})
         del pixels
@@ -189,7 +189,7 @@ def prepare(source: Source, size: int, channels: int | None) -> tuple[np.ndarray
             raise                                           # it is an image that cannot be opened
         reason = error.strerror or error
         warnings.warn(f'{folder.parent} cannot keep the decoded images ({reason}): '
-                      'they are decoded into memory at each start')
+                      'they are decoded into memory at each start', stacklevel=2)
         allocate = lambda name, shape: np.empty(shape, np.uint8)
         return read_source(source, listing, size, channels, allocate)
 
@@ -201,7 +201,8 @@ def load_source(
     pixels, facts = prepare(source, size, channels)
     if bad := facts['unreadable']['train'] + facts['unreadable']['test']:
         more = f', and {len(bad) - 1} more' * (len(bad) > 1)
-        warnings.warn(f'{source.root}: left out, as it cannot be read: {bad[0]}{more}')
+        warnings.warn(f'{source.root}: left out, as it cannot be read: {bad[0]}{more}',
+                      stacklevel=2)
     labels = None if facts['labels'] is None else np.array(facts['labels'], np.int64)
 
     def part(split: str, rows: slice) -> ImageSet:

@@ -56,8 +56,9 @@ class ImageSet:
         "Of pixels and labels, 16 hexadecimal digits: equal for equal data."
         if self.known_digest:
             return self.known_digest
-        total = sha256(np.ascontiguousarray(self.pixels))
-        total.update(b'' if self.labels is None else np.ascontiguousarray(self.labels))
+        total = sha256(np.ascontiguousarray(self.pixels).data)
+        if self.labels is not None:
+            total.update(np.ascontiguousarray(self.labels).data)
         return total.hexdigest()[:16]
 
 # %% ../nbs/01_data.ipynb #0ae176bb

@@ -49,7 +49,8 @@ def open_image(path: str | Path) -> Image.Image:
             raise ValueError('not a regular file')
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or sys.maxsize):
-                warnings.warn(f'{path} is very large: {image.width} x {image.height} pixels')
+                warnings.warn(f'{path} is very large: {image.width} x {image.height} pixels',
+                              stacklevel=2)
             return upright(image)
     except Exception as error:              # decoders have a dozen ways to say it
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
@@ -201,7 +202,7 @@ def read_source(
     held_out = listing.held_out[order]
     labels = None if listing.labels is None else listing.labels[order[rows]]
     train = int((~held_out[rows]).sum())
-    left_out = {'train': [], 'test': []}
+    left_out: dict[str, list[str]] = {'train': [], 'test': []}
     for row in bad:
         name = os.path.relpath(images[row], source.root)
         left_out['test' if held_out[row] else 'train'].append(name)
@@ -213,10 +214,11 @@ def read_source(
 class Record:
     "Stands for a function that a pickle names: notes the arguments and does nothing."
 
-    def __init__(self, *arguments: object):
-        self.arguments, self.state = arguments, None
+    def __init__(self, *arguments: Any):
+        self.arguments = arguments
+        self.state: Any = None
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
@@ -278,8 +280,9 @@ def batch_files(path: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path) as archive:
         for member in archive:
             name = member.name.rsplit('/', 1)[-1]
-            if member.isfile() and name in BATCHES:
-                yield name, archive.extractfile(member).read()
+            wanted = member.isfile() and name in BATCHES
+            if wanted and (file := archive.extractfile(member)):
+                yield name, file.read()
 
 
 def read_batch(content: bytes) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cache import load_source
+from .core import look_up
 from .data import ImageSet, check_split, every_tenth, load_digits
 from .decoding import BATCHES, File, Listing, Source, read_batches
 
@@ -128,7 +129,7 @@ def check_parts(root: Path, parts: dict[str, Classes]) -> None:
     for part, classes in parts.items():
         if not any(classes.values()):
             raise ValueError(f'{root / part} holds no image')
-    train, test = parts.get('train', parts.get('')), parts.get('test')
+    train, test = parts['train' if 'train' in parts else ''], parts.get('test')
     for name, images in train.items():
         if not images:
             empty = root / ('train' if test else '') / name
@@ -143,7 +144,7 @@ def check_parts(root: Path, parts: dict[str, Classes]) -> None:
         raise ValueError(f'{root}: test/ has the class {extra[0]}, which train/ lacks')
     if lacking := [name for name in train if not test.get(name)]:
         warnings.warn(f'{root}: test/ has no image of the class {lacking[0]}; '
-                      'the held-out loss is that of the other classes')
+                      'the held-out loss is that of the other classes', stacklevel=2)
 
 # %% ../nbs/01c_sources.ipynb #95abce91
 def find_parts(root: Path) -> tuple[dict[str, Classes], list[str]]:
@@ -169,9 +170,11 @@ def folder_source(root: Path) -> Source:
     check_parts(root, parts)
     if ignored:
         more = f', and {len(ignored) - 1} more' * (len(ignored) > 1)
-        warnings.warn(f'{root}: ignored, as it is no image: {ignored[0]}{more}')
+        warnings.warn(f'{root}: ignored, as it is no image: {ignored[0]}{more}', stacklevel=2)
     names = list(parts['train' if 'train' in parts else ''])
-    files, labels, held_out = [], [], []
+    files: list[File] = []
+    labels: list[int] = []
+    held_out: list[np.ndarray] = []
     for part, classes in parts.items():
         for name, images in classes.items():
             files += images
@@ -282,7 +285,6 @@ def load_data(source: str | Path, size: int, channels: int | None = None) -> Pai
     check_channels(channels)
     path = Path(source).expanduser()
     if source in DATA:
-        from ddpm_course.core import look_up
         train, test = look_up('data set', DATA, source)(size, channels)
     elif path.exists():
         train, test = load_folder(path, size, channels)

@@ -309,9 +309,11 @@ def test_class_lost_to_damage_is_an_error(tmp_path):
     fill(tmp_path / "d/train/one", 1)
     fill(tmp_path / "d/test/many", 10)
     (tmp_path / "d/train/one/000.png").write_text("x")
-    with pytest.warns(UserWarning, match="test/ has no image of the class one"):
-        with pytest.raises(ValueError, match="has no image to train on of the class one"):
-            load_folder(tmp_path / "d", "train", 8)
+    with (
+        pytest.warns(UserWarning, match="test/ has no image of the class one"),
+        pytest.raises(ValueError, match="has no image to train on of the class one"),
+    ):
+        load_folder(tmp_path / "d", "train", 8)
 
 
 def test_class_missing_among_the_test_images_is_a_warning(tmp_path):
