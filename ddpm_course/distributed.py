@@ -39,9 +39,9 @@ class ByHand(Alone):
         return told[0]
 
     def average(self, network: nn.Module) -> None:
-        for parameter in network.parameters():
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= self.world
+        for gradient in [p.grad for p in network.parameters() if p.grad is not None]:
+            dist.all_reduce(gradient)
+            gradient /= self.world
 
     def same(self, what: str, value: str) -> None:
         every = [''] * self.world
@@ -62,7 +62,8 @@ class Group(ByHand):
     "Several processes with DistributedDataParallel, which averages gradients within `backward`."
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        ids = [self.device.index] if self.device.type == 'cuda' else None
+        cuda = self.device is not None and self.device.type == 'cuda'
+        ids = [self.device] if cuda else None
         return DistributedDataParallel(network, ids, gradient_as_bucket_view=True,
                                        find_unused_parameters=True)
 

@@ -8,6 +8,7 @@ __all__ = ['heldout_draws', 'by_quarter', 'judge_input', 'Judge', 'wobble', 'tra
 # %% ../nbs/15_evaluation.ipynb #a88f4451
 import warnings
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def train_judge(images: ImageSet, steps: int = 540, seed: int = 0) -> Judge:
         for _ in range(steps):
             i = random.integers(0, len(images), 100)
             _, logits = judge(wobble(to_float(images.pixels[i]), random))
-            loss = F.cross_entropy(logits, torch.from_numpy(images.labels[i]))
+            loss = F.cross_entropy(logits, torch.as_tensor(images.labels)[i])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -282,8 +283,9 @@ def class_errors(
         y, rows = torch.arange(K, device=model.device).repeat(len(i)), []
         for k in range(draws):
             one = heldout_batch(images, i, k, model, (k * T / draws, (k + 1) * T / draws))
-            b = Batch(**{name: None if x is None else x.repeat_interleave(K, 0)
-                         for name, x in vars(one).items()})
+            each: dict[str, Any] = {name: None if x is None else x.repeat_interleave(K, 0)
+                                    for name, x in vars(one).items()}
+            b = Batch(**each)
             xt = q_sample(b.x0, b.t, b.eps, model.schedule)
             losses = diffusion_losses(model.network(xt, b.t, y), b.x0, b.eps, b.t,
                                       model.schedule, model.objective)

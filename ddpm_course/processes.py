@@ -86,7 +86,7 @@ def start_processes(folder: Path, world: int, kind: str) -> list[subprocess.Pope
                    'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     processes = []
     for rank in range(world):
-        log = None if rank == 0 else open(folder / f'{rank}.log', 'w')
+        log = None if rank == 0 else open(folder / f'{rank}.log', 'w')      # noqa: SIM115
         words = [sys.executable, '-P', '-c', CHILD, str(folder), str(rank), str(world), kind]
         processes.append(subprocess.Popen(      # -P: no code from the current folder
             words, stdin=subprocess.PIPE, stdout=log, stderr=log and subprocess.STDOUT,
@@ -177,7 +177,8 @@ def launch(
             for p in processes:
                 p.kill()
                 p.wait()
-                p.stdin.close()
+                if p.stdin:
+                    p.stdin.close()
         if signals:
             sys.exit(128 + signals[0])
         if any(codes):

@@ -7,6 +7,7 @@ __all__ = ['PassOn', 'inception_score', 'Inception', 'pick_extractor', 'Scores',
 # %% ../nbs/15a_scores.ipynb #dc5d8793
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class Inception(nn.Module):
         return self.net(images.expand(-1, 3, -1, -1))           # grey as three equal channels
 
 
-def pick_extractor(images: ImageSet) -> nn.Module:
+def pick_extractor(images: ImageSet) -> Any:
     "The digits judge for grey images of the ten digits, Inception for all others."
     named = [name.startswith(str(k)) for k, name in enumerate(images.classes)]
     digits = images.channels == 1 and len(named) == 10 and all(named)
@@ -124,7 +125,7 @@ def evaluate_images(
     y: Tensor,                              # (n,) classes that were asked for, -1 for none
     train: ImageSet,
     test: ImageSet,
-    extractor: nn.Module | None = None,     # None: see `pick_extractor`
+    extractor: Any = None,                  # with name and num_features; None: `pick_extractor`
     how: SamplingConfig | None = None,      # how they were drawn, for the record, where known
 ) -> Scores:
     "Judge images against a data set. Raises ValueError where there are too few for the features."
@@ -165,7 +166,7 @@ def evaluate_samples(
     data: tuple[ImageSet, ImageSet],        # training and held-out images
     n: int,                                 # samples to draw, more than the extractor has features
     how: SamplingConfig = SamplingConfig(),
-    extractor: nn.Module | None = None,     # None: see `pick_extractor`
+    extractor: Any = None,                  # with name and num_features; None: `pick_extractor`
     group: Alone = Alone(),                 # whose members share the samples
 ) -> Scores:
     """Draw n samples, classes as often as in training, and judge them; guidance 1 where not given.
