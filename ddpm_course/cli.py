@@ -4,7 +4,7 @@
 __all__ = ['log', 'FOUND_IN_DATA', 'COMMANDS', 'read_settings', 'presets', 'find_command', 'add_model', 'add_grid', 'add_preset',
            'new_command', 'make_parser', 'Steady', 'show_warning', 'report', 'prepare', 'member', 'dispatch', 'main']
 
-# %% ../nbs/19_cli.ipynb #a8d68650
+# %% ../nbs/19_cli.ipynb #de959817
 import argparse
 import dataclasses
 import importlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:                       # nothing heavy is imported until a comm
 
 log = logging.getLogger('ddpm_course')
 
-# %% ../nbs/19_cli.ipynb #02922df7
+# %% ../nbs/19_cli.ipynb #dd473d82
 FOUND_IN_DATA = ('classes', 'digest')
 
 
@@ -42,7 +42,7 @@ def read_settings(args: argparse.Namespace) -> RunConfig:
     plugins = tuple(getattr(args, 'plugins', ()))
     return dataclasses.replace(override(PRESETS[args.preset], **given), plugins=plugins)
 
-# %% ../nbs/19_cli.ipynb #aa825739
+# %% ../nbs/19_cli.ipynb #b1f66ee7
 def presets(args: argparse.Namespace) -> None:
     "Print the presets with their parameters, data and expected cost."
     print(f'{"preset":15} {"parameters":>10}  {"data":8} {"size":>5} {"steps":>8}  cost')
@@ -51,7 +51,7 @@ def presets(args: argparse.Namespace) -> None:
         d, t = config.data, config.training
         print(f'{name:15} {parameters / 1e6:8.2f} M  {d.data:8} {d.size:>5} {t.steps:>8,}  {cost}')
 
-# %% ../nbs/19_cli.ipynb #c93fec8f
+# %% ../nbs/19_cli.ipynb #9f915103
 COMMANDS = {                            # in what module of the package each is found
     'train': 'train_command', 'test': 'commands', 'sample': 'commands', 'genseq': 'commands',
     'topology': 'commands',
@@ -64,7 +64,7 @@ def find_command(name: str) -> Callable[..., None]:
         return presets
     return getattr(importlib.import_module(f'ddpm_course.{COMMANDS[name]}'), name)
 
-# %% ../nbs/19_cli.ipynb #7506dafc
+# %% ../nbs/19_cli.ipynb #260a0947
 def add_model(p: argparse.ArgumentParser) -> None:
     "Flags that name a model and how to sample from it."
     p.add_argument('run', nargs='?', help="a run's folder (default: the model that ships)")
@@ -88,7 +88,7 @@ def add_preset(p: argparse.ArgumentParser, sections: Sequence[str], out: str) ->
     for section in sections:
         add_fields(p, getattr(RunConfig(), section), FOUND_IN_DATA)
 
-# %% ../nbs/19_cli.ipynb #c7e327e0
+# %% ../nbs/19_cli.ipynb #eb8476b6
 def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> Parser:
     "The parser of one command; `parallel`: it runs in any number of processes."
     said = {'help': help, 'description': help.capitalize() + '.'}
@@ -104,7 +104,7 @@ def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> P
                    help='show tracebacks; given twice, log what is done, too')
     return p
 
-
+# %% ../nbs/19_cli.ipynb #769092c9
 def make_parser() -> Parser:
     "The parser of `ddpm` with all its commands."
     parser = Parser('ddpm', description='Train, test and sample denoising diffusion models.',
@@ -136,7 +136,7 @@ def make_parser() -> Parser:
     new_command(commands, 'presets', 'list the presets', parallel=False)
     return parser
 
-# %% ../nbs/19_cli.ipynb #27f8155b
+# %% ../nbs/19_cli.ipynb #48df4c27
 class Steady:
     "A stream that never fails: a closed terminal or a full disk behind it must not end a run."
 
@@ -159,7 +159,7 @@ class Steady:
     def isatty(self) -> bool:
         return bool(self.stream) and not self.stream.closed and self.stream.isatty()
 
-# %% ../nbs/19_cli.ipynb #2d69993f
+# %% ../nbs/19_cli.ipynb #0f57cac1
 def show_warning(message: Warning | str, *where: Any) -> None:
     "A warning as one sentence, without its line of code; from the first process only."
     if os.environ.get('RANK', '0') == '0':
@@ -180,7 +180,7 @@ def report(error: BaseException, debug: int) -> int:
     print(f'ddpm: {said}', file=sys.stderr)
     return 2
 
-# %% ../nbs/19_cli.ipynb #ab42b5a5
+# %% ../nbs/19_cli.ipynb #b5b1dcd2
 def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
     "Set how much is shown, and load the plugins."
     logging.basicConfig(format='%(levelname)s %(message)s')
@@ -199,7 +199,7 @@ def member(group: 'Alone', words: Sequence[str]) -> None:
     prepare(args, words)
     find_command(args.command)(args, group)
 
-
+# %% ../nbs/19_cli.ipynb #f7ff5de1
 def dispatch(args: argparse.Namespace) -> None:
     "Call a command: here, in new processes, or as a worker of torchrun."
     call = find_command(args.command)
@@ -228,7 +228,7 @@ def dispatch(args: argparse.Namespace) -> None:
         raise ValueError('several processes need --device cpu or cuda, not mps')
     processes.launch(member, count, args.words, kind=device.type)
 
-# %% ../nbs/19_cli.ipynb #e0127af1
+# %% ../nbs/19_cli.ipynb #7bbde504
 def main(words: Sequence[str] | None = None) -> None:
     "Run `ddpm`; an error that the user can fix is one sentence and exit code 2."
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')   # what matters comes as an exception

@@ -78,7 +78,7 @@ def test_damaged_checkpoint_is_named_and_kept(run, tmp_path, refuses):
     damaged.write_bytes(damaged.read_bytes()[:-10])
     before = contents(folder)
     for words in (["sample", folder], ["train", *TINY, "--out", folder]):
-        refuses(*words, sentence=f"{damaged} is damaged or missing: remove the folder step_00000006")
+        refuses(*words, sentence=f"{damaged} is damaged or missing: move the folder step_00000006 away to go on from step_00000003")
     assert contents(folder) == before
     shutil.rmtree(damaged.parent)
     assert "continuing" in ddpm("train", *TINY, "--out", folder, cwd=tmp_path)[0]
@@ -149,7 +149,7 @@ BAD = [
     ("train --data minst", "no data set or folder is called 'minst'"),
     ("train --data empty", "empty holds no image: expected train/<class>/*"),
     ("train --data hollow", "holds no image"),
-    ("train --steps 0", "steps must be at least 1, not 0"),
+    ("train --steps 0", "steps must be between 1 and 1000000000000, not 0"),
     ("train --T 0", "T must be between 2 and 100000, not 0"),
     ("train --size 18", "4, not 18"),
     ("train --precision half", "precision must be one of"),
@@ -160,10 +160,10 @@ BAD = [
     ("sample --classes 3,12", "no class is called 12"),
     ("sample --steps 1001", "sampling steps must be between 1 and 1000, not 1001"),
     ("sample --steps -1", "sampling steps must be between 1 and 1000, not -1"),
-    ("sample --n 0", "--n must be at least 1, not 0"),
+    ("sample --n 0", "--n must be at least 1 and at most 100000, not 0"),
     ("sample --sampler euler", "no sampler is called 'euler'"),
     ("sample --spacing cubic", "no spacing is called 'cubic'"),
-    ("sample --seed -1", "a seed lies in 0..2**64 - 1, not -1"),
+    ("sample --seed -1", "seed must be between 0 and 18446744073709551615, not -1"),
     ("sample --out grid.txt", "--out must name a .png file"),
     ("--bogus", "--bogus is not known"),
 ]

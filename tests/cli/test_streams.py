@@ -47,8 +47,8 @@ def test_asked_channels_reach_all_processes(tmp_path):
 
 
 def test_processes_may_change(tmp_path):
-    ddpm(*TINY, "--nproc", 2, cwd=tmp_path)
+    ddpm(*TINY, "--warmup", 1, "--nproc", 2, cwd=tmp_path)
     longer = [word if word != "3" else "5" for word in TINY]
-    out = ddpm(*longer, "--accumulate", 2, cwd=tmp_path)[0]
+    out = ddpm(*longer, "--warmup", 1, "--accumulate", 2, cwd=tmp_path)[0]
     for change in ("steps 3 -> 5", "accumulate 1 -> 2", "processes 2 -> 1", "the learning rate goes from"):
         assert f"changed: {change}" in out
