@@ -78,7 +78,10 @@ def test_damaged_checkpoint_is_named_and_kept(run, tmp_path, refuses):
     damaged.write_bytes(damaged.read_bytes()[:-10])
     before = contents(folder)
     for words in (["sample", folder], ["train", *TINY, "--out", folder]):
-        refuses(*words, sentence=f"{damaged} is damaged or missing: move the folder step_00000006 away to go on from step_00000003")
+        refuses(
+            *words,
+            sentence=f"{damaged} is damaged or missing: move the folder step_00000006 away to go on from step_00000003",
+        )
     assert contents(folder) == before
     shutil.rmtree(damaged.parent)
     assert "continuing" in ddpm("train", *TINY, "--out", folder, cwd=tmp_path)[0]
