@@ -144,6 +144,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_course.data.ImageSet.__len__': ('data.html#imageset.__len__', 'ddpm_course/data.py'),
                                   'ddpm_course.data.ImageSet.channels': ('data.html#imageset.channels', 'ddpm_course/data.py'),
                                   'ddpm_course.data.ImageSet.digest': ('data.html#imageset.digest', 'ddpm_course/data.py'),
+                                  'ddpm_course.data.ImageSet.labels_at': ('data.html#imageset.labels_at', 'ddpm_course/data.py'),
                                   'ddpm_course.data.ImageSet.of': ('data.html#imageset.of', 'ddpm_course/data.py'),
                                   'ddpm_course.data.batch_indices': ('data.html#batch_indices', 'ddpm_course/data.py'),
                                   'ddpm_course.data.check_arrays': ('data.html#check_arrays', 'ddpm_course/data.py'),

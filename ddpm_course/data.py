@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,12 @@ class ImageSet:
     def channels(self) -> int:
         "1 (grey) or 3 (red, green, blue)."
         return self.pixels.shape[1]
+
+    def labels_at(self, rows: Any) -> Tensor:
+        "(B,) int64 classes of some images (indices or a slice). Raises ValueError without classes."
+        if self.labels is None:
+            raise ValueError('these images have no classes')
+        return torch.from_numpy(self.labels[rows])
 
     @cached_property
     def digest(self) -> str:

@@ -37,8 +37,7 @@ def heldout_batch(
     steps = t.tolist() if by_time else [draw] * len(i)
     eps = torch.cat([normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, step, [k])
                      for step, k in zip(steps, i)])
-    asked = images.labels if model.classes else None
-    y = None if asked is None else torch.from_numpy(asked[i.start:i.stop])
+    y = images.labels_at(slice(i.start, i.stop)) if model.classes else None
     like = torch.empty(0, device=model.device)
     return Batch(torch.tensor(i), x0, t, torch.ones(len(i)), eps, y).to(like)
 

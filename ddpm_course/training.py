@@ -76,9 +76,9 @@ def make_batch(
     t, weight = times(uniform(seed, Purpose.TIME, step, mine), config.diffusion.T)
     eps = normal(x0.shape[1:], seed, Purpose.NOISE, step, mine)
     y = None
-    if config.num_classes and images.labels is not None:
+    if config.num_classes:
         dropped = uniform(seed, Purpose.DROP, step, mine) < training.label_drop
-        y = drop_labels(torch.from_numpy(images.labels[chosen]), dropped, config.num_classes)
+        y = drop_labels(images.labels_at(chosen), dropped, config.num_classes)
     return Batch(torch.tensor(mine), x0, t, weight, eps, y)
 
 # %% ../nbs/11_training.ipynb #9fa2c5c1
