@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['log', 'FOUND_IN_DATA', 'COMMANDS', 'read_settings', 'presets', 'find_command', 'add_model', 'add_grid', 'add_preset',
-           'new_command', 'make_parser', 'Steady', 'show_warning', 'report', 'prepare', 'member', 'dispatch', 'main']
+           'new_command', 'make_parser', 'Steady', 'show_warning', 'report', 'prepare', 'run_in_process', 'dispatch',
+           'main']
 
 # %% ../nbs/19_cli.ipynb #de959817
 import argparse
@@ -193,7 +194,7 @@ def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
         args.plugins = tuple(load_plugin(path) for path in args.plugin)
 
 
-def member(group: 'Alone', words: Sequence[str]) -> None:
+def run_in_process(group: 'Alone', words: Sequence[str]) -> None:
     "What each of several processes does with the words of a command."
     args = make_parser().parse_args(words)
     prepare(args, words)
@@ -226,7 +227,7 @@ def dispatch(args: argparse.Namespace) -> None:
         return call(args, model.Alone(device))
     if device.type == 'mps':
         raise ValueError('several processes need --device cpu or cuda, not mps')
-    processes.launch(member, count, args.words, kind=device.type)
+    processes.launch(run_in_process, count, args.words, kind=device.type)
 
 # %% ../nbs/19_cli.ipynb #7bbde504
 def main(words: Sequence[str] | None = None) -> None:

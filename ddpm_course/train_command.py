@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .checkpoints import read_metrics
 from .cli import read_settings
-from .commands import loss_name, save_film, say
+from .commands import loss_name, print_once, save_film
 from .config import PRESETS, RunConfig, SamplingConfig, to_json
 from .data import ImageSet
 from .film import column_titles, grid_image, sequence
@@ -152,16 +152,16 @@ def train(args: argparse.Namespace, group: Alone) -> None:
     with Interrupt() as interrupt, Run.open(out, config, images, group, init) as run:
         log.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
-            return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
-        say(group, headline(run))
+            return print_once(group, f'{out} is finished; nothing to do (more --steps train it longer)')
+        print_once(group, headline(run))
         if run.began:
-            say(group, f'continuing {out} from step_{run.began:08d}')
+            print_once(group, f'continuing {out} from step_{run.began:08d}')
         for note in run.notes:
-            say(group, f'changed: {note}')
+            print_once(group, f'changed: {note}')
         for record in watched(run):
             if must_stop(record, interrupt, group):
                 run.save()
-                say(group, f'stopped and saved step_{run.state.step:08d}; go on with:  '
+                print_once(group, f'stopped and saved step_{run.state.step:08d}; go on with:  '
                            f'{shlex.join(["ddpm", *args.words])}')
                 sys.exit(128 + (interrupt.signal or signal.SIGTERM))
         finish(run, held_out)

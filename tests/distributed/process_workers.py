@@ -95,5 +95,5 @@ def settled(group: Group) -> tuple[int, str]:
 
     runs.os.cpu_count = lambda: 3 + group.rank
     runs.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]
-    found = runs.settle(PRESETS["mnist16"], None, load_digits("train", 16), group.device, group).training
+    found = runs.complete_config(PRESETS["mnist16"], None, load_digits("train", 16), group.device, group).training
     return found.threads, found.precision

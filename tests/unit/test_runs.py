@@ -180,3 +180,29 @@ def test_files_have_the_modes_that_the_user_chose(tmp_path, digits):
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in newest_checkpoint(tmp_path / "run").iterdir()}
     assert set(modes.values()) == {0o644}, modes
+
+
+def test_each_thing_is_done_once(tmp_path, monkeypatch, capsys):
+    "A command parses config.json once and builds the network once; a finished run prints one line."
+    from ddpm_course import cli, model, runs
+
+    counts = {"parsed": 0, "built": 0}
+
+    def counted(name, function):
+        def call(*args):
+            counts[name] += 1
+            return function(*args)
+
+        return call
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "from_json", counted("parsed", runs.from_json))
+    monkeypatch.setitem(model.NETWORKS, "unet", counted("built", model.NETWORKS["unet"]))
+    words = "train --steps 2 --batch 8 --channels 8 --T 20 --log-every 1 --grid-every 0 --threads 1 --out run".split()
+    for command, parsed in ((words, 0), (words, 1), (["sample", "run", "--n", "1", "--steps", "2"], 1)):
+        counts.update(parsed=0, built=0)
+        capsys.readouterr()
+        cli.main(command)
+        assert counts == {"parsed": parsed, "built": 1}, command
+        if command is words and parsed:
+            assert capsys.readouterr().out == "run is finished; nothing to do (more --steps train it longer)\n"
