@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['FREE', 'read_config', 'complete_config', 'new_settings', 'check_folder', 'adapt', 'only_one', 'temporarily',
-           'start_from', 'resume', 'Stop', 'Run', 'training_records', 'open_run', 'load_run', 'load_model',
-           'load_plugin', 'check_plugins']
+           'start_from', 'resume', 'Stop', 'Run', 'training_records', 'open_run', 'check_plugins', 'load_run',
+           'load_model', 'load_plugin']
 
 # %% ../nbs/11b_runs.ipynb #04bf50b9
 import importlib.util
@@ -267,6 +267,15 @@ def open_run(
             yield Run(folder, config, state, images, group, state.step, notes)
             group.add(torch.zeros(1))               # all wait until the last checkpoint is there
 
+# %% ../nbs/11b_runs.ipynb #7fe280a4
+def check_plugins(run: Path, config: RunConfig, given: Sequence[str] | None) -> None:
+    "Raise ValueError where a run needs a plugin that is not among the given ones; None: all are."
+    names = {plugin.split(':')[0] for plugin in given or ()}
+    for name in [plugin.split(':')[0] for plugin in config.plugins]:
+        if given is not None and name not in names:
+            raise ValueError(f'{run} was made with the plugin {name}: give it with --plugin, if '
+                             'you trust that file')
+
 # %% ../nbs/11b_runs.ipynb #47487575
 def load_run(run: Path | str, device: torch.device | str = 'cpu',
              plugins: Sequence[str] | None = None) -> tuple[Model, RunConfig]:
@@ -309,12 +318,3 @@ def load_plugin(path: Path | str) -> str:
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return f'{path.name}:{checkpoints.checksum(path)[:16]}'
-
-
-def check_plugins(run: Path, config: RunConfig, given: Sequence[str] | None) -> None:
-    "Raise ValueError where a run needs a plugin that is not among the given ones; None: all are."
-    names = {plugin.split(':')[0] for plugin in given or ()}
-    for name in [plugin.split(':')[0] for plugin in config.plugins]:
-        if given is not None and name not in names:
-            raise ValueError(f'{run} was made with the plugin {name}: give it with --plugin, if '
-                             'you trust that file')

@@ -152,7 +152,8 @@ def train(args: argparse.Namespace, group: Alone) -> None:
     with Interrupt() as interrupt, Run.open(out, config, images, group, init) as run:
         log.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
-            return print_once(group, f'{out} is finished; nothing to do (more --steps train it longer)')
+            more = 'more --steps train it longer'
+            return print_once(group, f'{out} is finished; nothing to do ({more})')
         print_once(group, headline(run))
         if run.began:
             print_once(group, f'continuing {out} from step_{run.began:08d}')
