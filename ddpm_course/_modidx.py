@@ -84,6 +84,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'ddpm_course.cli.add_model': ('cli.html#add_model', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.add_preset': ('cli.html#add_preset', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.dispatch': ('cli.html#dispatch', 'ddpm_course/cli.py'),
+                                 'ddpm_course.cli.exit_code': ('cli.html#exit_code', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.find_command': ('cli.html#find_command', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.main': ('cli.html#main', 'ddpm_course/cli.py'),
                                  'ddpm_course.cli.make_parser': ('cli.html#make_parser', 'ddpm_course/cli.py'),

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['log', 'FOUND_IN_DATA', 'COMMANDS', 'read_settings', 'presets', 'find_command', 'add_model', 'add_grid', 'add_preset',
-           'new_command', 'make_parser', 'Steady', 'show_warning', 'report', 'prepare', 'run_in_process', 'dispatch',
-           'main']
+           'new_command', 'make_parser', 'Steady', 'show_warning', 'report', 'exit_code', 'prepare', 'run_in_process',
+           'dispatch', 'main']
 
 # %% ../nbs/19_cli.ipynb #de959817
 import argparse
@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -181,6 +182,15 @@ def report(error: BaseException, debug: int) -> int:
     print(f'ddpm: {said}', file=sys.stderr)
     return 2
 
+
+def exit_code(error: BaseException, debug: int) -> int:
+    "As `report`, with the traceback of any other error printed: a worker must end at once."
+    try:
+        return report(error, debug)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+
 # %% ../nbs/19_cli.ipynb #b5b1dcd2
 def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
     "Set how much is shown, and load the plugins."
@@ -196,6 +206,7 @@ def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
 
 def run_in_process(group: 'Alone', words: Sequence[str]) -> None:
     "What each of several processes does with the words of a command."
+    sys.stderr = Steady(sys.stderr)         # type: ignore[assignment]
     args = make_parser().parse_args(words)
     prepare(args, words)
     find_command(args.command)(args, group)
@@ -219,7 +230,7 @@ def dispatch(args: argparse.Namespace) -> None:
             try:
                 call(args, group)
             except BaseException as error:
-                processes.end(report(error, args.debug))       # at once: the others may be waiting
+                processes.end(exit_code(error, args.debug))     # at once: the others may be waiting
             processes.end(0)
     usual = torch.cuda.device_count() if device.type == 'cuda' else 1
     count = usual if args.nproc == 'auto' else int(args.nproc)

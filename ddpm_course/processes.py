@@ -179,7 +179,7 @@ def launch(
                 p.wait()
                 if p.stdin:
                     p.stdin.close()
-        if signals:
+        if signals and not list(folder.glob('*.error')):
             sys.exit(128 + signals[0])
         if any(codes):
             raise failure(folder, codes)

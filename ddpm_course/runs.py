@@ -43,21 +43,21 @@ def complete_config(
 ) -> RunConfig:
     "Fill in what the data decide, and what is decided once for a run by the first process."
     t, old = config.training, begun.training if begun else None
-    if config.data.image_channels not in (0, images.channels):
-        raise ValueError(f'image_channels is {config.data.image_channels}, the images have '
-                         f'{images.channels}')
-    asked = old.precision if old and t.precision == 'auto' else t.precision
-    precision = pick_precision(asked, device)
+    size, shape = config.data.size, images.pixels.shape[1:]
+    if shape != (config.data.image_channels or shape[0], size, size):
+        raise ValueError(f'size is {size} and image_channels {config.data.image_channels}, the '
+                         f'images have size {shape[1]} and {shape[0]} channels')
+    wish = (old or t).precision if t.precision == 'auto' else t.precision
+    precision = pick_precision(wish, device)
     usual = torch.get_num_threads() if group.world == 1 else os.cpu_count() or 1
-    threads = t.threads or (old.threads if old else usual)
-    first = group.first((precision, threads))           # other machines may have other cores
+    first = group.first((precision, t.threads or (old.threads if old else usual)))
     return override(
         config, image_channels=images.channels, classes=images.classes, digest=images.digest,
+        init=t.init or (old.init if old else ''),
         precision=first[0] if t.precision == 'auto' else precision, threads=t.threads or first[1])
 
 # %% ../nbs/11b_runs.ipynb #73b8c3a4
 FREE = {'data', 'init', 'accumulate', 'log_every', 'save_every', 'grid_every', 'keep'}
-# what may differ when a run is continued: `digest` stands for the data, slices change only rounding
 
 
 def new_settings(run: Path, begun: RunConfig, config: RunConfig) -> dict[str, tuple[Any, Any]]:
@@ -79,11 +79,10 @@ def new_settings(run: Path, begun: RunConfig, config: RunConfig) -> dict[str, tu
 
 def check_folder(run: Path) -> None:
     "Raise ValueError where a folder holds something that is no run."
-    mine = {'config.json.new', 'config.new', '.lock'}
     if run.exists() and not run.is_dir():
         raise ValueError(f'{run} is no folder: choose another one with --out')
     found = {p.name for p in run.iterdir()} if run.exists() else set()
-    if found - mine and 'config.json' not in found:
+    if found - {'config.json.new', 'config.new', '.lock'} and 'config.json' not in found:
         raise ValueError(f'{run} is not empty and holds no run: choose another folder with --out')
 
 # %% ../nbs/11b_runs.ipynb #0beef281
@@ -141,8 +140,7 @@ def start_from(state: TrainState, init: Model) -> None:
             network.load_state_dict(init.network.state_dict())
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise ValueError(f'these weights are of another network than the run has ({reason})'
-                             ) from error
+            raise ValueError(f'weights of another network than the run has ({reason})') from error
 
 
 def resume(folder: Path, state: TrainState, config: RunConfig, changed: dict[str, tuple[Any, Any]],
@@ -243,8 +241,8 @@ def open_run(
 ) -> Iterator[Run]:
     """Begin a run in an empty folder, or continue the one there, for as long as a block runs.
 
-    Raises ValueError, and writes nothing, where the folder holds another run or something else,
-    where another process trains in it, where a registry lacks a name, or weights do not fit.
+    Raises ValueError, and writes nothing, where the folder holds another run or something else, or
+    is in use, where a registry lacks a name, or where images or weights do not fit.
     """
     folder, device = Path(folder), group.device or pick_device()
     check_folder(folder)
@@ -258,12 +256,16 @@ def open_run(
         if init is not None:
             start_from(state, init)
         with only_one(folder) if group.rank == 0 else nullcontext():
-            if group.rank == 0 and (not begun or changed):
-                if not begun and (folder / 'config.json').exists():
+            path, text = folder / 'config.json', to_json(config, versions=checkpoints.versions())
+            if group.rank == 0 and not begun:
+                if path.exists():
                     raise ValueError(f'another process has just begun a run in {folder}')
-                text = to_json(config, versions=checkpoints.versions())
-                checkpoints.write_whole(folder / 'config.json', text)
+                checkpoints.write_whole(path, text)
             notes = resume(folder, state, config, changed, group)
+            if config.training.init and init is None and not state.step:
+                raise ValueError(f'{folder} begins from {config.training.init}: give --init again')
+            if group.rank == 0 and changed:
+                checkpoints.write_whole(path, text)
             yield Run(folder, config, state, images, group, state.step, notes)
             group.add(torch.zeros(1))               # all wait until the last checkpoint is there
 
@@ -281,8 +283,7 @@ def load_run(run: Path | str, device: torch.device | str = 'cpu',
              plugins: Sequence[str] | None = None) -> tuple[Model, RunConfig]:
     """The averaged model of a run's newest checkpoint, ready to sample, and its configuration.
 
-    Raises FileNotFoundError where there is none, ValueError where a file is damaged or, with a list
-    of the `plugins` that are loaded, where the run needs another one.
+    Raises FileNotFoundError without one, ValueError for damage or, given `plugins`, a missing one.
     """
     run = Path(run)
     config, checkpoint = read_config(run), checkpoints.newest_checkpoint(run)
@@ -309,12 +310,11 @@ def load_model(run: Path | str | None = None, device: torch.device | str = 'cpu'
 def load_plugin(path: Path | str) -> str:
     "Run a Python file that adds entries to registries; its name and checksum, for config.json."
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no plugin {path}: expected a Python file')
+    if path.suffix != '.py' or not path.is_file():
+        raise FileNotFoundError(f'there is no plugin {path}: expected a Python file, FILE.py')
     name = f'ddpm_plugin_{path.stem}'
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f'a plugin is a Python file, and {path} is not one')
+    assert spec and spec.loader                             # there is one for each .py
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return f'{path.name}:{checkpoints.checksum(path)[:16]}'

@@ -201,8 +201,15 @@ def class_keys(classes: Sequence[int], rows: int) -> tuple[list[int], Tensor]:
 
 
 def columns_of(model: Model, classes: Sequence[int] | None = None) -> list[int]:
-    "The columns of a grid: these classes, or all but no more than 20, or ten without classes."
-    return list(range(min(len(model.classes), 20) or 10)) if classes is None else list(classes)
+    """The columns of a grid: these classes, or all but no more than 20, or ten without classes.
+
+    Raises ValueError for a class that the model does not know.
+    """
+    known = len(model.classes)
+    for c in classes or ():
+        if known and not 0 <= c < known:
+            raise ValueError(f'there is no class {c}: the model knows 0 to {known - 1}')
+    return list(range(min(known, 20) or 10)) if classes is None else list(classes)
 
 # %% ../nbs/12_sampling.ipynb #ea9b5cd6
 @torch.no_grad()

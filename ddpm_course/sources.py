@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cache import load_source
+from .cache import load_source, lock
 from .core import look_up
 from .data import ImageSet, check_split, every_tenth, load_digits
 from .decoding import BATCHES, File, Listing, Source, read_batches
@@ -233,8 +233,10 @@ def torchvision_source(name: str, root: Path) -> Source:
         images = np.concatenate([np.asarray(data.data) for data in (train, test)])
         return Listing(images, labels, np.arange(len(labels)) >= len(train), tuple(train.classes))
 
-    if not (root / PLACES[name]).is_dir():
-        part(True)
+    root.mkdir(parents=True, exist_ok=True)
+    with lock(root / f'{name}.lock'):           # one of several processes downloads
+        if not (root / PLACES[name]).is_dir():
+            part(True)
     return Source(root / PLACES[name], stamp((root / PLACES[name]).iterdir()), read)
 
 # %% ../nbs/01c_sources.ipynb #a0c8c577

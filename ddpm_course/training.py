@@ -141,9 +141,8 @@ class Simple:
         "Go on from what `state_dict` kept."
 
 # %% ../nbs/11_training.ipynb #4f25c9d6
-CRITERIA: dict[str, Any] = {            # name -> how to make it from a configuration
-    'simple': Simple, 'hybrid': 'ddpm_course.bound:Hybrid', 'vlb': 'ddpm_course.bound:Vlb',
-}
+CRITERIA: dict[str, Any] = {'simple': Simple,           # name -> how to make it from a RunConfig
+                            'hybrid': 'ddpm_course.bound:Hybrid', 'vlb': 'ddpm_course.bound:Vlb'}
 LOSSES = ('loss', 'eps_mse', 'x0_mse')  # what every criterion gives
 
 
@@ -229,7 +228,8 @@ def train_step(state: TrainState, batches: Sequence[Batch], config: RunConfig,
     group.average(network)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip)
-    state.optimizer.param_groups[0]['lr'] = lr_at(state.step, training)
+    for parameters in state.optimizer.param_groups:
+        parameters['lr'] = lr_at(state.step, training)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     update_ema(state.ema.network, network, ema_decay(state.step, training.ema, training.ema_warmup))

@@ -124,7 +124,7 @@ def test_threads_and_precision_are_as_before(tmp_path, digits):
 
 
 def test_asked_channels_are_not_dropped(tmp_path, digits):
-    with pytest.raises(ValueError, match="image_channels is 3, the images have 1"):
+    with pytest.raises(ValueError, match="image_channels 3, the images have size 16 and 1 channels"):
         train(tmp_path / "run", override(PLAN, image_channels=3), digits)
     assert not (tmp_path / "run").exists()
 
