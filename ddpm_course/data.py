@@ -37,8 +37,7 @@ class ImageSet:
         names: Sequence[str] = (),          # one per class; without any: '0', '1', ...
     ) -> 'ImageSet':
         "Images from arrays. Raises ValueError with one sentence where these make no data set."
-        pixels = np.asarray(pixels)
-        labels = None if labels is None else np.asarray(labels)
+        pixels, labels = np.asarray(pixels), labels if labels is None else np.asarray(labels)
         names = check_arrays(pixels, labels, names)
         last = pixels[..., None] if pixels.ndim == 3 else pixels
         return cls(np.ascontiguousarray(last.transpose(0, 3, 1, 2)),
@@ -64,8 +63,7 @@ class ImageSet:
         if self.known_digest:
             return self.known_digest
         total = sha256(np.ascontiguousarray(self.pixels).data)
-        if self.labels is not None:
-            total.update(np.ascontiguousarray(self.labels).data)
+        total.update(b'' if self.labels is None else np.ascontiguousarray(self.labels).data)
         return total.hexdigest()[:16]
 
 # %% ../nbs/01_data.ipynb #0ae176bb

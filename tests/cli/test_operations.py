@@ -215,7 +215,7 @@ def test_published_weights_that_are_not_there(tmp_path, monkeypatch, refuses):
         ("test --out numbers.txt", "--out must name a .json file"),
         ("test --data minst", "no data set or folder is called 'minst'"),
         ("topology --preset mnist64", "no preset is called 'mnist64'"),
-        ("topology --attention 7", "attention at (7,) is not among the resolutions"),
+        ("topology --attention 7", "attention at 7 is not among the resolutions"),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, refuses, words, sentence):
