@@ -396,7 +396,7 @@ def test_torchrun_that_shares_its_store(tmp_path):
     "A restarted worker would wait for ever; it says so instead."
     env = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "1", "RANK": "0", "WORLD_SIZE": "1"}
     said = sample_in(tmp_path, env={**os.environ, **env})
-    one_sentence(said, "start torchrun with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
+    one_sentence(said, "start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
 
 
 @pytest.mark.slow
@@ -438,7 +438,7 @@ digits = load_digits("train", 16)                                      # stands 
 images = ImageSet.of(digits.pixels[:, 0], digits.labels, digits.classes)
 losses = []
 with join("cpu") as group:
-    plan = override(PRESETS["mnist16"], steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32")
+    plan = override(PRESETS["mnist16"], steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32", threads=1)
     with Run.open(FOLDER, plan, images, group) as run:
         for record in run:
             if "logged" in record:
@@ -447,7 +447,7 @@ with join("cpu") as group:
     if group.rank == 0:
         print(json.dumps([losses, list(grid.shape), float(grid.abs().mean())]))
 """
-FLAGS = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0 --precision fp32 --device cpu".split()
+FLAGS = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0 --precision fp32 --threads 1 --device cpu".split()
 
 
 def test_own_script_three_ways(tmp_path):

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from ddpm_course import diagram, sampling, topology, training
+from ddpm_course import diagram, load_model, sampling, topology
 from ddpm_course.attention import AttentionBlock
-from ddpm_course.data import ASSETS
 from ddpm_course.draws import Purpose, normal
+from ddpm_course.model import read_answer
 from ddpm_course.unet import ResidualBlock, Stage, UNet
 
 pytest.importorskip("pygraphviz")
@@ -55,13 +55,13 @@ def paper():
 
 @pytest.fixture(scope="module")
 def shipped():
-    network, config = training.load_network(ASSETS / "mnist16")
-    schedule = training.build_schedule(config)
+    model = load_model()
+    network, schedule = model.network, model.schedule
 
     def step(xt, t, y, z):
         index = int(t)
         output = network(xt, t, y)
-        x0_hat, _, _ = sampling.read_answer(output, xt, index, schedule, config.diffusion.objective, clip=True)
+        x0_hat = read_answer(output, xt, index, schedule, model.objective).x0
         abars = schedule.alpha_bars[index].item(), schedule.alpha_bars_prev[index].item()
         return {"output": output, "x0_hat": x0_hat, "x_prev": sampling.ddpm_step(x0_hat, xt, z, *abars, "large")}
 
