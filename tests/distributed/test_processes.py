@@ -447,7 +447,8 @@ with join("cpu") as group:
     if group.rank == 0:
         print(json.dumps([losses, list(grid.shape), float(grid.abs().mean())]))
 """
-FLAGS = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0 --precision fp32 --threads 1 --device cpu".split()
+FLAGS = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0".split()
+FLAGS += "--precision fp32 --threads 1 --device cpu".split()
 
 
 def test_own_script_three_ways(tmp_path):
