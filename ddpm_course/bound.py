@@ -219,7 +219,7 @@ def simple_and_bound(
 
 # %% ../nbs/14_bound.ipynb #afce8f56
 class Hybrid(Simple):
-    "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches but the variance."
+    "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches only the variance."
 
     def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         "As those of `Simple`, with the bound added to 'loss'."
@@ -251,7 +251,7 @@ class Vlb(Simple):
 
     def see(self, batch: Batch, loss: Tensor) -> None:
         "Keep a slice's losses until the step ends."
-        self.seen.append(torch.stack([batch.place.to(loss), batch.t.to(loss), loss]).double().cpu())
+        self.seen.append(torch.stack([batch.place.to(loss), batch.t.to(loss), loss]).cpu().double())
 
     def end_step(self, group: Alone, size: int) -> None:
         "Take the losses of all processes into the memory, in the order of the batch."

@@ -28,19 +28,17 @@ if TYPE_CHECKING:                       # nothing heavy is imported until a comm
 log = logging.getLogger('ddpm_course')
 
 # %% ../nbs/19_cli.ipynb #dd473d82
-FOUND_IN_DATA = ('classes', 'digest')
+FOUND_IN_DATA = ('classes', 'digest')   # no flags
 
 
 def read_settings(args: argparse.Namespace) -> RunConfig:
     "The preset with the given flags laid over it."
     if args.preset not in PRESETS:
-        known = ', '.join(PRESETS)
-        raise ValueError(f'no preset is called {args.preset!r}: expected one of {known}')
+        raise ValueError(f'no preset is called {args.preset!r}: expected one of '
+                         f'{", ".join(PRESETS)}')
     given: dict[str, Any] = {}
     for section in SECTIONS:
         given |= given_fields(args, getattr(RunConfig(), section))
-    for name in FOUND_IN_DATA:
-        given.pop(name, None)
     plugins = tuple(getattr(args, 'plugins', ()))
     return dataclasses.replace(override(PRESETS[args.preset], **given), plugins=plugins)
 
@@ -82,13 +80,14 @@ def add_grid(p: argparse.ArgumentParser, n: int, out: str) -> None:
     p.add_argument('--out', help=f'where it goes (default: {out} in the run, or here)')
 
 
-def add_preset(p: argparse.ArgumentParser, sections: Sequence[str], out: str) -> None:
+def add_preset(p: argparse.ArgumentParser, sections: Sequence[str], out: str,
+               leave_out: Sequence[str] = FOUND_IN_DATA) -> None:
     "Flags that make a configuration."
     p.add_argument('--preset', default='mnist16',
                    help=f'one of {", ".join(PRESETS)}; read first, other flags change it')
     p.add_argument('--out', help=f'a folder (default: {out})')
     for section in sections:
-        add_fields(p, getattr(RunConfig(), section), FOUND_IN_DATA)
+        add_fields(p, getattr(RunConfig(), section), leave_out)
 
 # %% ../nbs/19_cli.ipynb #eb8476b6
 def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> Parser:
@@ -132,9 +131,9 @@ def make_parser() -> Parser:
     add_model(p)
     add_grid(p, 4, 'denoising.gif, with a strip beside it,')
     p.add_argument('--frames', default='auto', help='auto, where the picture changes, or all')
-    drawn = 'draw the network and the diffusion model'
-    p = new_command(commands, 'topology', drawn, parallel=False)
-    add_preset(p, ('data', 'diffusion', 'network'), 'topology/PRESET')
+    p = new_command(commands, 'topology', 'draw the network and the diffusion model', False)
+    add_preset(p, ('data', 'diffusion', 'network'), 'topology/PRESET',
+               (*FOUND_IN_DATA, 'data', 'augment'))
     new_command(commands, 'presets', 'list the presets', parallel=False)
     return parser
 
@@ -244,7 +243,8 @@ def dispatch(args: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     "Run `ddpm`; an error that the user can fix is one sentence and exit code 2."
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')   # what matters comes as an exception
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')     # waiting threads leave the cores free
+    if 'OMP_WAIT_POLICY' not in os.environ:
+        os.environ.setdefault('GOMP_SPINCOUNT', '10000')    # waiting threads soon leave their core
     words, debug = list(sys.argv[1:] if words is None else words), 0
     before, sys.stderr = sys.stderr, Steady(sys.stderr)     # type: ignore[assignment]
     try:

@@ -170,7 +170,10 @@ def test(args: argparse.Namespace, group: Alone) -> None:
     "Held-out loss and, where asked, bits per dimension and the quality of samples; also test.json."
     model, config, folder = load(args, group)
     d, path = config.data, output_path(args.out, folder, 'test.json')
-    how = SamplingConfig(**given_fields(args, SamplingConfig()))
+    given = given_fields(args, SamplingConfig())
+    if given and args.fid is None:
+        raise ValueError(f'--{next(iter(given))} is about samples, which ddpm test draws for --fid N')
+    how = SamplingConfig(**given)
     sampling.decide(how, model)                                         # complaints before the work
     images, held_out = load_data(args.data or d.data, d.size, d.image_channels or None)
     if model.classes and held_out.classes != model.classes:
@@ -208,6 +211,7 @@ def topology(args: argparse.Namespace) -> None:
     config = read_settings(args)
     if config.network.conditional and not config.data.classes:
         config = override(config, classes=tuple('0123456789'))     # all presets' data have ten
+    build_criterion(config)                             # complains of a misspelt --loss
     model = build_model(config).eval()
     index = config.diffusion.T // 2
     abar, abar_next = (float(table[index]) for table in

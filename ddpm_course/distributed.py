@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # noqa: F401  before any group: its defaults would keep one alive
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,9 +40,10 @@ class ByHand(Alone):
         return told[0]
 
     def average(self, network: nn.Module) -> None:
-        for gradient in [p.grad for p in network.parameters() if p.grad is not None]:
-            dist.all_reduce(gradient)
-            gradient /= self.world
+        for p in network.parameters():      # none may be left out: the others would wait for it
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            dist.all_reduce(p.grad)
+            p.grad /= self.world
 
     def same(self, what: str, value: str) -> None:
         every = [''] * self.world
@@ -104,6 +106,8 @@ def why_apart(place: Place, error: Exception, timeout: float) -> str:
 @contextmanager
 def joined(place: Place, by_hand: bool = False, timeout: float = TIMEOUT) -> Iterator[ByHand]:
     "Meet the other processes, for as long as a block runs. Raises ValueError where that fails."
+    if place.kind not in ('cpu', 'cuda'):
+        raise ValueError(f'several processes need cpu or cuda, not {place.kind}')
     cuda = place.kind == 'cuda'
     device = torch.device('cuda', place.local_rank) if cuda else torch.device('cpu')
     if cuda:

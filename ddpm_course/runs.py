@@ -241,8 +241,7 @@ def open_run(
 ) -> Iterator[Run]:
     """Begin a run in an empty folder, or continue the one there, for as long as a block runs.
 
-    Raises ValueError, and writes nothing, where the folder holds another run or something else, or
-    is in use, where a registry lacks a name, or where images or weights do not fit.
+    Raises ValueError and writes nothing where folder, names, images or weights do not fit.
     """
     folder, device = Path(folder), group.device or pick_device()
     check_folder(folder)
@@ -251,6 +250,8 @@ def open_run(
     changed = new_settings(folder, begun, config) if begun else {}
     check_slices(config, group.world)
     group.same('the configuration', to_json(config))
+    if config.training.init and init is None and not checkpoints.newest_checkpoint(folder):
+        raise ValueError(f'{folder} begins from {config.training.init}: give --init again')
     with temporarily(max(1, config.training.threads // group.local_world)):
         state = new_state(config, device, group)
         if init is not None:
@@ -262,12 +263,11 @@ def open_run(
                     raise ValueError(f'another process has just begun a run in {folder}')
                 checkpoints.write_whole(path, text)
             notes = resume(folder, state, config, changed, group)
-            if config.training.init and init is None and not state.step:
-                raise ValueError(f'{folder} begins from {config.training.init}: give --init again')
             if group.rank == 0 and changed:
                 checkpoints.write_whole(path, text)
             yield Run(folder, config, state, images, group, state.step, notes)
             group.add(torch.zeros(1))               # all wait until the last checkpoint is there
+            state.model = replace(state.model, network=state.network)   # DDP keeps a group alive
 
 # %% ../nbs/11b_runs.ipynb #7fe280a4
 def check_plugins(run: Path, config: RunConfig, given: Sequence[str] | None) -> None:

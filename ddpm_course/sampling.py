@@ -161,8 +161,10 @@ def walk(
     y: Tensor | None = None,                # (B,) classes
     how: SamplingConfig = SamplingConfig(),
 ) -> Iterator[tuple[int, Tensor, Tensor]]:  # (paper's t, x_t, x_0 predicted from it), T to 0
-    "Walk from noise to images, by Algorithm 2 or another sampler; guidance is the model's part."
-    how = decide(how, model)
+    "Walk from noise to images, by Algorithm 2 or another sampler. For guidance see `guided`."
+    if how.guidance not in (None, 1):
+        raise ValueError('guidance is the model\'s part of a walk: walk(guided(model, scale), ...)')
+    how = decide(replace(how, guidance=1.0), model)
     assert how.steps is not None                            # that is decided
     step_by = look_up('sampler', SAMPLERS, how.sampler)
     indices = sampling_indices(model.schedule.T, how.steps, how.spacing)
@@ -191,7 +193,7 @@ def guided(model: Model, scale: float) -> Model:
         c, u = answers.chunk(2)
         mixed = u + scale * (c - u)
         return torch.cat([mixed[:, :x.shape[1]], c[:, x.shape[1]:]], dim=1)
-    return replace(model, network=both)
+    return replace(model, network=both, can_guide=False)
 
 # %% ../nbs/12_sampling.ipynb #bb8f369e
 def class_keys(classes: Sequence[int], rows: int) -> tuple[list[int], Tensor]:
@@ -201,10 +203,7 @@ def class_keys(classes: Sequence[int], rows: int) -> tuple[list[int], Tensor]:
 
 
 def columns_of(model: Model, classes: Sequence[int] | None = None) -> list[int]:
-    """The columns of a grid: these classes, or all but no more than 20, or ten without classes.
-
-    Raises ValueError for a class that the model does not know.
-    """
+    "A grid's columns: these classes, or all up to 20; ten without. Raises ValueError if unknown."
     known = len(model.classes)
     for c in classes or ():
         if known and not 0 <= c < known:
@@ -226,7 +225,8 @@ def keyed_walk(
     def noise(t: int) -> Tensor:            # step 0 of the stream is x_T
         return normal(model.shape, how.seed, Purpose.SAMPLE, t + 1, keys).to(model.device)
     labels = y.to(model.device) if model.classes else None
-    yield from walk(guided(model, how.guidance), noise(-1), noise, labels, how)
+    yield from walk(guided(model.eval(), how.guidance), noise(-1), noise, labels,
+                    replace(how, guidance=1.0))
 
 # %% ../nbs/12_sampling.ipynb #f46afdd8
 def draw(

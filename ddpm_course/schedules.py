@@ -101,4 +101,7 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {'linear': linear, 'cosine': c
 
 def make_schedule(name: str, T: int) -> Schedule:
     "The schedule of T steps called `name` in SCHEDULES. Raises ValueError for other names."
-    return look_up('schedule', SCHEDULES, name)(T)
+    schedule = look_up('schedule', SCHEDULES, name)(T)
+    if schedule.T != T:
+        raise ValueError(f'the schedule {name} has {schedule.T} steps where {T} were asked for')
+    return schedule

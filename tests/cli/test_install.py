@@ -85,6 +85,11 @@ def test_readme_holds_the_line_that_is_run():
     assert len(readme) == 1 and [" ".join(shlex.split(line)) for line in run] == readme
 
 
+def test_readme_begins_with_the_line_that_trains():
+    first = shell_lines((ROOT / "README.md").read_text())[0]
+    assert first == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/ddpm train"
+
+
 def test_readme_commands_are_understood():
     "Each `ddpm` command of the README, wherever it stands in its line, is one that the command line knows."
     parser, known = make_parser(), []

@@ -456,7 +456,7 @@ def test_module_stands_alone(path):
     assert not found["leaked"], f"{path.name}: globals that only the notebook has: {found['leaked']}"
 
 
-LIGHT = ["ddpm_course", *(f"ddpm_course.{p.stem}" for p in MODULES if p.stem in {"config", "flags", "cli"})]
+LIGHT = ["ddpm_course", *(f"ddpm_course.{p.stem}" for p in MODULES if p.stem in {"config", "fields", "cli"})]
 
 
 @pytest.mark.parametrize("module", LIGHT)

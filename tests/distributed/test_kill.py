@@ -50,10 +50,10 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"random moments from seed {seed}")
     moments, killed, reached = random.Random(seed), 0, []
-    for aim in (0, 0, 0, 8, 20, 32):  # the first three at once; the others a moment after a checkpoint
+    for aim in (0, 0, 0, 8, 20, 32):  # the first three once the run has begun; the others a moment after a checkpoint
         process = start(disturbed, loss)
         try:
-            wait_for(lambda step=aim: step_of(disturbed) >= step, process)
+            wait_for(lambda step=aim: (disturbed / "config.json").exists() and step_of(disturbed) >= step, process)
             time.sleep(moments.uniform(0.0, 0.3))
         finally:
             process.kill()
@@ -61,7 +61,7 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
         reached.append(step_of(disturbed))
     assert start(disturbed, loss).wait(GUARD) == 0
     print(f"killed {killed} times, with checkpoints of steps {reached}")
-    assert killed >= 3 and max(reached) >= 8
+    assert killed >= 3 and sum(0 < step < 60 for step in reached) >= 2
 
     assert step_of(calm) == step_of(disturbed) == 60
     same_bits(calm, disturbed)

@@ -472,8 +472,40 @@ def test_own_script_three_ways(tmp_path):
     command = [line["loss"] for line in read_metrics(tmp_path / "runs/command")]
     cells = [line["loss"] for line in read_metrics(tmp_path / "runs/cells")]
     assert printed["python"][0] == cells == command and len(command) == 2
+    same_bits(tmp_path / "runs/python", tmp_path / "runs/cells")
     assert printed["torchrun"][0] == pytest.approx(command, rel=1e-4)
     assert printed["torchrun"][1:] == [[4, 1, 16, 16], pytest.approx(printed["python"][2], rel=1e-2)]
+
+
+ALONE_IN_A_GROUP = """
+import os
+from ddpm_course import PRESETS, Run, join, load_digits, override
+with join("cpu") as group:
+    plan = override(PRESETS["mnist16"], steps=2, batch=8, channels=8, T=40, precision="fp32", threads=1)
+    with Run.open("run", plan, load_digits("train", 16), group) as run:
+        for record in run:
+            pass
+print([name for k in os.listdir("/proc/self/task") if "gloo" in (name := open(f"/proc/self/task/{k}/comm").read())])
+"""
+
+
+@needs_proc
+def test_no_thread_outlives_its_group(tmp_path):
+    "One that still runs when Python ends, and asks for its lock then, aborts the process."
+    here = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-c", ALONE_IN_A_GROUP]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(**here), capture_output=True, text=True, timeout=GUARD)
+    assert done.returncode == 0 and done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_launch_from_a_script_without_a_guard(tmp_path):
+    "A script is not run again by the processes that it starts."
+    (tmp_path / "mine.py").write_text(
+        "from ddpm_course.processes import launch\nfrom process_workers import chat\nprint(launch(chat, 2))\n"
+    )
+    command = [sys.executable, "mine.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=GUARD)
+    assert done.returncode == 0 and done.stdout.splitlines() == ["rank 0 says hello", "[0, 1]"], done.stderr
 
 
 def test_stop_arrives_as_stop():
