@@ -219,7 +219,7 @@ def simple_and_bound(
 
 # %% ../nbs/14_bound.ipynb #afce8f56
 class Hybrid(Simple):
-    "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches only the variance."
+    "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches the variance."
 
     def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         "As those of `Simple`, with the bound added to 'loss'."

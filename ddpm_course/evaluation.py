@@ -20,6 +20,7 @@ from .config import SamplingConfig
 from .data import ASSETS, ImageSet, epoch_order, to_float, to_uint8
 from .draws import Purpose, generator
 from .forward import q_sample
+from .heldout import heldout_batch
 from .losses import diffusion_losses
 from .model import Alone, Model
 from .sampling import draw
@@ -253,6 +254,7 @@ def class_errors(
     Raises ValueError for a model without classes.
     """
     K, T = len(model.classes), model.schedule.T
+    model.eval()
     if not K:
         raise ValueError('this model knows no classes: it cannot classify')
 
