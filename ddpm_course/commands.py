@@ -172,7 +172,7 @@ def test(args: argparse.Namespace, group: Alone) -> None:
     d, path = config.data, output_path(args.out, folder, 'test.json')
     given = given_fields(args, SamplingConfig())
     if given and args.fid is None:
-        raise ValueError(f'--{next(iter(given))} is about samples: ddpm test draws them for --fid N')
+        raise ValueError(f'--{next(iter(given))} is for samples: ddpm test draws them for --fid N')
     how = SamplingConfig(**given)
     sampling.decide(how, model)                                         # complaints before the work
     images, held_out = load_data(args.data or d.data, d.size, d.image_channels or None)

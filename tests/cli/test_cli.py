@@ -168,7 +168,7 @@ BAD = [
     ("sample --spacing cubic", "no spacing is called 'cubic'"),
     ("sample --seed -1", "seed must be between 0 and 18446744073709551615, not -1"),
     ("sample --out grid.txt", "--out must name a .png file"),
-    ("test --steps 5", "--steps is about samples: ddpm test draws them for --fid N"),
+    ("test --steps 5", "--steps is for samples: ddpm test draws them for --fid N"),
     ("topology --loss foo", "no loss is called 'foo'"),
     ("topology --data mnist5k", "--data is not known here"),
     ("--bogus", "--bogus is not known"),
