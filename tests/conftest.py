@@ -1,6 +1,10 @@
 "What all tests share beside helpers.py, whose failed assertions are explained like those of the tests."
 
-import pytest
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch comes in: two tests run at a time
+
+import pytest  # noqa: E402
 
 pytest.register_assert_rewrite("helpers")
 
@@ -33,9 +37,20 @@ def refuses(capsys, monkeypatch, tmp_path):
     return call
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    "What was promised in a test travels in its report, from the process that ran it."
+    report = yield
+    report.user_properties += [("promise", line) for line in helpers.PROMISES]
+    helpers.PROMISES.clear()
+    return report
+
+
 def pytest_terminal_summary(terminalreporter):
     "What took how long, beside what is promised."
-    if helpers.PROMISES:
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    lines = [line for report in reports for name, line in report.user_properties if name == "promise"]
+    if lines:
         terminalreporter.section("seconds, and what is promised")
-        for line in helpers.PROMISES:
+        for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)

@@ -24,6 +24,7 @@ from ddpm_course.checkpoints import newest_checkpoint, read_metrics
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
 from ddpm_course.distributed import Place, joined
+from ddpm_course.model import Alone
 from ddpm_course.processes import launch
 from ddpm_course.runs import Stop
 from helpers import GUARD, children, ddpm, environment, free_port, one_sentence, promise, running, same_bits, wait_for
@@ -57,6 +58,15 @@ def differences(base, results):
     }
 
 
+def alone(work, *args):
+    "What `work` returns to a group of one, in this process; it may set other threads."
+    threads = torch.get_num_threads()
+    try:
+        return work(Alone("cpu"), *args)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def runs(config, worlds, accumulate, double=False):
     "A run on one process, and the same one on several, and in slices."
     config = override(config, classes=CLASSES, precision="fp32")
@@ -64,8 +74,11 @@ def runs(config, worlds, accumulate, double=False):
     plans[f"{accumulate} slices"] = 1, override(config, accumulate=accumulate)
     if 3 in worlds:
         plans["2 processes, 2 slices each"] = 2, override(config, accumulate=2)
-    base = launch(process_workers.run, 1, config, 1, double)[0]
-    results = {name: agreed(launch(process_workers.run, n, c, 1, double), n) for name, (n, c) in plans.items()}
+    base = alone(process_workers.run, config, 1, double)
+    results = {}
+    for name, (n, c) in plans.items():
+        found = launch(process_workers.run, n, c, 1, double) if n > 1 else [alone(process_workers.run, c, 1, double)]
+        results[name] = agreed(found, n)
     return config, base, results
 
 
@@ -78,7 +91,7 @@ def test_same_run_on_any_number_of_processes(steps, batch, worlds):
     Fifty steps are judged more strictly, in stretches, below.
     """
     config, base, results = runs(override(PRESETS["mnist16"], steps=steps, batch=batch), worlds, 4)
-    results["2 threads"] = launch(process_workers.run, 1, config, 2, False)[0]
+    results["2 threads"] = alone(process_workers.run, config, 2, False)
     found = differences(base, results)
     print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
     assert len(base[0]) == steps and all(len(losses) == steps for losses, _ in results.values())
@@ -94,12 +107,12 @@ def test_each_stretch_of_a_run(tmp_path, steps, length):
     """
     config = override(PRESETS["mnist16"], classes=CLASSES, precision="fp32", threads=1)
     config = override(config, steps=steps, log_every=1, save_every=length, keep=steps)
-    log = [line["loss"] for line in launch(process_workers.train_run, 1, tmp_path, config)[0]]
+    log = [line["loss"] for line in alone(process_workers.train_run, tmp_path, config)]
     ends = []
     for k in range(length, steps + 1, length):
         weights = load_file(tmp_path / f"checkpoints/step_{k:08d}/model.safetensors").values()
         ends.append(torch.cat([w.flatten() for w in weights]).double().norm().item())
-    base = launch(process_workers.stretches, 1, config, tmp_path, length)[0]
+    base = alone(process_workers.stretches, config, tmp_path, length)
     assert [loss for losses, _ in base for loss in losses] == log
     assert [w.double().norm().item() for _, w in base] == pytest.approx(ends, rel=1e-12)
 
@@ -107,7 +120,9 @@ def test_each_stretch_of_a_run(tmp_path, steps, length):
     plans["4 slices"] = 1, override(config, accumulate=4)
     plans["2 x 2"] = 2, override(config, accumulate=2)
     for name, (world, plan) in plans.items():
-        ranks = launch(process_workers.stretches, world, plan, tmp_path, length)
+        args = plan, tmp_path, length
+        stretches = process_workers.stretches
+        ranks = launch(stretches, world, *args) if world > 1 else [alone(stretches, *args)]
         found = [agreed(stretch, world) for stretch in zip(*ranks)]
         losses = [abs(a / b - 1) for a, b in zip((loss for losses, _ in found for loss in losses), log)]
         weights = [((w - mine).norm() / mine.norm()).item() for (_, w), (_, mine) in zip(found, base)]
@@ -144,7 +159,7 @@ def test_run_goes_on_with_another_number(tmp_path):
     after = launch(process_workers.train_run, 3, run, plan)[0]
     assert [line["loss"] for line in before[:2]] == [line["loss"] for line in after[:2]] and len(after) == 4
     assert all(abs(a["loss"] / b["loss"] - 1) < 1e-3 for a, b in zip(before, after))
-    assert launch(process_workers.train_run, 1, run, plan)[0] == after  # nothing was left to do
+    assert alone(process_workers.train_run, run, plan) == after  # nothing was left to do
 
 
 # -- the same samples and numbers -------------------------------------------------------------------------------------
