@@ -15,9 +15,9 @@ import sys
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +116,21 @@ def decode(
     threads: int | None = None,             # None: see `threads_for`
 ) -> tuple[list[int], bool]:                # unreadable rows; are the others grey?
     "Decode all images into the rows of `out`, with a progress bar."
-    bad, grey = [], True
-    with (warnings.catch_warnings(), progress(len(images)) as bar,
-          ThreadPoolExecutor(threads or threads_for(images), 'decoding') as pool):
+    def part(first: int) -> tuple[int, list[int], bool]:
+        some = images[first:first + PART]
+        return len(some), *decode_rows(some, out, first, channels)
+
+    bad, grey, pool = [], True, ThreadPool(threads or threads_for(images))
+    with warnings.catch_warnings(), progress(len(images)) as bar:
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)     # ours names the file
-        work = {pool.submit(decode_rows, images[first:first + PART], out, first, channels): first
-                for first in range(0, len(images), PART)}
         try:
-            for done in as_completed(work):
-                found, all_grey = done.result()
+            for n, found, all_grey in pool.imap_unordered(part, range(0, len(images), PART)):
                 bad += found
                 grey = grey and all_grey
-                bar.update(min(PART, len(images) - work[done]))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+                bar.update(n)
+        finally:
+            pool.terminate()                    # what nobody has begun is forgotten,
+            pool.join()                         # what has begun is waited for
     return sorted(bad), grey
 
 # %% ../nbs/01a_decoding.ipynb #e699902c

@@ -19,7 +19,7 @@ from ddpm_course import scores as sc
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data import ASSETS, ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
-from ddpm_course.heldout import heldout_loss
+from ddpm_course.heldout import heldout_draws, heldout_loss
 from ddpm_course.model import build_model
 from ddpm_course.runs import load_model
 from ddpm_course.training import Simple
@@ -319,7 +319,7 @@ def test_colour_images_get_an_fid():
 
 def test_draws_are_those_of_heldout_loss(digits, shipped):
     few = ImageSet(digits["test"].pixels[::10], digits["test"].labels[::10], digits["test"].classes)
-    draws, again = (ev.heldout_draws(shipped, few, 3, batch) for batch in (50, 7))
+    draws, again = (heldout_draws(shipped, few, Simple(), 3, batch) for batch in (50, 7))
     usual = heldout_loss(shipped, few, Simple(), 3, 50)
     for name in ("loss", "eps_mse", "x0_mse"):
         assert draws[name].shape == (3, 50) and draws[name].double().mean().item() == pytest.approx(
