@@ -187,7 +187,7 @@ def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 # %% ../nbs/10_config.ipynb #d3e2905c
 COSTS = types.MappingProxyType({        # parameters, with the classes of its data; what to expect
-    'mnist16': (1_114_209, 'about 2.5 minutes on two CPU cores with bf16, 3.5 without'),
+    'mnist16': (1_114_209, '2 to 3 minutes on two CPU cores with bf16, 3 to 6 without'),
     'mnist32': (1_525_665, 'about 12 minutes on two CPU cores with bf16'),
     'cifar10': (35_746_307, 'days on one GPU; Ho et al. report 10.6 hours on a TPU v3-8'),
     'cifar10-class': (35_751_939, 'as cifar10'),
