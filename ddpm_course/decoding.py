@@ -120,7 +120,8 @@ def decode(
         some = images[first:first + PART]
         return len(some), *decode_rows(some, out, first, channels)
 
-    bad, grey, pool = [], True, ThreadPool(threads or threads_for(images))
+    bad, grey = [], True
+    pool = ThreadPool(threads or threads_for(images))
     with warnings.catch_warnings(), progress(len(images)) as bar:
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)     # ours names the file
         try:
