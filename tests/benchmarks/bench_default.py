@@ -1,0 +1,98 @@
+"""What a run of so many seconds reaches, by its settings: judged by the judge that ships, and by one of other seeds.
+
+    python tests/benchmarks/bench_default.py [--seconds 60] '' '--channels 16 --multipliers 1,2,4 --lr 4e-3' ...
+
+Each word is what `ddpm train` would be given; '' is the default. The steps are as many as fit (20 are timed first), or
+those of --steps; two runs beside one another disturb both. One line of JSON a run:
+
+    held-out     loss in v on the held-out digits
+    asked        share of 500 digits (guidance 2, 25 DDIM steps) that is read as the class asked for
+    spread       within a class, over that of the training digits (same digits)
+    guided       their Fréchet distance to the training digits; beside it that of the held-out digits
+    plain        Fréchet distance of 500 other digits (guidance 1, 25 ancestral steps)
+"""
+
+import argparse
+import json
+import shlex
+import time
+
+import torch
+
+from ddpm_course import evaluation
+from ddpm_course.cli import make_parser, prepare, read_settings
+from ddpm_course.config import RunConfig, SamplingConfig, override
+from ddpm_course.data import ImageSet, load_digits, to_float, to_uint8
+from ddpm_course.heldout import heldout_loss
+from ddpm_course.model import Model, pick_precision
+from ddpm_course.sampling import sample
+from ddpm_course.training import Simple, fit, new_state
+
+PER_CLASS = 50
+
+
+def settings(words: str, digits: ImageSet) -> tuple[RunConfig, bool]:
+    "The configuration of `ddpm train WORDS` on the bundled digits, and whether it says how many steps."
+    args = make_parser().parse_args(["train", *shlex.split(words)])
+    prepare(args, [])
+    config = read_settings(args)
+    precision = pick_precision(config.training.precision, torch.device("cpu"))
+    return override(config, classes=digits.classes, precision=precision), args.steps is not None
+
+
+def step_seconds(config: RunConfig, digits: ImageSet) -> float:
+    for record in fit(new_state(config), digits, override(config, steps=28)):
+        if record["step"] == 8:
+            began = time.perf_counter()
+    return (time.perf_counter() - began) / 20
+
+
+def train(config: RunConfig, digits: ImageSet) -> tuple[Model, float]:
+    state, began = new_state(config), time.perf_counter()
+    for _ in fit(state, digits, config):
+        pass
+    return state.ema, time.perf_counter() - began
+
+
+def spread(images: torch.Tensor, y: torch.Tensor) -> float:
+    "Root of the mean variance of a pixel within a class."
+    return torch.stack([images[y == c].var(0).mean() for c in range(10)]).mean().sqrt().item()
+
+
+def judged(model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool) -> dict:
+    y, even = torch.arange(10).repeat(PER_CLASS), evaluation.allot_classes(digits["train"].labels, 10 * PER_CLASS)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        guided = sample(model, range(10), PER_CLASS, SamplingConfig(steps=25, guidance=2), batch=250)
+        plain = evaluation.draw_samples(model, even, SamplingConfig(sampler="ddpm", steps=25, guidance=1), batch=250)
+    guided, labels = to_uint8(guided.float()), torch.from_numpy(digits["train"].labels)
+    found = {"spread": round(spread(to_float(guided), y) / spread(to_float(digits["train"].pixels), labels), 3)}
+    for name, judge in judges.items():
+        real, unseen = (evaluation.extract(judge, digits[split].pixels)[0] for split in ("train", "test"))
+        features, logits = evaluation.extract(judge, guided)
+        found[name] = {"asked": (logits.argmax(1) == y).double().mean().item()}
+        sets = {"guided": features, "held-out": unseen, "plain": evaluation.extract(judge, plain)[0]}
+        found[name] |= {k: round(evaluation.frechet_distance(x, real), 2) for k, x in sets.items()}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("runs", nargs="+")
+    args = parser.parse_args()
+    digits = {split: load_digits(split, 16) for split in ("train", "test")}
+    judges = {"judge": evaluation.load_judge(), "second judge": evaluation.train_judge(digits["train"], seed=11)}
+    for words in args.runs:
+        config, fixed = settings(words, digits["train"])
+        if not fixed:
+            config = override(config, steps=int(args.seconds / step_seconds(config, digits["train"])))
+        model, took = train(config, digits["train"])
+        line = {"run": words, "steps": config.training.steps, "seconds": round(took)}
+        line["precision"] = config.training.precision
+        line["parameters"] = sum(p.numel() for p in model.network.parameters())
+        line["held-out"] = round(heldout_loss(model, digits["test"], Simple(), 2)["loss"]["mean"], 4)
+        print(json.dumps(line | judged(model, judges, digits, config.training.precision == "bf16")), flush=True)
+
+
+if __name__ == "__main__":
+    main()
