@@ -82,7 +82,8 @@ child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 # %% ../nbs/16a_processes.ipynb #3bdb70ed
 def start_processes(folder: Path, world: int, kind: str) -> list[subprocess.Popen]:
     "Start the processes of `launch`. The first prints here, the others into files in the folder."
-    environment = {'GOMP_SPINCOUNT': '10000', **os.environ, 'TORCH_CPP_LOG_LEVEL': 'ERROR',
+    spin = {} if 'OMP_WAIT_POLICY' in os.environ else {'GOMP_SPINCOUNT': '10000'}
+    environment = {**spin, **os.environ, 'TORCH_CPP_LOG_LEVEL': 'ERROR',
                    'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     processes = []
     for rank in range(world):

@@ -1,5 +1,6 @@
 "What the processes of test_processes.py run: functions of a module that new processes can import."
 
+import os
 from itertools import islice
 
 import torch
@@ -69,6 +70,11 @@ def fail(group: Group, rank: int) -> None:
 def chat(group: Group) -> int:
     print(f"rank {group.rank} says hello", flush=True)
     return group.rank
+
+
+def waiting(group: Group) -> tuple[str | None, str | None]:
+    "How this process's threads wait."
+    return os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")
 
 
 def train_run(group: Group, run, config) -> list[dict]:

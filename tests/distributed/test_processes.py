@@ -225,6 +225,14 @@ def test_only_the_first_prints(capfd):
     assert capfd.readouterr().out == "rank 0 says hello\n"
 
 
+@pytest.mark.parametrize("policy, expected", [(None, (None, "10000")), ("PASSIVE", ("PASSIVE", None))])
+def test_how_threads_wait(monkeypatch, policy, expected):
+    "GOMP_SPINCOUNT would override a policy that somebody has chosen."
+    for name, value in (("OMP_WAIT_POLICY", policy), ("GOMP_SPINCOUNT", None)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    assert launch(process_workers.waiting, 2) == [expected] * 2
+
+
 def test_refusals(refuses):
     slices = "a batch of 4 cannot be cut into 6 slices (3 processes, 2 each)"
     refuses("train", *SMALL, *"--steps 2 --batch 4 --nproc 3 --accumulate 2".split(), sentence=slices)
