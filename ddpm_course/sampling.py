@@ -145,8 +145,8 @@ def decide(how: SamplingConfig, model: Model) -> SamplingConfig:
         raise ValueError('this model was not trained for guidance (classes, some of them dropped): '
                          'leave --guidance out')
     if guidance is None:
-        guidance = 2.0 if model.can_guide else 1.0
-    steps = min(50, T) if how.steps is None else how.steps
+        guidance = 1.75 if model.can_guide else 1.0
+    steps = min(20, T) if how.steps is None else how.steps
     full = len(sampling_indices(T, steps, how.spacing)) == T
     variance = how.variance
     if variance is None and how.sampler not in ('ddim', 'dpm'):

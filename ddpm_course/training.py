@@ -157,7 +157,7 @@ def adamw(parameters: Any, training: TrainingConfig, device: torch.device) -> to
                              fused=device.type == 'cuda' or None)
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {'adamw': adamw}
+OPTIMIZERS: dict[str, Any] = {'adamw': adamw, 'muon': 'ddpm_course.muon:muon'}
 
 # %% ../nbs/11_training.ipynb #995a0406
 @dataclass

@@ -1,9 +1,10 @@
 """What a run of so many seconds reaches, by its settings: judged by the judge that ships, and by one of other seeds.
 
-    python tests/benchmarks/bench_default.py [--seconds 60] '' '--channels 16 --multipliers 1,2,4 --lr 4e-3' ...
+    python tests/benchmarks/bench_default.py [--seconds 60] [--out default] '' '--optimizer adamw --lr 3e-3' ...
 
 Each word is what `ddpm train` would be given; '' is the default. The steps are as many as fit (20 are timed first), or
-those of --steps; two runs beside one another disturb both. One line of JSON a run:
+those of --steps; two runs beside one another disturb both. One line of JSON a run, and all of them, with machine and
+versions, in OUT.json:
 
     held-out     loss in v on the held-out digits
     asked        share of 500 digits (guidance 2, 25 DDIM steps) that is read as the class asked for
@@ -14,8 +15,11 @@ those of --steps; two runs beside one another disturb both. One line of JSON a r
 
 import argparse
 import json
+import os
+import platform
 import shlex
 import time
+from pathlib import Path
 
 import torch
 
@@ -59,18 +63,22 @@ def spread(images: torch.Tensor, y: torch.Tensor) -> float:
     return torch.stack([images[y == c].var(0).mean() for c in range(10)]).mean().sqrt().item()
 
 
-def judged(model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool) -> dict:
-    y, even = torch.arange(10).repeat(PER_CLASS), evaluation.allot_classes(digits["train"].labels, 10 * PER_CLASS)
+def judged(
+    model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool, plain: int = 500, steps: int = 25
+) -> dict:
+    "What the judges say of guided digits, and of so many plain ones after so many steps."
+    y, even = torch.arange(10).repeat(PER_CLASS), evaluation.allot_classes(digits["train"].labels, plain)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        guided = sample(model, range(10), PER_CLASS, SamplingConfig(steps=25, guidance=2), batch=250)
-        plain = evaluation.draw_samples(model, even, SamplingConfig(sampler="ddpm", steps=25, guidance=1), batch=250)
+        guided = sample(model, range(10), PER_CLASS, SamplingConfig(sampler="ddim", steps=25, guidance=2), batch=250)
+        how = SamplingConfig(sampler="ddpm", steps=steps, guidance=1)
+        drawn = evaluation.draw_samples(model, even, how, batch=250)
     guided, labels = to_uint8(guided.float()), torch.from_numpy(digits["train"].labels)
     found = {"spread": round(spread(to_float(guided), y) / spread(to_float(digits["train"].pixels), labels), 3)}
     for name, judge in judges.items():
         real, unseen = (evaluation.extract(judge, digits[split].pixels)[0] for split in ("train", "test"))
         features, logits = evaluation.extract(judge, guided)
         found[name] = {"asked": (logits.argmax(1) == y).double().mean().item()}
-        sets = {"guided": features, "held-out": unseen, "plain": evaluation.extract(judge, plain)[0]}
+        sets = {"guided": features, "held-out": unseen, "plain": evaluation.extract(judge, drawn)[0]}
         found[name] |= {k: round(evaluation.frechet_distance(x, real), 2) for k, x in sets.items()}
     return found
 
@@ -78,10 +86,12 @@ def judged(model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--out", default="")
     parser.add_argument("runs", nargs="+")
     args = parser.parse_args()
     digits = {split: load_digits(split, 16) for split in ("train", "test")}
     judges = {"judge": evaluation.load_judge(), "second judge": evaluation.train_judge(digits["train"], seed=11)}
+    lines = []
     for words in args.runs:
         config, fixed = settings(words, digits["train"])
         if not fixed:
@@ -91,7 +101,12 @@ def main() -> None:
         line["precision"] = config.training.precision
         line["parameters"] = sum(p.numel() for p in model.network.parameters())
         line["held-out"] = round(heldout_loss(model, digits["test"], Simple(), 2)["loss"]["mean"], 4)
-        print(json.dumps(line | judged(model, judges, digits, config.training.precision == "bf16")), flush=True)
+        lines.append(line | judged(model, judges, digits, config.training.precision == "bf16"))
+        print(json.dumps(lines[-1]), flush=True)
+    if args.out:
+        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        kept = {"machine": machine, "versions": {"torch": torch.__version__}, "runs": lines}
+        Path(f"{args.out}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

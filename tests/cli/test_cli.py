@@ -66,7 +66,7 @@ def test_second_start_continues_or_refuses(run, refuses):
     top = folder.parent.parent
     assert "is finished; nothing to do" in ddpm("train", *TINY, cwd=top)[0]
     before = contents(folder)
-    refuses("train", *TINY, "--lr", "0.5", cwd=top, sentence="lr 0.002 there and 0.5 here")
+    refuses("train", *TINY, "--lr", "0.5", cwd=top, sentence="lr 0.008 there and 0.5 here")
     refuses("train", *TINY, "--preset", "mnist32", "--out", "runs/mnist16", cwd=top, sentence="holds another run")
     assert contents(folder) == before
 
@@ -211,7 +211,7 @@ def test_help_is_quick(tmp_path):
     assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith("ddpm 0")
     for word in ("--help", "presets"):
         promise(f"ddpm {word}", min(ddpm(word, cwd=tmp_path)[2] for _ in range(2)), 0.5)
-    assert f"{1_114_209 / 1e6:.2f} M" in ddpm("presets", cwd=tmp_path)[0]
+    assert f"{637_169 / 1e6:.2f} M" in ddpm("presets", cwd=tmp_path)[0]
 
 
 def test_sample_without_training(tmp_path):

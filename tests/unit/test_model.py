@@ -22,7 +22,7 @@ def judge():
 @pytest.fixture(scope="module")
 def samples():
     "1,000 samples as the asked-for grids are drawn."
-    images = sample(load_model(), range(10), PER_CLASS, SamplingConfig(sampler="ddim", steps=50, guidance=2))
+    images = sample(load_model(), range(10), PER_CLASS)
     y = torch.arange(10).repeat(PER_CLASS)
     return images.clamp(-1, 1), y
 
@@ -38,13 +38,13 @@ def test_samples_have_the_asked_class(judge, real, samples):
     found = right(*samples)
     print(f"judge on held-out images {held_out:.3f}, on samples {found:.3f}")
     assert held_out >= 0.98, "the judge itself is not good enough"
-    assert found >= 0.97
+    assert found >= 0.985
 
 
 def test_samples_are_diverse(real, samples):
     kept = spread(*samples) / spread(to_float(real["train"].pixels), torch.from_numpy(real["train"].labels))
     print(f"within-class spread {kept:.2f} of the real")
-    assert kept >= 0.8
+    assert kept >= 0.83
 
 
 def test_distribution(judge, real, samples):
@@ -62,9 +62,9 @@ def test_distribution(judge, real, samples):
     )
     print(
         f"Fréchet distance to the training images (digits judge, 64 features): held-out {own:.2f} (n = 500), "
-        f"samples {plain:.2f} (n = 500), at guidance 2 {guided:.2f} (n = 1000)"
+        f"samples {plain:.2f} (n = 500), guided {guided:.2f} (n = 1000)"
     )
-    assert plain <= 5 * own
+    assert plain <= 5 * own and guided <= 6 * own
 
 
 def test_samples_are_no_copies(real, samples):

@@ -106,7 +106,12 @@ def old_version(run):
 @pytest.mark.parametrize("loss", ["simple", "vlb"])
 def test_run_of_the_old_version_goes_on(tmp_path, digits, loss):
     plan = override(
-        PLAN, steps=9, loss=loss, variance="learned" if loss == "vlb" else "large", T=2 if loss == "vlb" else 20
+        PLAN,
+        steps=9,
+        optimizer="adamw",
+        loss=loss,
+        variance="learned" if loss == "vlb" else "large",
+        T=2 if loss == "vlb" else 20,
     )
     train(tmp_path / "new", plan, digits)
     train(tmp_path / "old", plan, digits, stop_after=6)
@@ -143,7 +148,7 @@ def test_variance_of_the_model_decides():
         decide(full, model).variance == "large" and decide(full, replace(model, variance="small")).variance == "small"
     )
     assert decide(SamplingConfig(sampler="ddpm", steps=50), model).variance == "small"
-    assert decide(SamplingConfig(), model) == SamplingConfig(steps=50, guidance=2.0)
+    assert decide(SamplingConfig(), model) == SamplingConfig(steps=20, guidance=1.75)
 
 
 def test_flipped_step_is_noticed(tmp_path, digits):

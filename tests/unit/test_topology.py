@@ -484,7 +484,7 @@ def test_svg_contains_the_names(written, shipped):
     assert {"conv1.weight", "norm2.bias", "embed.weight", "x", "emb"} <= set(text_of(written["block.svg"]))
     assert {"query.weight", "key.bias", "value.weight", "out.bias", "x"} <= set(text_of(written["attention.svg"]))
     images = {name for name in parts if name not in ("time", "classes")}
-    assert images | {"16×16", "8×8", "4×4", "residual 32→64 + attention"} <= set(text_of(written["diagram.svg"]))
+    assert images | {"16×16", "8×8", "4×4", "residual 64 + attention"} <= set(text_of(written["diagram.svg"]))
 
 
 def test_svg_has_the_edges_of_the_graph(written, shipped):

@@ -1,0 +1,158 @@
+"""Quality against training time on the bundled digits: ours, diffusers' network and denoising-diffusion-pytorch's.
+
+    pip install diffusers denoising-diffusion-pytorch
+    python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality] | --tune
+
+Every run begins from random weights and takes as many steps as fit into its seconds (20 are timed first). All go
+through the same loop (`ddpm_course.training.fit`), which spares the peers their own loops' overhead, and are judged
+alike: 1,000 digits, guidance 1, 50 ancestral steps, Fréchet distance to the training digits by the judge that ships
+and by a second one of other seeds, beside the distance of the held-out digits; and the share of 500 digits, guidance 2,
+that the judges read as the class asked for. Peers come twice:
+
+    documented   network, rate, batch and average as in the project's own example (see PEERS); constant rate
+    tuned        the same network with this package's loop settings, the best of four rates (--tune prints all)
+
+Writes OUT.json, with machine and versions, and OUT.png.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_default import judged, settings, step_seconds, train
+from torch import Tensor, nn
+
+from ddpm_course import evaluation
+from ddpm_course.config import RunConfig, override
+from ddpm_course.data import load_digits
+from ddpm_course.model import NETWORKS
+
+OURS = "ddpm_course"
+
+
+class Diffusers(nn.Module):
+    "UNet2DModel as the Hugging Face course builds it for class-conditional MNIST; the null label is one class more."
+
+    def __init__(self, config: RunConfig):
+        from diffusers import UNet2DModel
+
+        super().__init__()
+        torch.manual_seed(config.training.seed)
+        self.net = UNet2DModel(
+            sample_size=config.data.size,
+            in_channels=1,
+            out_channels=1,
+            layers_per_block=2,
+            block_out_channels=(32, 64, 64),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+            num_class_embeds=config.num_classes + 1,
+        )
+
+    def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return self.net(xt, t, y).sample
+
+
+class Lucidrains(nn.Module):
+    "denoising-diffusion-pytorch's class-conditional Unet, of its README's width; three levels, as 16x16 allows."
+
+    def __init__(self, config: RunConfig):
+        from denoising_diffusion_pytorch.classifier_free_guidance import Unet
+
+        super().__init__()
+        torch.manual_seed(config.training.seed)
+        self.null = config.num_classes
+        self.net = Unet(dim=64, dim_mults=(1, 2, 4), channels=1, num_classes=self.null, cond_drop_prob=0.0)
+
+    def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        "It wants dropped labels as a mask; ours arrive as one class more."
+        kept = y != self.null
+        return self.net(xt, t, y.where(kept, 0), cond_drop_prob=0.0, cond_keep_mask=kept)
+
+
+NETWORKS |= {"diffusers": Diffusers, "denoising-diffusion-pytorch": Lucidrains}
+PLAIN = "--objective eps --decay constant --warmup 0"
+TUNED = "--batch 64"  # v, warm-up, cosine decay to zero and average are the defaults
+PEERS = {
+    # Hugging Face's diffusion models class, unit 2: Adam, rate 1e-3, batch 128, no average, squared-cosine schedule
+    "diffusers": {
+        "documented": f"--network diffusers {PLAIN} --lr 1e-3 --batch 128 --ema 0",
+        "tuned": f"--network diffusers {TUNED} --lr 2e-3",
+    },
+    # its README: rate 8e-5, batch 32 in two slices, average of .995, cosine schedule, half the labels
+    "denoising-diffusion-pytorch": {
+        "documented": "--network denoising-diffusion-pytorch --objective eps --decay constant --warmup 0"
+        " --lr 8e-5 --batch 64 --accumulate 2 --label-drop 0.5",
+        "tuned": f"--network denoising-diffusion-pytorch {TUNED} --lr 2e-3",
+    },
+}
+RATES = ("5e-4", "1e-3", "2e-3", "4e-3")
+
+
+def run(words: str, seconds: float, digits: dict, judges: dict) -> dict:
+    "Train for so long and judge; the line of JSON that is kept."
+    config, _ = settings(words, digits["train"])
+    config = override(config, steps=max(1, int(seconds / step_seconds(config, digits["train"]))))
+    model, took = train(config, digits["train"])
+    found = judged(model, judges, digits, config.training.precision == "bf16", plain=1000, steps=50)
+    parameters = sum(p.numel() for p in model.network.parameters())
+    return {"run": words, "seconds": round(took), "steps": config.training.steps, "parameters": parameters} | found
+
+
+def plot(lines: list[dict], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3))
+    for name in dict.fromkeys(line["name"] for line in lines):
+        mine = [line for line in lines if line["name"] == name]
+        style = dict(color="tab:blue", lw=2) if name == OURS else dict(ls="--" if "documented" in name else "-")
+        x = [line["seconds"] for line in mine]
+        axes[0].plot(x, [line["judge"]["plain"] for line in mine], "o", label=name, **style)
+        axes[1].plot(x, [100 * line["judge"]["asked"] for line in mine], "o", **style)
+    axes[0].axhline(lines[0]["judge"]["held-out"], color="0.5", ls=":", label="held-out digits")
+    axes[0].set(yscale="log", ylabel="Fréchet distance")
+    axes[1].set(ylabel="read as the class asked for, %")
+    for ax in axes:
+        ax.set(xscale="log", xlabel="seconds of training")
+        ax.set_xticks(x, labels=map(str, x), minor=False)
+        ax.minorticks_off()
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(loc="lower center", ncol=3, fontsize=8, frameon=False)
+    fig.tight_layout(rect=(0, 0.14, 1, 1))
+    fig.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", default="60,120,240")
+    parser.add_argument("--tune", action="store_true", help="peers alone, 60 seconds each, at several rates")
+    parser.add_argument("--out", default="quality")
+    args = parser.parse_args()
+    digits = {split: load_digits(split, 16) for split in ("train", "test")}
+    judges = {"judge": evaluation.load_judge(), "second judge": evaluation.train_judge(digits["train"], seed=11)}
+    if args.tune:
+        for name in PEERS:
+            for rate in RATES:
+                print(json.dumps(run(f"--network {name} {TUNED} --lr {rate}", 60, digits, judges)), flush=True)
+        return
+    runs = {OURS: ""} | {f"{name}, {how}": words for name, ways in PEERS.items() for how, words in ways.items()}
+    lines: list[dict[str, Any]] = []
+    for seconds in map(float, args.seconds.split(",")):  # in turn, so that a disturbed machine disturbs all
+        for name, words in runs.items():
+            lines.append({"name": name} | run(words, seconds, digits, judges))
+            print(json.dumps(lines[-1]), flush=True)
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", *PEERS)}
+    Path(f"{args.out}.json").write_text(
+        json.dumps({"machine": machine, "versions": versions, "runs": lines}, indent=1) + "\n"
+    )
+    plot(lines, Path(f"{args.out}.png"))
+
+
+if __name__ == "__main__":
+    main()
