@@ -13,7 +13,7 @@ from .config import TrainingConfig
 
 # %% ../nbs/11d_muon.ipynb #28572e01
 def orthogonal(matrices: Sequence[Tensor], rounds: int = 5) -> list[Tensor]:
-    "Matrices like these, (m, n) each, with their directions and singular values near 1."
+    "Matrices like these, (m, n) each, with their directions and singular values nearer to 1."
     wide = [m.T if m.shape[0] > m.shape[1] else m for m in matrices]
     wide = [x / (x.norm() + 1e-7) for x in wide]            # no singular value above 1
     done: dict[int, Tensor] = {}
@@ -34,7 +34,7 @@ def muon_moves(
     momenta: list[Tensor],          # their running sums, changed in place
     momentum: float,                # what is kept of them each time
 ) -> list[Tensor]:                  # like the gradients
-    "Which way matrices move (Muon); root mean square about 0.2."
+    "Which way matrices move (Muon); root mean square 0.2 where all singular values became 1."
     for gradient, running in zip(gradients, momenta):
         running.mul_(momentum).add_(gradient)
     matrices = orthogonal([g.add(m, alpha=momentum).flatten(1) for g, m in zip(gradients, momenta)])

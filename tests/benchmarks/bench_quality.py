@@ -76,8 +76,8 @@ class Lucidrains(nn.Module):
 
 
 NETWORKS |= {"diffusers": Diffusers, "denoising-diffusion-pytorch": Lucidrains}
-PLAIN = "--objective eps --decay constant --warmup 0"
-TUNED = "--batch 64"  # v, warm-up, cosine decay to zero and average are the defaults
+PLAIN = "--optimizer adamw --objective eps --decay constant --warmup 0"
+TUNED = "--optimizer adamw --batch 64"  # v, warm-up, cosine decay to zero and average are the defaults
 PEERS = {
     # Hugging Face's diffusion models class, unit 2: Adam, rate 1e-3, batch 128, no average, squared-cosine schedule
     "diffusers": {
@@ -86,7 +86,7 @@ PEERS = {
     },
     # its README: rate 8e-5, batch 32 in two slices, average of .995, cosine schedule, half the labels
     "denoising-diffusion-pytorch": {
-        "documented": "--network denoising-diffusion-pytorch --objective eps --decay constant --warmup 0"
+        "documented": f"--network denoising-diffusion-pytorch {PLAIN}"
         " --lr 8e-5 --batch 64 --accumulate 2 --label-drop 0.5",
         "tuned": f"--network denoising-diffusion-pytorch {TUNED} --lr 2e-3",
     },
