@@ -116,6 +116,7 @@ def joined(place: Place, by_hand: bool = False, timeout: float = TIMEOUT) -> Ite
         dist.init_process_group(
             'cpu:gloo,cuda:nccl' if cuda else 'gloo', init_method=place.meet, rank=place.rank,
             world_size=place.world, timeout=timedelta(seconds=timeout))
+        dist.all_reduce(torch.zeros(1))         # nobody leaves before all have met
     except (RuntimeError, ValueError) as error:
         raise ValueError(why_apart(place, error, timeout)) from error
     try:
