@@ -82,7 +82,7 @@ class TrainingConfig:
     lr: float = option(8e-3, 'learning rate after warm-up', low=0, high=1e6)
     warmup: int = option(50, 'steps of linear warm-up', low=0)
     decay: str = option('cosine', 'learning rate after warm-up: constant, cosine, or your own')
-    weight_decay: float = option(0.0, 'of AdamW; 0 is Adam', low=0, high=1e6)
+    weight_decay: float = option(0.0, 'decoupled, as in AdamW; 0: none', low=0, high=1e6)
     clip: float = option(1.0, 'largest norm of the gradient', low=1e-12, high=1e12)
     ema: float = option(0.995, 'decay of the averaged weights', low=0, high=1)
     ema_warmup: bool = option(True, 'average over a shorter past at first')

@@ -74,7 +74,8 @@ class Muon(torch.optim.Optimizer):
     def kept(self, weights: Sequence[Tensor], name: str) -> list[Tensor]:
         "What is remembered of each weight under a name, zeros at first."
         for weight in weights:
-            self.state[weight].setdefault(name, torch.zeros_like(weight))
+            if name not in self.state[weight]:
+                self.state[weight][name] = torch.zeros_like(weight)
         return [self.state[weight][name] for weight in weights]
 
     @torch.no_grad()
