@@ -2,23 +2,28 @@
 
     python tests/benchmarks/bench_data.py [--images 60000]
     python tests/benchmarks/bench_data.py --executors [--rounds 5]    # one thread, two threads, two processes, in turn
+    python tests/benchmarks/bench_data.py --loader [--images 60000] [--out data]    # beside ImageFolder and DataLoader
 
 Bounds: second start < 1 s, batches < 2 % of a training step of mnist16.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from bench_default import keep
 from PIL import Image
 
+BATCH = 64
 LOAD = """
 import os, resource, sys, time
 from ddpm_course.sources import load_data
@@ -144,24 +149,95 @@ def batch_seconds(folder: Path, size: int, batch: int, cache: Path) -> float:
     return float(np.median(times))
 
 
+def epochs_ours(folder: Path, cache: Path, count: int) -> Iterator[float]:
+    "Seconds of each of the first epochs, from files to batches on the device; loading belongs to the first."
+    os.environ["DDPM_CACHE"] = str(cache)
+    from ddpm_course.data import batch_indices, to_float
+    from ddpm_course.sources import load_images
+
+    began = time.perf_counter()
+    images = load_images(folder, "train", 32)
+    steps = len(images) // BATCH
+    for epoch in range(count):
+        for k in range(epoch * steps, (epoch + 1) * steps):
+            to_float(images.pixels[batch_indices(len(images), BATCH, k, 0)])
+        yield time.perf_counter() - began
+        began = time.perf_counter()
+
+
+def epochs_loader(folder: Path, workers: int, count: int) -> Iterator[float]:
+    "The same by torchvision's ImageFolder and PyTorch's DataLoader, whose workers stay from epoch to epoch."
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    began = time.perf_counter()
+    images = ImageFolder(str(folder / "train"), Compose([ToTensor(), Normalize([0.5] * 3, [0.5] * 3)]))
+    loader = DataLoader(
+        images, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    for _ in range(count):
+        for _ in loader:
+            pass
+        yield time.perf_counter() - began
+        began = time.perf_counter()
+
+
+def beside_loader(images: int, out: str) -> None:
+    "Images a second in the first, second and third epoch, each way; JSON and a plot."
+    with tempfile.TemporaryDirectory() as desk:
+        folder = Path(desk) / "images"
+        paint_all(folder, images)
+        ways = {"ddpm_course": epochs_ours(folder, Path(desk) / "cache", 3)}
+        ways |= {f"ImageFolder, {n} workers": epochs_loader(folder, n, 3) for n in (0, 2)}
+        found = {name: [round(images * 5 // 6 / taken) for taken in epochs] for name, epochs in ways.items()}
+    print(json.dumps(found, indent=1))
+    keep({"images": images * 5 // 6, "images a second, by epoch": found}, Path(f"{out}.json"), "torch", "torchvision")
+    plot(found, Path(f"{out}.png"))
+
+
+def plot(found: dict[str, list[int]], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(6, 2.2))
+    for row, speeds in enumerate(found.values()):
+        for epoch, speed in enumerate(speeds[:2]):
+            y = row + 0.38 * (epoch - 0.5)
+            bar = ax.barh([y], [speed], 0.36, color=("0.7", "tab:blue")[epoch])
+            ax.bar_label(bar, padding=3, fontsize=8)
+    ax.set_yticks(range(len(found)), labels=list(found))
+    ax.set(xscale="log", xlabel="PNGs a second; grey: first epoch, blue: second")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    fig.tight_layout()
+    fig.savefig(path, dpi=100)
+
+
+def paint_all(folder: Path, n: int) -> None:
+    "Ten classes, five sixths of the images for training."
+    tasks = [
+        (f"{folder}/{part}/{c}", n * share // 60) for part, share in (("train", 5), ("test", 1)) for c in range(10)
+    ]
+    with get_context("spawn").Pool(len(os.sched_getaffinity(0))) as pool:
+        pool.map(paint, tasks, chunksize=1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--executors", action="store_true")
+    parser.add_argument("--loader", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", default="data")
     args = parser.parse_args()
     if args.executors:
         return executors(args.rounds)
+    if args.loader:
+        return beside_loader(args.images, args.out)
     n = args.images
     with tempfile.TemporaryDirectory() as desk:
         desk, cores = Path(desk), len(os.sched_getaffinity(0))
-        tasks = [
-            (f"{desk}/images/{part}/{c}", n * share // 60)
-            for part, share in (("train", 5), ("test", 1))
-            for c in range(10)
-        ]
-        with get_context("spawn").Pool(cores) as pool:
-            pool.map(paint, tasks, chunksize=1)
+        paint_all(desk / "images", n)
         before = idle()
         seconds, cpu, train, test, digest, load = start(desk / "images", desk / "cache")
         seconds, cpu, idled = float(seconds), float(cpu), idle() - before

@@ -14,6 +14,7 @@ versions, in OUT.json:
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -63,14 +64,12 @@ def spread(images: torch.Tensor, y: torch.Tensor) -> float:
     return torch.stack([images[y == c].var(0).mean() for c in range(10)]).mean().sqrt().item()
 
 
-def judged(
-    model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool, plain: int = 500, steps: int = 25
-) -> dict:
-    "What the judges say of guided digits, and of so many plain ones after so many steps."
-    y, even = torch.arange(10).repeat(PER_CLASS), evaluation.allot_classes(digits["train"].labels, plain)
+def judged(model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool) -> dict:
+    "What the judges say of guided and of plain digits."
+    y, even = torch.arange(10).repeat(PER_CLASS), evaluation.allot_classes(digits["train"].labels, 10 * PER_CLASS)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         guided = sample(model, range(10), PER_CLASS, SamplingConfig(sampler="ddim", steps=25, guidance=2), batch=250)
-        how = SamplingConfig(sampler="ddpm", steps=steps, guidance=1)
+        how = SamplingConfig(sampler="ddpm", steps=25, guidance=1)
         drawn = evaluation.draw_samples(model, even, how, batch=250)
     guided, labels = to_uint8(guided.float()), torch.from_numpy(digits["train"].labels)
     found = {"spread": round(spread(to_float(guided), y) / spread(to_float(digits["train"].pixels), labels), 3)}
@@ -81,6 +80,13 @@ def judged(
         sets = {"guided": features, "held-out": unseen, "plain": evaluation.extract(judge, drawn)[0]}
         found[name] |= {k: round(evaluation.frechet_distance(x, real), 2) for k, x in sets.items()}
     return found
+
+
+def keep(found: list | dict, path: Path, *packages: str) -> None:
+    "Write what was found as JSON, with the machine and the packages' versions."
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    path.write_text(json.dumps({"machine": machine, "versions": versions, "runs": found}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -104,9 +110,7 @@ def main() -> None:
         lines.append(line | judged(model, judges, digits, config.training.precision == "bf16"))
         print(json.dumps(lines[-1]), flush=True)
     if args.out:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        kept = {"machine": machine, "versions": {"torch": torch.__version__}, "runs": lines}
-        Path(f"{args.out}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        keep(lines, Path(f"{args.out}.json"), "torch")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""What a training step of the default run costs, against all that it could depend on, and how long the first one takes.
+
+    python tests/benchmarks/bench_cost.py [--rounds 3] [--out cost]
+
+Milliseconds an image, medians over rounds, the settings of a row in turn: by batch, size, number of images, T, and
+processes (of one thread each; one process is given one thread there, too). Peak memory of a process by batch. Seconds
+from the shell of `import ddpm_course`, `ddpm --help` and a first step, each in a new process, the best of the rounds.
+Writes OUT.json, with machine and versions, and OUT.png.
+"""
+
+import argparse
+import re
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_default import keep, settings
+
+from ddpm_course.config import RunConfig
+from ddpm_course.data import ImageSet, load_digits
+from ddpm_course.processes import launch
+from ddpm_course.training import fit, new_state
+
+BATCHES = (8, 16, 32, 64, 128, 256)
+ROWS = {
+    "batch": [f"--batch {n}" for n in BATCHES],
+    "size": ["--size 8", "--size 16", "--size 32", "--size 64"],
+    "images": ["1000", "10000", "100000", "1000000"],
+    "T": ["--T 100", "--T 1000", "--T 4000"],
+    "processes": ["1", "2"],
+}
+
+
+def images_of(size: int, n: int) -> ImageSet:
+    "So many images, as the bundled digits are but for their pixels."
+    digits = load_digits("train", 16)
+    draws = np.random.default_rng(0)
+    pixels = np.tile(draws.integers(0, 256, (1000, size, size), np.uint8), (-(-n // 1000), 1, 1))[:n]
+    return ImageSet.of(pixels, draws.integers(0, 10, n), digits.classes)
+
+
+def milliseconds(group, config: RunConfig, images: ImageSet, steps: int, threads: int) -> float:
+    "Milliseconds an image, the first three steps left out."
+    torch.set_num_threads(threads)
+    began = 0.0
+    for record in fit(new_state(config, group=group), images, config, group):
+        if record["step"] == 3:
+            group.add(torch.zeros(1))
+            began = time.perf_counter()
+        if record["step"] == 3 + steps:
+            group.add(torch.zeros(1))
+            break
+    return 1000 * (time.perf_counter() - began) / (steps * config.training.batch)
+
+
+def peak(group, config: RunConfig, images: ImageSet) -> float:
+    "MB that a process has held after three steps."
+    milliseconds(group, config, images, 3, 2)
+    status = Path("/proc/self/status")  # ru_maxrss begins with what the parent had
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
+
+
+def cost(row: str, value: str) -> float:
+    import bench_cost  # new processes find the work in the module, not in __main__
+
+    words = value if value.startswith("--") else ""
+    size = int(value.split()[1]) if row == "size" else 16
+    images = images_of(size, int(value) if row == "images" else 1000)
+    config, _ = settings(words, images)
+    steps = max(3, 640 // config.training.batch * (16 * 16) // max(256, size * size))
+    world, threads = (int(value), 1) if row == "processes" else (1, torch.get_num_threads())
+    return launch(bench_cost.milliseconds, world, config, images, steps, threads)[0]
+
+
+def memory(batch: int) -> float:
+    import bench_cost
+
+    images = images_of(16, 1000)
+    return launch(bench_cost.peak, 1, settings(f"--batch {batch}", images)[0], images)[0]
+
+
+def starts() -> dict[str, list[str]]:
+    ddpm = [sys.executable, "-m", "ddpm_course"]
+    return {
+        "import torch": [sys.executable, "-c", "import torch"],
+        "import ddpm_course": [sys.executable, "-c", "import ddpm_course"],
+        "from ddpm_course import sample": [sys.executable, "-c", "from ddpm_course import sample"],
+        "ddpm --help": [*ddpm, "--help"],
+        "ddpm train, first step": [*ddpm, "train", "--log-every", "1"],
+        "ddpm sample, done": [*ddpm, "sample"],
+    }
+
+
+def seconds(command: list[str]) -> float:
+    "Until it has ended; a training run, until a step is in its log."
+    with tempfile.TemporaryDirectory() as desk:
+        log, began = Path(desk) / "runs/mnist16/metrics.jsonl", time.perf_counter()
+        process = subprocess.Popen(command, cwd=desk, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (log.exists() and log.stat().st_size):
+            time.sleep(0.005)
+        taken = time.perf_counter() - began
+        process.kill()
+        assert process.wait() == (-signal.SIGKILL if "train" in command else 0), command
+        return taken
+
+
+def plot(found: dict, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    panels = [*ROWS, "memory", "start"]
+    fig, axes = plt.subplots(2, 4, figsize=(12, 5))
+    for ax, row in zip(axes.flat, panels):
+        names = [name.removeprefix(f"--{row} ") for name in found[row]]
+        if row == "start":
+            ax.barh(names, list(found[row].values()), color="tab:blue")
+            ax.invert_yaxis()
+            ax.set(xlabel="seconds from the shell")
+        else:
+            ax.plot(range(len(names)), list(found[row].values()), "o-")
+            ax.set_xticks(range(len(names)), labels=names)
+            ax.set(ylim=0, xlabel="batch" if row == "memory" else row)
+            ax.set(ylabel="MB at the peak" if row == "memory" else "ms an image")
+        ax.spines[["top", "right"]].set_visible(False)
+    axes.flat[-1].axis("off")
+    fig.tight_layout()
+    fig.savefig(path, dpi=80)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", default="cost")
+    args = parser.parse_args()
+    found: dict[str, dict[str, float]] = {}
+    for row, values in ROWS.items():
+        taken = [{value: cost(row, value) for value in values} for _ in range(args.rounds)]
+        found[row] = {value: round(statistics.median(t[value] for t in taken), 3) for value in values}
+        print(row, found[row], flush=True)
+    found["memory"] = {str(batch): round(memory(batch)) for batch in BATCHES}
+    print("memory", found["memory"], flush=True)
+    taken = [{name: seconds(command) for name, command in starts().items()} for _ in range(args.rounds)]
+    found["start"] = {name: round(min(t[name] for t in taken), 2) for name in starts()}
+    print("start", found["start"], flush=True)
+    keep(found, Path(f"{args.out}.json"), "torch")
+    plot(found, Path(f"{args.out}.png"))
+
+
+if __name__ == "__main__":
+    main()
