@@ -222,6 +222,7 @@ def dispatch(args: argparse.Namespace) -> None:
 
     from ddpm_course import distributed, model, processes
     device = model.pick_device(args.device)
+    distributed.check_srun()
     if 'RANK' in os.environ:
         if args.nproc != 'auto':
             raise ValueError('torchrun has started the processes already: leave --nproc out')

@@ -205,7 +205,8 @@ def to_json(config: RunConfig, **extra: Any) -> str:
 
 
 LATER = types.MappingProxyType({        # settings that older files lack, and what held then
-    'network': 'unet', 'optimizer': 'adamw', 'init': ''})
+    'network': 'unet', 'optimizer': 'adamw', 'init': '', 'loss': 'simple', 'accumulate': 1,
+    'compile': False})
 
 
 def from_json(text: str, where: str = 'config.json') -> RunConfig:

@@ -121,12 +121,17 @@ def extract(
     extractor: nn.Module,           # answers uint8 images with features and logits
     images: np.ndarray | Tensor,    # (N, C, H, W) uint8
     batch: int = 500,               # changes nothing but memory
+    group: Alone = Alone(),         # whose members share the images
 ) -> tuple[Tensor, Tensor]:         # (N, num_features) and (N, classes), float64 on the CPU
     "Features and logits of images, where the extractor lives."
-    device = next(iter(extractor.state_dict().values())).device
-    parts = [extractor(torch.as_tensor(images[k:k + batch]).to(device))
-             for k in range(0, len(images), batch)]
-    features, logits = (torch.cat([p.cpu() for p in side]).double() for side in zip(*parts))
+    device, widths = next(iter(extractor.state_dict().values())).device, [0, 0]
+
+    def rows(i: range) -> Tensor:
+        both = extractor(torch.as_tensor(images[i.start:i.stop]).to(device))
+        widths[:] = [part.shape[1] for part in both]
+        return torch.cat([part.cpu() for part in both], 1)
+    table = group.spread(rows, len(images), batch).double()
+    features, logits = (part.contiguous() for part in table.split(widths, 1))
     return features, logits
 
 # %% ../nbs/15_evaluation.ipynb #f2ea3921
@@ -231,14 +236,19 @@ def nearest_distances(
     images: np.ndarray | Tensor,    # (N, C, H, W) uint8
     train: np.ndarray,              # (M, C, H, W) uint8
     batch: int = 500,               # changes nothing but memory
+    group: Alone = Alone(),         # whose members share the images
 ) -> Tensor:                        # (N,)
     """Distance of each image to the nearest training image.
 
     It is the root of the summed squares over pixels in [-1, 1].
     """
-    points = to_float(train).flatten(1)
-    parts = [to_float(images[k:k + batch]).flatten(1) for k in range(0, len(images), batch)]
-    return torch.cat([torch.cdist(part, points).amin(1) for part in parts])
+    device = group.device or torch.device('cpu')
+    points = to_float(train).flatten(1).to(device)
+
+    def nearest(i: range) -> Tensor:
+        part = to_float(images[i.start:i.stop]).flatten(1).to(device)
+        return torch.cdist(part, points).amin(1).cpu()
+    return group.spread(nearest, len(images), batch)
 
 # %% ../nbs/15_evaluation.ipynb #ac8b6c5e
 @torch.no_grad()

@@ -20,7 +20,7 @@ def orthogonal(matrices: Sequence[Tensor], rounds: int = 5) -> list[Tensor]:
     for rows in {len(x) for x in wide}:
         mine = [k for k, x in enumerate(wide) if len(x) == rows]
         square = torch.stack([wide[k] @ wide[k].T for k in mine])
-        one = torch.eye(rows).to(square)
+        one = torch.eye(rows, dtype=square.dtype, device=square.device)
         product = one.expand_as(square)
         for _ in range(rounds):
             factor = 3.4445 * one - 4.7750 * square + 2.0315 * square @ square

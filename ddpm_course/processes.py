@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from .decoding import cores
 from .distributed import Place, joined
 from .runs import Stop
 
@@ -58,7 +59,7 @@ def child(folder: str, rank: int, world: int, kind: str) -> None:
     threading.Thread(target=orphan, daemon=True).start()
     place = Path(folder)
     try:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+        torch.set_num_threads(max(1, cores() // world))
         worker, args, by_hand = pickle.loads((place / 'work').read_bytes())
         here = Place(rank, world, rank, world, f'file://{place}/meet', kind)
         with joined(here, by_hand) as group:

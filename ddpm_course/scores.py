@@ -123,29 +123,32 @@ class Scores:
 def evaluate_images(
     images: Tensor,                         # (n, C, H, W) uint8, to be judged
     y: Tensor,                              # (n,) classes that were asked for, -1 for none
-    train: ImageSet,
-    test: ImageSet,
+    data: tuple[ImageSet, ImageSet],        # training and held-out images
     extractor: Any = None,                  # with name and num_features; None: `pick_extractor`
     how: SamplingConfig | None = None,      # how they were drawn, for the record, where known
+    group: Alone = Alone(),                 # whose members share the images
 ) -> Scores:
     "Judge images against a data set. Raises ValueError where there are too few for the features."
+    train, test = data
     eyes, seed = extractor or pick_extractor(train), how.seed if how else 0
     check_count(len(images), eyes.num_features, len(train))
-    features, logits = extract(eyes, images)
-    real, real_logits = extract(eyes, train.pixels)
+    features, logits = extract(eyes, images, group=group)
+    real, real_logits = extract(eyes, train.pixels, group=group)
     asked = len(y) > 0 and int(y.min()) >= 0
     labels = train.labels if asked else None
     floor, floor_n = real_floor(real, labels, len(images), seed)
     fair = torch.from_numpy(real_subset(labels, len(train), floor_n, seed))
     enough = len(test) > eyes.num_features
-    held_out = frechet_distance(extract(eyes, test.pixels)[0], real) if enough else None
+    held_out = None
+    if enough:
+        held_out = frechet_distance(extract(eyes, test.pixels, group=group)[0], real)
     right = (logits.argmax(1) == y).double().mean().item()
     return Scores(
         len(images), eyes.name, eyes.num_features, frechet_distance(features, real), len(train),
         floor, floor_n, held_out, len(test), *inception_score(logits, seed),
         inception_score(real_logits[fair], seed)[0],
-        nearest_distances(images, train.pixels).mean().item(),
-        nearest_distances(test.pixels, train.pixels).mean().item(),
+        nearest_distances(images, train.pixels, group=group).mean().item(),
+        nearest_distances(test.pixels, train.pixels, group=group).mean().item(),
         right if asked and isinstance(eyes, Judge) else None,
         1.0 if how is None or how.guidance is None else how.guidance, seed, describe(how))
 
@@ -180,4 +183,4 @@ def evaluate_samples(
     images = draw_samples(model, y, how, group=group)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')                                     # said already
-        return evaluate_images(images, y, *data, eyes, how)
+        return evaluate_images(images, y, data, eyes, how, group)

@@ -79,15 +79,10 @@ def watched(run: Run) -> Iterator[dict]:
             yield record
 
 
-def must_stop(record: dict, interrupt: Interrupt, group: Alone) -> bool:
+def must_stop(interrupt: Interrupt, group: Alone) -> bool:
     "Whether to stop after this step; a signal reaches processes at different ones, so they agree."
-    wish = bool(interrupt.signal)
-    if group.world == 1:
-        return wish
-    on_gpu = group.device is not None and group.device.type != 'cpu'
-    if on_gpu and 'logged' not in record:                   # asking makes a GPU wait
-        return False
-    return group.add(torch.tensor([float(wish)])).item() > 0
+    wish = torch.tensor([float(bool(interrupt.signal))])
+    return group.add(wish).item() > 0                       # on the CPU: no GPU waits for it
 
 # %% ../nbs/19b_train_command.ipynb #463e0882
 DONE = ('samples.png', 'denoising.gif', 'loss.png')         # the last says that all is done
@@ -159,8 +154,8 @@ def train(args: argparse.Namespace, group: Alone) -> None:
             print_once(group, f'continuing {out} from step_{run.began:08d}')
         for note in run.notes:
             print_once(group, f'changed: {note}')
-        for record in watched(run):
-            if must_stop(record, interrupt, group):
+        for _ in watched(run):
+            if must_stop(interrupt, group):
                 run.save()
                 print_once(group, f'stopped and saved step_{run.state.step:08d}; go on with:  '
                            f'{shlex.join(["ddpm", *args.words])}')

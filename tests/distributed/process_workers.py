@@ -94,12 +94,22 @@ def stop(group: Group) -> None:
     raise Stop(f"enough, says rank {group.rank}")
 
 
+def judged(group: Group | Alone) -> tuple[int, list[torch.Tensor]]:
+    "How many images this process's judge has seen; features, logits and nearest distances of all."
+    from ddpm_course.evaluation import extract, load_judge, nearest_distances
+
+    judge, images, seen = load_judge(), load_digits("test", 16).pixels[:101], []
+    judge.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    features, logits = extract(judge, images, batch=20, group=group)
+    return sum(seen), [features, logits, nearest_distances(images, images[::3], 20, group)]
+
+
 def settled(group: Group) -> tuple[int, str]:
     "Threads and precision of a run whose processes would each choose other ones."
     from ddpm_course import runs
     from ddpm_course.config import PRESETS
 
-    runs.os.cpu_count = lambda: 3 + group.rank
+    runs.cores = lambda: 3 + group.rank
     runs.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]
     found = runs.complete_config(PRESETS["mnist16"], None, load_digits("train", 16), group.device, group).training
     return found.threads, found.precision

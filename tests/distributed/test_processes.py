@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 
 import process_workers
-from ddpm_course.checkpoints import newest_checkpoint, read_metrics
+from ddpm_course.checkpoints import newest_checkpoint, read_log, read_metrics
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
 from ddpm_course.distributed import Place, joined
@@ -194,6 +194,17 @@ def test_same_samples_and_losses(tmp_path):
             for name, found in tests[1]["losses"][split].items():
                 assert abs(found["mean"] / tests[n]["losses"][split][name]["mean"] - 1) < 1e-6
         assert abs(tests[1]["bits_per_dim"]["mean"] / tests[n]["bits_per_dim"]["mean"] - 1) < 1e-6
+
+
+def test_features_are_shared_out():
+    "101 images, on one process and on three: 34, 34 and 33 of them each."
+    ((seen, whole),) = launch(process_workers.judged, 1)
+    assert seen == 101
+    shared = launch(process_workers.judged, 3)
+    assert [seen for seen, _ in shared] == [34, 34, 33]
+    for _, found in shared:
+        for one, other in zip(whole, found, strict=True):
+            assert one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def moving(path):
@@ -416,10 +427,16 @@ def test_preempted_agent(tmp_path):
 
 
 def test_torchrun_that_shares_its_store(tmp_path):
-    "A restarted worker would wait for ever; it says so instead."
-    env = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "1", "RANK": "0", "WORLD_SIZE": "1"}
+    "A restarted worker would wait for ever; it says so at the start instead."
+    env = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3", "RANK": "0", "WORLD_SIZE": "1"}
     said = sample_in(tmp_path, env={**os.environ, **env})
     one_sentence(said, "start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
+
+
+def test_srun_that_starts_several(tmp_path):
+    "Four tasks would be four runs in one folder."
+    said = sample_in(tmp_path, env={**os.environ, "SLURM_STEP_NUM_TASKS": "4"})
+    one_sentence(said, "let it start one torchrun on each machine (--ntasks-per-node=1)")
 
 
 @pytest.mark.slow
@@ -449,6 +466,44 @@ def test_two_machines(tmp_path):
             outputs = [each.communicate(timeout=GUARD)[0] for each in (survivor, back)]
         assert survivor.returncode == back.returncode == 0, outputs
     same_bits(tmp_path / "calm", tmp_path / "disturbed")
+
+
+@pytest.mark.slow
+@needs_proc
+def test_elastic(tmp_path):
+    "With --nnodes=1:2 one agent is lost, the other goes on alone and takes a new one in: the same losses, to rounding."
+    words = ["train", *SMALL, "--optimizer", "adamw", "--lr", "1e-4", "--steps", 1200, "--threads", 1]
+    ddpm(*words, "--out", "calm", "--nproc", 2, cwd=tmp_path)
+    run, port = tmp_path / "elastic", free_port()
+
+    def agent():
+        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
+        quick = "--rdzv-conf=last_call_timeout=3"  # how long a group that could begin waits for more
+        return torchrun(
+            [*words, "--out", "elastic"], tmp_path, 1, ["--nnodes=1:2", "--max-restarts=6", *meeting, quick]
+        )
+
+    def reached(step):
+        return bool(read_metrics(run)) and read_metrics(run)[-1]["step"] >= step
+
+    with agent() as first, agent() as second:
+        wait_for(partial(reached, 200), first, second)
+        keeper = keeps_addresses(port)
+        victim, survivor = (second, first) if keeper == first.pid else (first, second)
+        os.killpg(victim.pid, signal.SIGKILL)
+        for pid in children(tmp_path):
+            if parent(pid) != survivor.pid:
+                os.kill(pid, signal.SIGKILL)
+        alone = read_metrics(run)[-1]["step"] + 200
+        wait_for(partial(reached, alone), survivor)
+        with agent() as back:
+            outputs = [each.communicate(timeout=GUARD)[0] for each in (survivor, back)]
+        assert survivor.returncode == back.returncode == 0, outputs
+    changes = [line["changed"]["processes"] for line in read_log(run) if "processes" in line.get("changed", {})]
+    assert changes == [[2, 1], [1, 2]]
+    calm, moved = read_metrics(tmp_path / "calm"), read_metrics(run)
+    assert [line["step"] for line in moved] == [line["step"] for line in calm]
+    assert [line["loss"] for line in moved] == pytest.approx([line["loss"] for line in calm], rel=1e-3)
 
 
 # -- from Python ------------------------------------------------------------------------------------------------------

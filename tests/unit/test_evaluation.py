@@ -49,7 +49,7 @@ def shipped():
 def scores(digits, judge):
     "Of test images, judged as if they were samples."
     y = torch.from_numpy(digits["test"].labels)
-    return sc.evaluate_images(torch.from_numpy(digits["test"].pixels), y, digits["train"], digits["test"], judge)
+    return sc.evaluate_images(torch.from_numpy(digits["test"].pixels), y, (digits["train"], digits["test"]), judge)
 
 
 def random_features(n=300, d=12, stretch=1.0, seed=0):
@@ -225,7 +225,7 @@ def test_copies_beat_the_distance_but_not_the_neighbours(digits, judge):
     train = digits["train"]
     mask = ev.real_subset(train.labels, len(train), 500, draw=9)
     copies = sc.evaluate_images(
-        torch.from_numpy(train.pixels[mask]), torch.from_numpy(train.labels[mask]), train, digits["test"], judge
+        torch.from_numpy(train.pixels[mask]), torch.from_numpy(train.labels[mask]), (train, digits["test"]), judge
     )
     assert copies.distance < copies.floor and copies.nearest < 0.05 < copies.nearest_held_out
 
@@ -237,7 +237,7 @@ def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
     y = ev.allot_classes(digits["train"].labels, 70)
     images = ev.draw_samples(shipped, y, how, batch=33)
     with pytest.warns(UserWarning):
-        two = sc.evaluate_images(images, y, digits["train"], digits["test"], judge, how=how)
+        two = sc.evaluate_images(images, y, (digits["train"], digits["test"]), judge, how=how)
     for name, value in asdict(one).items():
         assert value == (
             pytest.approx(getattr(two, name), rel=0.02) if isinstance(value, float) else getattr(two, name)
@@ -305,7 +305,10 @@ def test_colour_images_get_an_fid():
     train, test = (ImageSet(random.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8), None) for n in (300, 40))
     with fake(Net):
         scores = sc.evaluate_images(
-            torch.from_numpy(train.pixels[:80] // 2), torch.full((80,), -1), train, test, Small().requires_grad_(False)
+            torch.from_numpy(train.pixels[:80] // 2),
+            torch.full((80,), -1),
+            (train, test),
+            Small().requires_grad_(False),
         )
     assert (
         str(scores).startswith("FID (Inception-v3, 12 features)")

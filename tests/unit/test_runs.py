@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from ddpm_course import PRESETS, Run, SamplingConfig, checkpoints, load_digits, 
 from ddpm_course.checkpoints import checksum, newest_checkpoint, read_log, read_metrics
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.model import Alone
+from ddpm_course.runs import read_config
 from ddpm_course.sampling import decide
 from helpers import same_bits, train
 
@@ -120,6 +123,22 @@ def test_run_of_the_old_version_goes_on(tmp_path, digits, loss):
     same_bits(tmp_path / "new", tmp_path / "old")
 
 
+def test_the_first_files_are_read(tmp_path, digits):
+    "Before version 0.1 was done, neither loss nor slices nor compilation were settings."
+    plan = override(PLAN, optimizer="adamw")
+    train(tmp_path / "run", plan, digits)
+    old_version(tmp_path / "run")
+    path = tmp_path / "run/config.json"
+    config = json.loads(path.read_text())
+    for section, name in (("diffusion", "loss"), ("training", "accumulate"), ("training", "compile")):
+        config[section].pop(name)
+    path.write_text(json.dumps(config))
+    assert read_config(tmp_path / "run") == override(
+        plan, image_channels=1, classes=digits.classes, digest=digits.digest
+    )
+    load_model(tmp_path / "run")
+
+
 def test_threads_and_precision_are_as_before(tmp_path, digits):
     torch.set_float32_matmul_precision("highest")
     before = torch.get_num_threads()
@@ -149,6 +168,54 @@ def test_variance_of_the_model_decides():
     )
     assert decide(SamplingConfig(sampler="ddpm", steps=50), model).variance == "small"
     assert decide(SamplingConfig(), model) == SamplingConfig(steps=20, guidance=1.75)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, digits, monkeypatch):
+    "It waits where the next one is due, at the end of the run, and for the lock."
+    ready, honest = threading.Event(), checkpoints.flush
+
+    def slow(path):
+        assert ready.wait(30)
+        honest(path)
+
+    with Run.open(tmp_path / "run", PLAN, digits) as run:
+        records = iter(run)
+        monkeypatch.setattr(checkpoints, "flush", slow)
+        assert [next(records)["step"] for _ in range(5)] == [1, 2, 3, 4, 5]  # step 3 is on its way
+        assert newest_checkpoint(run.folder) is None
+        ready.set()
+        assert next(records)["step"] == 6
+        assert newest_checkpoint(run.folder).name == "step_00000006"
+    monkeypatch.setattr(checkpoints, "flush", honest)
+    train(tmp_path / "quick", PLAN, digits)
+    same_bits(tmp_path / "run", tmp_path / "quick")
+
+
+def test_a_run_that_fails_leaves_what_was_begun(tmp_path, digits, monkeypatch):
+    "The folder is free only when nothing is written any more."
+    began, honest = threading.Event(), checkpoints.flush
+
+    def slow(path):
+        began.set()
+        time.sleep(0.05)
+        honest(path)
+
+    with pytest.raises(KeyError), Run.open(tmp_path / "run", PLAN, digits) as run:
+        monkeypatch.setattr(checkpoints, "flush", slow)
+        for record in run:
+            if record["step"] == 3:
+                raise KeyError
+    assert began.is_set() and newest_checkpoint(tmp_path / "run").name == "step_00000003"
+    assert not (tmp_path / "run/checkpoints/.writing").exists()
+
+
+def test_a_full_disk_is_said_by_the_run(tmp_path, digits, monkeypatch):
+    def full(path):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"), Run.open(tmp_path / "run", PLAN, digits) as run:
+        monkeypatch.setattr(checkpoints, "flush", full)
+        list(run)
 
 
 def test_flipped_step_is_noticed(tmp_path, digits):
