@@ -11,10 +11,14 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
+from ddpm_course import core
 from helpers import (
     CHAPTERS,
     NOTEBOOKS,
@@ -205,6 +209,49 @@ def test_chapter(path, check):
 def test_solutions(path):
     found = no_way_back(path)
     assert not found, f"{path.name}: {no_way_back.__doc__}: {found}"
+
+
+def exercises(path: Path) -> tuple[list[str], list[str]]:
+    "Code cells before a chapter's first section, and those of its exercises."
+    sections: list[list[str]] = [[]]
+    for cell in json.loads(read(path))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            sections[-1].append(source)
+        elif source.startswith("## "):
+            sections.append([source])
+    found = [section[1:] for section in sections if section[0].startswith("## Exercises")]
+    return sections[0], found[0] if found else []
+
+
+def judges(path: Path) -> list[str]:
+    "What a chapter's exercises ask for and judge, `NAME` for `check_NAME`."
+    return re.findall(r"^def check_(\w+)\(", "\n".join(exercises(path)[1]), re.M)
+
+
+@each([p for p in LESSON_PAGES if judges(p)])
+def test_exercises(path, monkeypatch):
+    "The checks accept the solutions, and refuse at least two wrong answers each, with a hint."
+    refused, honest = [], core.expect_error
+
+    @contextmanager
+    def noted(kind, words=""):
+        with honest(kind, words):
+            refused.append(words) if kind is AssertionError else None
+            yield
+
+    monkeypatch.setattr(core, "expect_error", noted)
+    space: dict = {"__name__": path.stem}
+    run = TransformerManager().transform_cell
+    for source in chain(*exercises(path)):
+        exec(run(source), space)
+    names = judges(path)
+    assert all(space[f"check_{name}"](space[name]) is None for name in names), "nothing is written yet"
+    print(f"{path.stem}: {len(names)} answers are judged, {len(refused)} wrong ones refused: {refused}")
+    assert all(refused) and len(refused) >= 2 * len(names)
+    for source in code_cells(path.parent / f"solutions/{path.stem}_solution.ipynb"):
+        exec(run("".join(source["source"])), space)
+    assert [name for name in names if space[f"check_{name}"](space[name]) is not True] == []
 
 
 def test_every_notebook_runs():
