@@ -116,12 +116,12 @@ def seconds(command: list[str]) -> float:
 def plot(found: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    panels = [*ROWS, "memory", "start"]
-    fig, axes = plt.subplots(2, 4, figsize=(12, 5))
-    for ax, row in zip(axes.flat, panels):
-        names = [name.removeprefix(f"--{row} ") for name in found[row]]
+    rows = [["batch", "size", "images", "T"], ["processes", "memory", "start", "start"]]
+    fig, axes = plt.subplot_mosaic(rows, figsize=(11, 5), layout="constrained")
+    for row, ax in axes.items():
+        names = [re.sub("000$", "k", re.sub("000000$", "M", name.removeprefix(f"--{row} "))) for name in found[row]]
         if row == "start":
-            ax.barh(names, list(found[row].values()), color="tab:blue")
+            ax.bar_label(ax.barh(names, list(found[row].values()), color="tab:blue"), padding=3, fontsize=8)
             ax.invert_yaxis()
             ax.set(xlabel="seconds from the shell")
         else:
@@ -130,9 +130,7 @@ def plot(found: dict, path: Path) -> None:
             ax.set(ylim=0, xlabel="batch" if row == "memory" else row)
             ax.set(ylabel="MB at the peak" if row == "memory" else "ms an image")
         ax.spines[["top", "right"]].set_visible(False)
-    axes.flat[-1].axis("off")
-    fig.tight_layout()
-    fig.savefig(path, dpi=80)
+    fig.savefig(path, dpi=90)
 
 
 def main() -> None:
