@@ -1,11 +1,12 @@
 """Training steps of our U-Net, of diffusers' and of denoising-diffusion-pytorch's, side by side.
 
     pip install diffusers denoising-diffusion-pytorch
-    python tests/benchmarks/bench_step.py [--size 32] [--batch 16] [--rounds 7] [--precision fp32] [--out step]
+    python tests/benchmarks/bench_step.py [--plan paper] [--batch 8] [--rounds 7] [--precision fp32] [--out step]
 
-The three have equally many parameters (within 5 %), the same batch, precision, loss and optimizer. They take turns
-within each round, so that a disturbed machine disturbs all; what counts is the median over rounds of a peer's seconds
-over ours. Writes OUT.json, with machine and versions, and OUT.png. Bounds: 1.0 times diffusers, 1.4 times the other.
+The three have equally many parameters (within 5 %), the same batch, precision, loss and optimizer: as many parameters
+as the network of Ho et al. for CIFAR-10, or as a smaller one. They take turns within each round, so that a disturbed
+machine disturbs all; what counts is the median over rounds of a peer's seconds over ours. Writes OUT.json, with machine
+and versions, and OUT.png. Bounds: 1.0 times diffusers, 1.4 times the other.
 """
 
 import argparse
@@ -27,24 +28,31 @@ PACKAGES = ("torch", "diffusers", "denoising-diffusion-pytorch")
 OURS = "ddpm_course"
 
 
-def networks(size: int) -> dict[str, torch.nn.Module]:
-    "Three levels of 64, 128 and 128 channels, attention at half the resolution; the third's own plan, near in size."
+PLANS = {  # our channels and multipliers, and the third's channels, which make it as large
+    "paper": (128, (1, 2, 2, 2), 144),
+    "small": (64, (1, 2, 2), 72),
+}
+
+
+def networks(size: int, plan: str) -> dict[str, torch.nn.Module]:
+    "Two blocks a level, attention at half the resolution; the third has its own, linear at every level but the last."
     from denoising_diffusion_pytorch import Unet
     from diffusers import UNet2DModel
 
-    wide = (64, 128, 128)
-    theirs = UNet2DModel(
+    channels, multipliers, theirs = PLANS[plan]
+    levels = range(len(multipliers))
+    peer = UNet2DModel(
         sample_size=size,
         layers_per_block=2,
-        block_out_channels=wide,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        norm_num_groups=16,
-        attention_head_dim=128,
+        block_out_channels=[channels * m for m in multipliers],
+        down_block_types=["AttnDownBlock2D" if level == 1 else "DownBlock2D" for level in levels],
+        up_block_types=["AttnUpBlock2D" if level == 1 else "UpBlock2D" for level in reversed(levels)],
+        norm_num_groups=min(32, channels // 4),
+        attention_head_dim=channels * multipliers[1],
         downsample_padding=0,
     )
-    ours = UNet(3, size, wide[0], (1, 2, 2), blocks=2, attention=(size // 2,), dropout=0.0)
-    return {OURS: ours, "diffusers": theirs, "denoising-diffusion-pytorch": Unet(dim=72, dim_mults=(1, 2, 2))}
+    ours = UNet(3, size, channels, multipliers, blocks=2, attention=(size // 2,), dropout=0.0)
+    return {OURS: ours, "diffusers": peer, "denoising-diffusion-pytorch": Unet(dim=theirs, dim_mults=multipliers)}
 
 
 def trainer(network: torch.nn.Module, size: int, batch: int, precision: str):
@@ -80,8 +88,8 @@ def conv_peak(size: int, batch: int) -> float:
     return 2 * 9 * 128 * 128 * batch * (size // 2) ** 2 / best
 
 
-def measure(size: int, batch: int, rounds: int, precision: str) -> dict:
-    nets = networks(size)
+def measure(plan: str, size: int, batch: int, rounds: int, precision: str) -> dict:
+    nets = networks(size, plan)
     counts = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
     assert all(abs(count / counts[OURS] - 1) < 0.05 for count in counts.values()), counts
     steps = {name: trainer(net, size, batch, precision) for name, net in nets.items()}
@@ -99,6 +107,7 @@ def measure(size: int, batch: int, rounds: int, precision: str) -> dict:
         },
         "GFLOP/s of our step": round(flops.get_total_flops() / own / 1e9, 1),
         "GFLOP/s of one convolution, float32": round(conv_peak(size, batch) / 1e9, 1),
+        "plan": plan,
         "batch": batch,
         "size": size,
         "precision": precision,
@@ -116,7 +125,8 @@ def plot(found: dict, path: Path) -> None:
     bars = ax.barh(names, list(found["images a second"].values()), color=["tab:blue", "0.7", "0.7"])
     ax.bar_label(bars, padding=3)
     ax.invert_yaxis()
-    ax.set(xlabel=f"images a second in training, {found['size']}x{found['size']}, batch {found['batch']}")
+    plan = {"paper": "the paper's network", "small": "a smaller network"}[found["plan"]]
+    ax.set(xlabel=f"images a second in training, {plan}, {found['size']}x{found['size']}, batch {found['batch']}")
     ax.spines[["top", "right"]].set_visible(False)
     fig.tight_layout()
     fig.savefig(path, dpi=100)
@@ -124,13 +134,14 @@ def plot(found: dict, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", default="paper", choices=PLANS)
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--out", default="step")
     args = parser.parse_args()
-    found = measure(args.size, args.batch, args.rounds, args.precision)
+    found = measure(args.plan, args.size, args.batch, args.rounds, args.precision)
     Path(f"{args.out}.json").write_text(json.dumps(found, indent=2) + "\n")
     plot(found, Path(f"{args.out}.png"))
     print(json.dumps(found, indent=2))
