@@ -121,12 +121,12 @@ def plot(found: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     names = list(found["images a second"])
-    fig, ax = plt.subplots(figsize=(6, 1.8))
+    fig, ax = plt.subplots(figsize=(6, 2.0))
     bars = ax.barh(names, list(found["images a second"].values()), color=["tab:blue", "0.7", "0.7"])
     ax.bar_label(bars, padding=3)
     ax.invert_yaxis()
     plan = {"paper": "the paper's network", "small": "a smaller network"}[found["plan"]]
-    ax.set(xlabel=f"images a second in training, {plan}, {found['size']}x{found['size']}, batch {found['batch']}")
+    ax.set(xlabel=f"images a second in training\n{plan}, {found['size']}x{found['size']}, batch {found['batch']}")
     ax.spines[["top", "right"]].set_visible(False)
     fig.tight_layout()
     fig.savefig(path, dpi=100)
