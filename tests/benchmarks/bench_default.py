@@ -64,6 +64,18 @@ def spread(images: torch.Tensor, y: torch.Tensor) -> float:
     return torch.stack([images[y == c].var(0).mean() for c in range(10)]).mean().sqrt().item()
 
 
+def asked(judge: torch.nn.Module, images: torch.Tensor, y: torch.Tensor) -> float:
+    "The share of images that is read as the class asked for."
+    return (evaluation.extract(judge, images)[1].argmax(1) == y).double().mean().item()
+
+
+def distances(judge: torch.nn.Module, digits: dict[str, ImageSet], **sets: torch.Tensor) -> dict[str, float]:
+    "Fréchet distances to the training digits: of the held-out ones and of each set."
+    real, unseen = (evaluation.extract(judge, digits[split].pixels)[0] for split in ("train", "test"))
+    features = {"held-out": unseen} | {name: evaluation.extract(judge, images)[0] for name, images in sets.items()}
+    return {name: round(evaluation.frechet_distance(x, real), 2) for name, x in features.items()}
+
+
 def judged(model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool) -> dict:
     "What the judges say of guided and of plain digits."
     y, even = torch.arange(10).repeat(PER_CLASS), evaluation.allot_classes(digits["train"].labels, 10 * PER_CLASS)
@@ -73,13 +85,10 @@ def judged(model: Model, judges: dict, digits: dict[str, ImageSet], bf16: bool) 
         drawn = evaluation.draw_samples(model, even, how, batch=250)
     guided, labels = to_uint8(guided.float()), torch.from_numpy(digits["train"].labels)
     found = {"spread": round(spread(to_float(guided), y) / spread(to_float(digits["train"].pixels), labels), 3)}
-    for name, judge in judges.items():
-        real, unseen = (evaluation.extract(judge, digits[split].pixels)[0] for split in ("train", "test"))
-        features, logits = evaluation.extract(judge, guided)
-        found[name] = {"asked": (logits.argmax(1) == y).double().mean().item()}
-        sets = {"guided": features, "held-out": unseen, "plain": evaluation.extract(judge, drawn)[0]}
-        found[name] |= {k: round(evaluation.frechet_distance(x, real), 2) for k, x in sets.items()}
-    return found
+    return found | {
+        name: {"asked": asked(judge, guided, y)} | distances(judge, digits, guided=guided, plain=drawn)
+        for name, judge in judges.items()
+    }
 
 
 def keep(found: list | dict, path: Path, *packages: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_default import keep, settings, step_seconds, train
+from bench_default import asked, distances, keep, settings, step_seconds, train
 from torch import Tensor, nn
 
 from ddpm_course import evaluation
@@ -111,14 +111,10 @@ def judged(model: Model, judges: dict, digits: dict) -> dict:
     how = SamplingConfig(sampler="ddpm", steps=25, guidance=1)
     with torch.autocast("cpu", torch.bfloat16, enabled=pick_precision("auto", torch.device("cpu")) == "bf16"):
         drawn = evaluation.draw_samples(model, y, how, batch=250)
-    found = {}
-    for name, judge in judges.items():
-        real, unseen = (evaluation.extract(judge, digits[split].pixels)[0] for split in ("train", "test"))
-        features, logits = evaluation.extract(judge, drawn)
-        found[name] = {"asked": (logits.argmax(1) == y).double().mean().item()}
-        sets = {"distance": features, "held-out": unseen}
-        found[name] |= {k: round(evaluation.frechet_distance(x, real), 2) for k, x in sets.items()}
-    return found
+    return {
+        name: {"asked": asked(judge, drawn, y)} | distances(judge, digits, distance=drawn)
+        for name, judge in judges.items()
+    }
 
 
 def plot(lines: list[dict], path: Path) -> None:
