@@ -41,8 +41,7 @@ def reverse_variance(
 ) -> float | Tensor:
     "The variance of a reverse step (Improved DDPM, eq. 15, for learned v)."
     if isinstance(kind, Tensor):
-        share = (kind + 1) / 2
-        return beta_tilde * (beta / beta_tilde) ** share
+        return beta_tilde * (beta / beta_tilde) ** ((kind + 1) / 2)
     return {'large': beta, 'small': beta_tilde}[kind]
 
 # %% ../nbs/12_sampling.ipynb #8bdd95e3
@@ -109,6 +108,7 @@ class Step:
     abar: float                     # ... here ...
     abar_next: float                # ... and where we go; 1 in the last step
     noise: Callable[[], Tensor]     # standard normal, like x; the same at each call
+    ask: Callable[[Tensor], Prediction]     # the model, about an x where we go; not at the last
     how: SamplingConfig
 
 
@@ -117,14 +117,12 @@ def ddpm(step: Step) -> Tensor:
     variance = step.now.v if step.how.variance == 'learned' else step.how.variance
     if variance is None:
         raise ValueError('this network has learned no variance: expected large or small')
-    z = torch.zeros_like(step.x) if step.abar_next == 1 else step.noise()
-    return ddpm_step(step.now.x0, step.x, z, step.abar, step.abar_next, variance)
+    return ddpm_step(step.now.x0, step.x, step.noise(), step.abar, step.abar_next, variance)
 
 
 def ddim(step: Step) -> Tensor:
     "DDIM (Song et al. 2020)."
-    quiet = step.abar_next == 1 or step.how.eta == 0
-    z = torch.zeros_like(step.x) if quiet else step.noise()
+    z = step.noise() if step.how.eta else torch.zeros_like(step.x)
     return ddim_step(step.now.x0, step.now.eps, z, step.abar, step.abar_next, step.how.eta)
 
 
@@ -134,7 +132,8 @@ def dpm(step: Step) -> Tensor:
     return dpm_step(step.now.x0, before, step.x, step.abar_before, step.abar, step.abar_next)
 
 
-SAMPLERS: dict[str, Callable[[Step], Tensor]] = {'ddpm': ddpm, 'ddim': ddim, 'dpm': dpm}
+SAMPLERS: dict[str, Callable[[Step], Tensor] | str] = {
+    'ddpm': ddpm, 'ddim': ddim, 'dpm': dpm, 'heun': 'ddpm_course.flow:heun'}    # chapter 17
 
 # %% ../nbs/12_sampling.ipynb #f20fb7a5
 def decide(how: SamplingConfig, model: Model) -> SamplingConfig:
@@ -149,7 +148,7 @@ def decide(how: SamplingConfig, model: Model) -> SamplingConfig:
     steps = min(20, T) if how.steps is None else how.steps
     full = len(sampling_indices(T, steps, how.spacing)) == T
     variance = how.variance
-    if variance is None and how.sampler not in ('ddim', 'dpm'):
+    if variance is None and how.sampler not in ('ddim', 'dpm', 'heun'):
         variance = model.variance if full or model.variance == 'learned' else 'small'
     return replace(how, guidance=guidance, steps=steps, variance=variance)
 
@@ -160,6 +159,7 @@ def walk(
     noise: Callable[[int], Tensor],         # noise(t): like x, for the step that leaves index t
     y: Tensor | None = None,                # (B,) classes
     how: SamplingConfig = SamplingConfig(),
+    start: int = 0,                         # steps left out; then x is of the level after them
 ) -> Iterator[tuple[int, Tensor, Tensor]]:  # (paper's t, x_t, x_0 predicted from it), T to 0
     "Walk from noise to images, by Algorithm 2 or another sampler. For guidance see `guided`."
     if how.guidance not in (None, 1):
@@ -167,18 +167,18 @@ def walk(
     how = decide(replace(how, guidance=1.0), model)
     assert how.steps is not None                            # that is decided
     step_by = look_up('sampler', SAMPLERS, how.sampler)
-    indices = sampling_indices(model.schedule.T, how.steps, how.spacing)
+    indices = sampling_indices(model.schedule.T, how.steps, how.spacing)[start:]
     abars = [model.schedule.alpha_bars[t].item() for t in indices] + [1.0]
-    if abars[0] > 0.05:
+    if start == 0 and abars[0] > 0.05:
         raise ValueError(f'{how.spacing} spacing with {len(indices)} steps starts where the image '
                          f'is not yet noise (alpha-bar {abars[0]:.2g})')
-    before = None
+    ask = lambda k, x: model.predict(x, indices[k], y, how.clip)
+    now = None
     for k, t in enumerate(indices):
-        now = model.predict(x, t, y, how.clip)
+        before, now = now, ask(k, x)
         yield t + 1, x, now.x0
         x = step_by(Step(x, now, before, abars[max(0, k - 1)], abars[k], abars[k + 1],
-                         partial(noise, t), how))
-        before = now
+                         partial(noise, t), partial(ask, k + 1), how))
     yield 0, x, x
 
 # %% ../nbs/12_sampling.ipynb #5816521f
