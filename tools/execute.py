@@ -6,9 +6,13 @@
 
 Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outputs they have, as are
 `#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
+Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else would.
+
+JupyterLab folds what this script marks: the source of cells that only import, and what `reveal` shows, until it is run.
 """
 
 import argparse
+import ast
 import configparser
 import json
 import os
@@ -35,8 +39,46 @@ def skipped(source: str, flags: set[str]) -> bool:
 
 
 def stored(outputs: list[dict]) -> list[dict]:
-    "Outputs as they are committed: no widget views, no progress or warnings on stderr."
+    "Outputs as they are committed: no widget views, no progress bars."
     return [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
+
+
+def complaints(outputs: list[dict]) -> list[str]:
+    "What a cell said on stderr, but for progress bars."
+    said = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stderr")
+    return [line for line in re.split(r"[\r\n]+", said) if line.strip() and not re.search(r"\d%\||\dit\b", line)]
+
+
+def only_imports(tree: ast.Module) -> bool:
+    "Whether a cell imports and chooses the figures' style, and does nothing else."
+
+    def imports(node: ast.stmt) -> bool:
+        if isinstance(node, ast.If):
+            return ast.unparse(node.test) == "TYPE_CHECKING" and all(map(imports, node.body))
+        return isinstance(node, (ast.Import, ast.ImportFrom)) or ast.unparse(node).startswith("plt.style.use(")
+
+    return bool(tree.body) and all(map(imports, tree.body))
+
+
+def reveals(tree: ast.Module) -> bool:
+    "Whether a cell shows what `reveal` says: not where it is defined or tried out in a block of its own."
+    blocks = (ast.With, ast.FunctionDef, ast.ClassDef, ast.Assert)
+    nodes = [inner for node in tree.body if not isinstance(node, blocks) for inner in ast.walk(node)]
+    return any(isinstance(n, ast.Call) and ast.unparse(n.func) == "reveal" for n in nodes)
+
+
+def folds(source: str) -> dict:
+    "The metadata of a code cell: what JupyterLab shows folded."
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    directives = re.findall(r"^#\|\s*(\S+)", source, re.M)
+    tree = ast.parse(TransformerManager().transform_cell(source))
+    folded = {}
+    if "default_exp" in directives or "hide" in directives or only_imports(tree):
+        folded["source_hidden"] = True
+    if "export" not in directives and reveals(tree):
+        folded["outputs_hidden"] = True
+    return {"jupyter": folded} if folded else {}
 
 
 def execute(path: Path, flags: set[str]) -> float:
@@ -49,12 +91,18 @@ def execute(path: Path, flags: set[str]) -> float:
     for i, cell in enumerate(nb["cells"]):
         shell._cell_idx = i  # what the error report names
         source = "".join(cell["source"])
-        if cell["cell_type"] != "code" or skipped(source, flags):
+        if cell["cell_type"] != "code":
+            continue
+        cell["metadata"] = folds(source)
+        if skipped(source, flags):
             continue
         outputs = shell.run(source)
         if shell.exc:
             sys.exit(shell.prettytb(path))
-        cell.update(outputs=stored([dict(o) for o in outputs]), execution_count=None, metadata={})
+        outputs = [dict(o) for o in outputs]
+        if said := complaints(outputs):
+            sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
+        cell.update(outputs=stored(outputs), execution_count=None)
     nb["metadata"]["executed"] = source_hash(nb["cells"])
     path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     return time.time() - start
@@ -68,6 +116,7 @@ def main() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "settings.ini")
     flags = set(config["DEFAULT"]["tst_flags"].split()) - set(args.flags.split())
+    os.environ["DDPM_SLOW"] = "1" if "slow" in args.flags.split() else "0"  # what `slow()` asks
     sys.path.insert(0, str(ROOT))
     paths = args.notebooks or sorted((ROOT / "nbs").rglob("[!.]*.ipynb"))
     paths = [p.resolve() for p in paths if ".ipynb_checkpoints" not in p.parts]

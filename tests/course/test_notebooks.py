@@ -38,6 +38,7 @@ from helpers import (
 PROMISED = 360  # seconds for all notebooks with two workers
 PROMISED_EACH = 60  # seconds for one notebook; ten times as long is taken for hanging
 MAX_BYTES = 500_000
+MAX_BYTES_WITH_FILMS = 800_000  # where an animated GIF is stored
 LESSON_PAGES = [p for p in CHAPTERS if not is_workshop(p)]
 WIDGET = "application/vnd.jupyter.widget-"
 
@@ -50,7 +51,8 @@ def load(name: str):
     return module
 
 
-source_hash = load("execute").source_hash
+EXECUTE = load("execute")
+source_hash = EXECUTE.source_hash
 
 
 def code_cells(path: Path) -> list[dict]:
@@ -61,8 +63,10 @@ def code_cells(path: Path) -> list[dict]:
 
 
 def too_large(path: Path) -> list[str]:
-    "notebook of 500 KB or more"
-    return [f"{path.stat().st_size} bytes"] * (path.stat().st_size >= MAX_BYTES)
+    "notebook of 500 KB or more, with films of 800 KB"
+    films = any("image/gif" in o.get("data", ()) for c in code_cells(path) for o in c["outputs"])
+    limit = MAX_BYTES_WITH_FILMS if films else MAX_BYTES
+    return [f"{path.stat().st_size} bytes"] * (path.stat().st_size >= limit)
 
 
 def widget_state(path: Path) -> list[str]:
@@ -70,6 +74,35 @@ def widget_state(path: Path) -> list[str]:
     mimes = [(c["id"], mime) for c in code_cells(path) for o in c["outputs"] for mime in o.get("data", ())]
     found = [name for name, mime in mimes if mime.startswith(WIDGET)]
     return [*json.loads(read(path))["metadata"].keys() & {"widgets"}, *found]
+
+
+def stored_stderr(path: Path) -> list[str]:
+    "outputs on stderr"
+    return [c["id"] for c in code_cells(path) if any(o.get("name") == "stderr" for o in c["outputs"])]
+
+
+def unfolded(path: Path) -> list[str]:
+    "cells that are not folded as tools/execute.py folds them"
+    return [c["id"] for c in code_cells(path) if c["metadata"] != EXECUTE.folds("".join(c["source"]))]
+
+
+def unstyled(path: Path) -> list[str]:
+    "notebook that draws without the course's style"
+    source = "\n".join(cells(path))
+    draws = re.search(r"^import matplotlib", source, re.M) and "plt.subplots" in source
+    return ["no plt.style.use"] * bool(draws and f"plt.style.use('{core.STYLE}')" not in source)
+
+
+def unguarded(path: Path) -> list[str]:
+    "cells that take minutes and run under Run All"
+    slow = [c for c in code_cells(path) if "slow" in directives("".join(c["source"]))]
+    return [c["id"] for c in slow if "if slow():" not in "".join(c["source"])]
+
+
+def asserted_times(path: Path) -> list[str]:
+    "assertions on time, which end Run All on a busy machine"
+    lines = "\n".join(cells(path)).splitlines()
+    return [line.strip() for line in lines if re.match(r"\s*assert\b.*\b(m?seconds|took|elapsed)\b[^=]*<", line)]
 
 
 def stored_errors(path: Path) -> list[str]:
@@ -168,7 +201,10 @@ def nbdev_test(root: Path, limit: float) -> tuple[int, str]:
     return process.returncode, output
 
 
-FILE_CHECKS = [too_large, widget_state, stored_errors, few_outputs, bad_ids, other_code, empty_cells, dead_links]
+FILE_CHECKS = [
+    *(too_large, widget_state, stored_errors, stored_stderr, few_outputs, bad_ids, other_code, empty_cells, dead_links),
+    *(unfolded, unstyled, unguarded, asserted_times),
+]
 
 
 def unlinked(path: Path) -> list[str]:
@@ -185,7 +221,12 @@ def no_way_back(path: Path) -> list[str]:
     return [home] * (home not in links("\n".join(cells(path, "markdown"))) or not (path.parent / home).exists())
 
 
-CHAPTER_CHECKS = [late_default_exp, other_title, no_next, unmarked, unlinked]
+def no_way_to_all(path: Path) -> list[str]:
+    "last text without a link to the index"
+    return [] if "index.ipynb" in links((cells(path, "markdown") or [""])[-1]) else ["no link to the index"]
+
+
+CHAPTER_CHECKS = [no_way_to_all, late_default_exp, other_title, no_next, unmarked, unlinked]
 
 
 # -- the notebooks ----------------------------------------------------------------------------------------------------
@@ -272,7 +313,7 @@ def test_every_notebook_runs():
 
 
 def code(source: str, *outputs: dict, id: str = "a") -> dict:
-    return {"cell_type": "code", "id": id, "source": source, "outputs": outputs}
+    return {"cell_type": "code", "id": id, "metadata": EXECUTE.folds(source), "source": source, "outputs": outputs}
 
 
 def text(source: str, **more) -> dict:
@@ -286,25 +327,56 @@ def write(path: Path, *nb_cells: dict, **metadata) -> Path:
     return path
 
 
+FILM = {"output_type": "display_data", "data": {"image/gif": ""}}
 SHOWN = {"output_type": "execute_result", "data": {"text/plain": "1"}}
 NEXT = next(p.name for p in LESSON_PAGES if number(p) > "05")
 FINE = [
     code("#| default_exp topic", id="0"),
     code("1", SHOWN),
-    text(f"# 05 · Topic\n[own](05_topic.ipynb#end) $[a](b)$ [web](https://a.b/c.d)\n\n**Next:** [x]({NEXT})"),
+    text(
+        "# 05 · Topic\n[own](05_topic.ipynb#end) $[a](b)$ [web](https://a.b/c.d)\n\n"
+        f"**Next:** [x]({NEXT})\n\nBack to the [index](index.ipynb)."
+    ),
 ]
 
 
 def test_fine_notebook_passes(tmp_path):
     path = write(tmp_path / "05_topic.ipynb", *FINE)
     write(tmp_path / NEXT)
+    write(tmp_path / "index.ipynb")
     assert {check.__name__: found for check in FILE_CHECKS + CHAPTER_CHECKS if (found := check(path))} == {}
+
+
+def test_films_may_be_larger(tmp_path):
+    assert not too_large(write(tmp_path / "05_topic.ipynb", text("x" * MAX_BYTES), code("1", FILM)))
+
+
+def test_folds():
+    imports, answer = {"jupyter": {"source_hidden": True}}, {"jupyter": {"outputs_hidden": True}}
+    assert EXECUTE.folds("#| export\nimport os\nif TYPE_CHECKING:\n    from a import b") == imports
+    assert EXECUTE.folds("import os\nplt.style.use('a.b')") == EXECUTE.folds("#| hide\n1") == imports
+    assert EXECUTE.folds("import os\nx = 1") == EXECUTE.folds("!ls") == EXECUTE.folds("with a:\n    reveal(1)") == {}
+    assert EXECUTE.folds("x = 1\n(reveal('a', x),\n reveal('b', x))") == answer
+    assert EXECUTE.folds("#| export\ndef reveal(a): 1\nreveal(1)") == {}
+
+
+def test_complaints():
+    said = {"name": "stderr", "text": "\r 10%|# | 1/10 [00:01<00:09, 1.00it/s]\nUserWarning: no\n"}
+    assert EXECUTE.complaints([said, {"name": "stdout", "text": "fine"}]) == ["UserWarning: no"]
 
 
 @pytest.mark.parametrize(
     "check, nb_cells, metadata",
     [
         (too_large, [text("x" * MAX_BYTES)], {}),
+        (too_large, [text("x" * MAX_BYTES_WITH_FILMS), code("1", FILM)], {}),
+        (stored_stderr, [code("1", {"output_type": "stream", "name": "stderr", "text": "warning"})], {}),
+        (unfolded, [{**code("import os"), "metadata": {}}], {}),
+        (unfolded, [{**code("reveal('a', 1)"), "metadata": {}}], {}),
+        (unstyled, [code("import matplotlib.pyplot as plt\nplt.subplots()")], {}),
+        (unguarded, [code("#| slow\n1")], {}),
+        (asserted_times, [code("assert min(seconds) < 0.15")], {}),
+        (no_way_to_all, [text("[index](index.ipynb)", id="1"), text("The end.")], {}),
         (widget_state, [], {"widgets": {}}),
         (widget_state, [code("s", {"output_type": "display_data", "data": {WIDGET + "view+json": {}}})], {}),
         (stored_errors, [code("1 / 0", {"output_type": "error"})], {}),
