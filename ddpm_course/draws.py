@@ -25,6 +25,8 @@ class Purpose(IntEnum):
     HELDOUT_TIME = 8    # t of each image in the loss on images kept out of training (11)
     LESSON = 9          # everything that a lesson draws
     HELDOUT_NOISE = 10  # epsilon of each image in the loss on images kept out of training (11)
+    KNOWN = 11          # the noise on a picture's known pixels, where the rest is drawn (18)
+    AGAIN = 12          # the noise of a step that goes back up, to be taken again (18)
 
 # %% ../nbs/00a_draws.ipynb #65a48d5a
 def generator(
