@@ -24,8 +24,7 @@ from . import checkpoints
 from .config import RunConfig, differences, from_json, override, to_json
 from .data import ASSETS, ImageSet
 from .decoding import cores
-from .model import (
-    Alone, Model, build_model, pick_device, pick_precision, temporarily)
+from .model import Alone, Model, build_model, pick_device, pick_precision, temporarily
 from .training import TrainState, check_slices, fit, lr_at, new_state
 
 # %% ../nbs/11b_runs.ipynb #2b02e25c
@@ -118,18 +117,19 @@ def only_one(run: Path) -> Iterator[None]:
     finally:
         lock.release()
 
-
 # %% ../nbs/11b_runs.ipynb #97693fdf
 def start_from(state: TrainState, init: Model) -> None:
-    "Give a new state another model's weights. Raises ValueError where they do not fit."
+    "Give a new state another model's weights: all, or none and a ValueError."
     if not isinstance(init.network, nn.Module):
         raise ValueError('a run starts from the weights of a network, not from a function')
-    for network in (state.network, state.ema.network):
-        try:
-            network.load_state_dict(init.network.state_dict())
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ValueError(f'weights of another network than the run has ({reason})') from error
+    networks = state.network, state.ema.network
+    try:
+        with checkpoints.unchanged(*networks):
+            for network in networks:
+                network.load_state_dict(init.network.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f'weights of another network than the run has ({reason})') from error
 
 
 def resume(folder: Path, state: TrainState, config: RunConfig, changed: dict[str, tuple[Any, Any]],

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ddpm_course.checkpoints import checksum, newest_checkpoint, verified
+from ddpm_course.checkpoints import checksum, newest_checkpoint, seal, verified
 
 PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
 
@@ -30,7 +30,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     save_file({name: weight.to(torch.bfloat16) for name, weight in weights.items()}, folder / "ema.safetensors")
     meta["files"] = {"ema.safetensors": checksum(folder / "ema.safetensors")}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+    (folder / "meta.json").write_text(json.dumps(seal(meta), indent=2) + "\n")
     for name in ("config.json", "metrics.jsonl"):
         shutil.copy(run / name, PATH / name)
     size = sum(path.stat().st_size for path in PATH.rglob("*") if path.is_file())

@@ -1,5 +1,6 @@
 "Runs that live on: longer, in other slices and processes, from other weights, and made by an older version."
 
+import copy
 import json
 import os
 import shutil
@@ -9,14 +10,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ddpm_course import PRESETS, Run, SamplingConfig, checkpoints, load_digits, load_model, override
-from ddpm_course.checkpoints import checksum, newest_checkpoint, read_log, read_metrics
+from ddpm_course.checkpoints import (
+    checksum,
+    contents,
+    load_checkpoint,
+    newest_checkpoint,
+    read_log,
+    read_meta,
+    read_metrics,
+    write_checkpoint,
+)
 from ddpm_course.heldout import heldout_loss
-from ddpm_course.model import Alone
-from ddpm_course.runs import read_config
+from ddpm_course.model import Alone, build_model
+from ddpm_course.runs import read_config, start_from
 from ddpm_course.sampling import decide
+from ddpm_course.training import fit, new_state
 from helpers import same_bits, train
 
 PLAN = override(
@@ -102,6 +113,7 @@ def old_version(run):
     torch.save(kept, end / "optimizer.pt")
     meta = json.loads((end / "meta.json").read_text())
     meta.pop("processes")
+    meta.pop("sha256", None)
     meta["files"]["optimizer.pt"] = checksum(end / "optimizer.pt")
     (end / "meta.json").write_text(json.dumps(meta))
 
@@ -230,6 +242,126 @@ def test_flipped_step_is_noticed(tmp_path, digits):
         train(run, override(PLAN, steps=9), digits)
     path.write_text(path.read_text().replace('"step": 4', '"step": 6'))
     load_model(run)
+
+
+def test_every_flipped_bit_of_the_meta_file_is_noticed(tmp_path):
+    "Each bit of meta.json in turn: it is refused, or says the same as before (as where a blank became another)."
+    path = write_checkpoint(tmp_path, 6, {"some.bytes": b"1"}, processes=2) / "meta.json"
+    good, unnoticed = path.read_bytes(), []
+    meant = {key: read_meta(path.parent)[key] for key in ("step", "processes", "files", "versions")}
+    for k in range(8 * len(good)):
+        path.write_bytes(good[: k // 8] + bytes([good[k // 8] ^ 1 << k % 8]) + good[k // 8 + 1 :])
+        try:
+            found = read_meta(path.parent)
+        except ValueError:
+            continue
+        if any(found.get(key) != value for key, value in meant.items()):
+            unnoticed.append((k, path.read_bytes()))
+    assert not unnoticed, (len(unnoticed), unnoticed[0])
+
+
+def test_a_step_may_have_nine_digits(tmp_path, digits):
+    "Folders are counted as numbers: step_100000000 comes after step_99999999."
+    for step in (99_999_998, 99_999_999, 100_000_000, 100_000_001):
+        write_checkpoint(tmp_path, step, {}, keep=2)
+        assert newest_checkpoint(tmp_path).name == f"step_{step}"
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"step_100000000", "step_100000001"}
+    shutil.rmtree(tmp_path / "checkpoints")
+    for step in (99_999_999, 100_000_000):
+        write_checkpoint(tmp_path, step, {})
+    newest = newest_checkpoint(tmp_path)
+    (newest / "meta.json").write_text("{")
+    with pytest.raises(ValueError, match="move the folder step_100000000 away to go on from step_99999999"):
+        read_meta(newest)
+
+
+def numbers(state):
+    "All numbers of a state, as copies."
+    parts = state.network, state.ema.network, state.optimizer, state.scaler, state.criterion
+    return copy.deepcopy([state.step, state.window, *(part.state_dict() for part in parts)])
+
+
+def forge(checkpoint, name, change):
+    "Change what a checkpoint's file holds, and make its sums right again."
+    path, meta = checkpoint / name, json.loads((checkpoint / "meta.json").read_text())
+    if name.endswith("pt"):
+        kept = torch.load(path, weights_only=True)
+        change(kept)
+        torch.save(kept, path)
+    else:
+        kept = load_file(path)
+        change(kept)
+        save_file(kept, path)
+    meta["files"][name] = checksum(path)
+    meta.pop("sha256", None)
+    (checkpoint / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.safetensors", lambda kept: kept.pop(max(kept))),
+        ("ema.safetensors", lambda kept: kept.pop(max(kept))),
+        ("optimizer.pt", lambda kept: kept.pop("optimizer")),
+        ("optimizer.pt", lambda kept: kept["optimizer"]["param_groups"].clear()),
+        ("optimizer.pt", lambda kept: kept.pop("window")),
+        ("optimizer.pt", lambda kept: kept.update(window=torch.zeros(3))),
+        ("optimizer.pt", lambda kept: kept.update(window="none")),
+        ("optimizer.pt", lambda kept: kept.update(criterion={})),
+    ],
+)
+def test_a_refused_load_leaves_the_state_as_it_was(tmp_path, digits, name, change):
+    "Whatever is wrong, and however late it is found: all numbers of the state are the old ones."
+    plan = override(PLAN, classes=digits.classes, loss="vlb", variance="learned", T=2, steps=2)
+    other, state = new_state(plan), new_state(override(plan, seed=1))
+    for part in (other, state):
+        list(fit(part, digits, plan))
+    state.step = 1
+    checkpoint = write_checkpoint(tmp_path, other.step, contents(other))
+    forge(checkpoint, name, change)
+    before = numbers(state)
+    with pytest.raises(ValueError, match=name):
+        load_checkpoint(checkpoint, state)
+    torch.testing.assert_close(numbers(state), before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_refused_weights_leave_a_state_as_it_was(digits):
+    plan = override(PLAN, classes=digits.classes)
+    state = new_state(plan)
+    before = numbers(state)
+    with pytest.raises(ValueError, match="of another network"):
+        start_from(state, build_model(override(plan, multipliers=(1, 2, 3), seed=1)))
+    torch.testing.assert_close(numbers(state), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"loss": 0.5}', b'{"step": 3, "lo', b'{"step": "3", "loss": 0.5}', b"3", b"[]", b"\xff", b"[" * 100_000],
+)
+def test_a_bad_line_of_the_log_is_named(tmp_path, digits, line):
+    "One sentence with the file, the line and the way out, which works."
+    run = tmp_path / "run"
+    train(run, PLAN, digits, stop_after=3)
+    log = run / "metrics.jsonl"
+    good = log.read_bytes()
+    log.write_bytes(good + line + b"\n" + good)
+    with pytest.raises(ValueError, match="metrics.jsonl is damaged in line 2 .*: mend it, or move it away") as said:
+        train(run, PLAN, digits)
+    assert "\n" not in str(said.value) and len(str(said.value)) < 1000
+    log.rename(tmp_path / "away")
+    train(run, PLAN, digits)
+    assert [entry["step"] for entry in read_log(run)] == [6]
+
+
+def test_a_cut_last_line_of_the_log_is_written_again(tmp_path, digits):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    train(whole, PLAN, digits)
+    train(run, PLAN, digits, stop_after=3)
+    with open(run / "metrics.jsonl", "ab") as log:
+        log.write(b'{"step": 6, "loss": 0.')
+    train(run, PLAN, digits)
+    same_bits(run, whole)
 
 
 def test_unreadable_is_not_damaged(tmp_path, digits, monkeypatch):
