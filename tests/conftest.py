@@ -38,9 +38,10 @@ def refuses(capsys, monkeypatch, tmp_path):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport():
-    "What was promised in a test travels in its report, from the process that ran it."
+def pytest_runtest_makereport(item):
+    "What was promised in a test travels in its report, from the process that ran it; the test knows that it failed."
     report = yield
+    item.failed = report.failed
     report.user_properties += [("promise", line) for line in helpers.PROMISES]
     helpers.PROMISES.clear()
     return report

@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -307,6 +309,42 @@ def test_every_notebook_runs():
     promise("all notebooks", seconds, PROMISED)
     for name, took in seconds_of(output).items():
         promise(name, took, PROMISED_EACH)
+
+
+COME_AGAIN = ["00_core", "02_schedules", "03_forward", "07_embeddings", "13_topology"]  # no training, no timing
+
+
+def texts(nb_cells: list[dict]) -> list[str]:
+    "What cells printed or showed as text, but for what says how long something took."
+    outputs = [o for c in nb_cells if c["cell_type"] == "code" for o in c["outputs"]]
+    found = ["".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs]
+    return [text for text in found if not re.search(r"milli|second|\bm?s\b|KB", text)]
+
+
+def other_words(one: str, other: str) -> bool:
+    "Whether two texts differ by more than a hundredth in their numbers; processors differ in last digits."
+    number = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
+    if re.sub(number, "#", one) != re.sub(number, "#", other):
+        return True
+    pairs = zip(re.findall(number, one), re.findall(number, other))
+    return any(abs(float(a) - float(b)) > 0.01 * abs(float(a)) + 1e-6 for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", COME_AGAIN)
+def test_outputs_come_again(name, tmp_path):
+    "Run anew, a chapter prints what is stored."
+    shutil.copy(ROOT / f"nbs/{name}.ipynb", tmp_path)
+    command = [sys.executable, ROOT / "tools/execute.py", tmp_path / f"{name}.ipynb"]
+    subprocess.run(command, cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    kept, found = (texts(json.loads(read(f / f"{name}.ipynb"))["cells"]) for f in (ROOT / "nbs", tmp_path))
+    assert len(kept) == len(found) > 5
+    differ = [(a, b) for a, b in zip(kept, found) if other_words(a, b)]
+    assert not differ, differ
+
+
+def test_other_words():
+    assert not other_words("(0.1234, 5)", "(0.1235, 5)") and not other_words("none", "none")
+    assert other_words("0.12", "0.13") and other_words("1 of 2", "1 in 2") and other_words("1", "-1")
 
 
 # -- the checks can fail ----------------------------------------------------------------------------------------------

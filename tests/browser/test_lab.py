@@ -1,0 +1,166 @@
+"""Chapters with explorers in a real JupyterLab, in a real browser: run from top to bottom, each control moved.
+
+It needs Chromium (Debian: `apt-get install chromium`); where there is none, these tests are skipped and say so.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from helpers import NOTEBOOKS, ROOT, cells, each, environment, free_port, number, promise, wait_for
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WITH_EXPLORERS = [p for p in NOTEBOOKS if re.search(r"^\w+\.show\(\)$|^shown$", "\n".join(cells(p)), re.M)]
+ASKS_A_NETWORK = {"05", "12", "17", "18"}  # their explorers answer within a second, the others within .15
+RUN_ALL = 600  # seconds after which a chapter hangs
+
+STATE = """() => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code');
+  const outputs = cell => Array.from({length: cell.outputs.length}, (_, k) => cell.outputs.get(k).toJSON());
+  const found = (name, is, say) => cells.flatMap((c, i) => outputs(c).filter(is).map(o => `cell ${i}: ${say(o)}`));
+  return {
+    kernel: panel.sessionContext.session?.kernel?.status,
+    left: cells.filter(c => c.executionCount === null && c.sharedModel.getSource().trim()).length,
+    errors: found('errors', o => o.output_type === 'error', o => `${o.ename}: ${o.evalue}`),
+    stderr: found('stderr', o => o.name === 'stderr', o => String(o.text).slice(0, 300)),
+    folded: cells.filter(c => c.getMetadata('jupyter')?.source_hidden).length,
+  }; }"""
+SHOW_EXPLORER = """async () => {  // JupyterLab draws only the cells in sight
+  const notebook = window.jupyterapp.shell.currentWidget.content;
+  const shows = widget => /(^|\\n)(\\w+\\.show\\(\\)|shown)$/.test(widget.model.sharedModel.getSource());
+  const place = notebook.widgets.findIndex(shows);
+  notebook.activeCellIndex = place;
+  await notebook.scrollToItem(place, 'start');
+}"""
+PICTURE = ".jp-OutputArea-output img.widget-image"
+CHANGED = f"before => document.querySelector('{PICTURE}')?.src !== before"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "A JupyterLab on a copy of the notebooks, and a browser; (address, browser)."
+    if not CHROMIUM:
+        pytest.skip("no chromium was found")
+    from playwright.sync_api import sync_playwright
+
+    home = tmp_path_factory.mktemp("jupyter")
+    skip = shutil.ignore_patterns(".ipynb_checkpoints", "runs", ".guesses.json")
+    shutil.copytree(ROOT / "nbs", home / "nbs", ignore=skip)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "jupyterlab", home / "nbs", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    command += [f"--port={port}", "--IdentityProvider.token=x", "--LabApp.news_url="]
+    command += ["--LabApp.expose_app_in_browser=True"]
+    env = environment(JUPYTER_CONFIG_DIR=str(home), JUPYTER_DATA_DIR=str(home / "data"), OMP_WAIT_POLICY="PASSIVE")
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env["PYTHONPATH"]])
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(list(map(str, command)), env=env, stdout=log, stderr=log)
+
+    def answers():
+        try:
+            return urllib.request.urlopen(f"{url}/api/status?token=x", timeout=2)
+        except OSError:
+            return None
+
+    try:
+        wait_for(answers, server, limit=120)
+        with sync_playwright() as p:
+            browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            yield url, browser
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture
+def page(lab, tmp_path, request):
+    "A page; a picture of it is kept where a test fails. Kernels are ended, nothing is saved."
+    url, browser = lab
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    yield page
+    failed = getattr(request.node, "failed", False)
+    if failed:
+        page.screenshot(path=str(tmp_path / "failed.png"))
+        print(f"what the browser showed: {tmp_path / 'failed.png'}")
+    page.close()
+    for session in json.load(urllib.request.urlopen(f"{url}/api/sessions?token=x")):
+        end = urllib.request.Request(f"{url}/api/sessions/{session['id']}?token=x", method="DELETE")
+        urllib.request.urlopen(end)
+
+
+def run_all(page, url, name):
+    "Open a chapter and choose Run All Cells; what JupyterLab then knows of its cells."
+    page.goto(f"{url}/lab/workspaces/tests/tree/{name}?token=x&reset")
+    idle = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    page.wait_for_function(idle, timeout=120_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+    until = time.monotonic() + RUN_ALL
+    while time.monotonic() < until:
+        time.sleep(0.3)
+        state = page.evaluate(STATE)
+        if state["kernel"] == "idle" and (state["left"] == 0 or state["errors"]):
+            return state
+    pytest.fail(f"{name} did not end within {RUN_ALL} s: {state}")
+
+
+def moves(page):
+    "One function for each control of the explorer in sight; it moves the control."
+    box = page.locator(".jp-OutputArea-output .widget-vbox", has=page.locator("img.widget-image")).first
+    found = []
+    for handle in box.locator(".noUi-handle").all():
+
+        def slide(handle=handle):
+            at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+            handle.press("ArrowLeft" if at_end else "ArrowRight")
+
+        found.append(("slider", slide))
+    for group in box.locator(".widget-toggle-buttons").all():
+        found.append(("buttons", group.locator("button:not(.mod-active)").first.click))
+    for menu in box.locator("select").all():
+
+        def choose(menu=menu):
+            chosen = menu.evaluate("menu => menu.selectedIndex")
+            menu.select_option(index=0 if chosen else 1)
+
+        found.append(("menu", choose))
+    for tick in box.locator("input[type=checkbox]").all():
+        found.append(("checkbox", tick.click))
+    return found
+
+
+def seconds_until_changed(page, move):
+    "Move a control; how long until the picture is another one."
+    before = page.locator(PICTURE).first.get_attribute("src")
+    start = time.perf_counter()
+    move()
+    page.wait_for_function(CHANGED, arg=before, timeout=60_000, polling=10)
+    return time.perf_counter() - start
+
+
+@each(WITH_EXPLORERS)
+def test_explorer(lab, page, path):
+    "Run All ends without an error and without a word on stderr; each control changes the picture."
+    state = run_all(page, lab[0], path.name)
+    assert not state["errors"] and not state["stderr"], state
+    assert state["folded"] >= 2, "imports are folded"
+    page.evaluate(SHOW_EXPLORER)
+    page.locator(PICTURE).first.wait_for(timeout=60_000)
+    controls = moves(page)
+    assert controls, "an explorer has controls"
+    limit = 1.0 if number(path) in ASKS_A_NETWORK else 0.15
+    for k, (kind, move) in enumerate(controls):
+        promise(f"{path.name}, {kind} {k}", seconds_until_changed(page, move), limit)
+
+
+def test_explorers_are_found():
+    assert {number(p) for p in WITH_EXPLORERS} >= {"00b", "02", "03", "05", "06", "09", "12"}
