@@ -103,6 +103,7 @@ def execute(path: Path, flags: set[str]) -> float:
         if said := complaints(outputs):
             sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
         cell.update(outputs=stored(outputs), execution_count=None)
+    nb["metadata"].pop("language_info", None)  # as nbdev_clean leaves it
     nb["metadata"]["executed"] = source_hash(nb["cells"])
     path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     return time.time() - start

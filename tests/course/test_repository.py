@@ -3,13 +3,14 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 import ddpm_course
-from helpers import ROOT, read, script
+from helpers import NOTEBOOKS, ROOT, read, script
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
@@ -55,6 +56,16 @@ def test_floors_are_those_of_settings():
     ).stdout
     required = re.search(r"^requirements = (.*)$", read(ROOT / "settings.ini"), re.M)[1].split()
     assert [line.replace("==", ">=") for line in floors.splitlines()] == required
+
+
+def test_clean_leaves_the_notebooks_as_they_are(tmp_path):
+    for name in ("settings.ini", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "runs"))
+    (tmp_path / "ddpm_course").mkdir()
+    subprocess.run([script("nbdev_clean")], cwd=tmp_path, check=True)
+    changed = [p.name for p in NOTEBOOKS if read(p) != read(tmp_path / p.relative_to(ROOT))]
+    assert not changed, f"nbdev_clean changes {changed}: run tools/execute.py, or nbdev_clean"
 
 
 def test_one_version():
