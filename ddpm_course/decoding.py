@@ -34,7 +34,7 @@ def upright(image: Image.Image) -> Image.Image:
     "The image the right way up, as grey ('L') or 'RGB', over white where it is transparent."
     ImageOps.exif_transpose(image, in_place=True)
     grey = image.mode in ('1', 'L', 'LA') or image.mode.startswith('I')
-    if image.mode.startswith('I'):                          # 16 bits a pixel
+    if image.mode.startswith('I'):                          # 16 bits per pixel
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert('RGBA')
