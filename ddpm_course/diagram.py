@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionBlock
-from .topology import Call, Topology, part_graph, record, skips
+from .core import in_style
+from .topology import Call, Topology, on_arrows, part_graph, record, skips
 from .unet import Downsample, ResidualBlock, Stage, Upsample
 
 if TYPE_CHECKING:                       # names for annotations alone: importing needs neither
@@ -92,13 +93,13 @@ def _draw_parts(ax, seen: Topology, places: _Places, corners: _Corners) -> None:
         kind = 'changes the resolution' if isinstance(module, (Downsample, Upsample)) else 'other'
         kind = 'with attention' if attends(module) else kind
         ax.add_patch(Rectangle((x, row - _HIGH / 2), _BOX, _HIGH, facecolor=_FILL[kind],
-                               edgecolor='0.35', linewidth=0.8, zorder=3))
+                               edgecolor='0.4', linewidth=0.8, zorder=3))
         text = caption(module, call) + (' + attention' if attends(module) else '')
         ax.text(x + _BOX / 2, row, text, ha='center', va='center',
-                fontsize=7.5 * min(1, 28 / len(text)), zorder=4)
+                fontsize=9 * min(1, 25 / len(text)), zorder=4)
         at, align = {'down': ((x - 5, row), 'right'), 'up': ((x + _BOX + 5, row), 'left'),
                      'middle': ((x + _BOX / 2, row + 0.68), 'center')}[side]
-        ax.text(*at, call.part, ha=align, va='center', fontsize=6.5, color='0.4')
+        ax.text(*at, call.part, ha=align, va='center', fontsize=8, color='0.4')
 
 # %% ../nbs/13a_diagram.ipynb #a8f0d298
 def _draw_arrows(ax, seen: Topology, places: _Places, corners: _Corners) -> None:
@@ -111,13 +112,13 @@ def _draw_arrows(ax, seen: Topology, places: _Places, corners: _Corners) -> None
         else:
             down = 0.5 * _HIGH * (1 if yb > ya else -1)
             start, end = (xa + _BOX / 2, ya + down), (xb + _BOX / 2, yb - down)
-        ax.annotate('', end, start, arrowprops=tip | {'color': '0.3', 'mutation_scale': 8})
+        ax.annotate('', end, start, arrowprops=tip | {'color': '0.4', 'mutation_scale': 8})
     across = tip | {'color': _SKIP, 'mutation_scale': 9, 'linewidth': 1.2}
     for a, b in skips(seen):
         (xa, row), (xb, _) = corners[a], corners[b]
         ax.annotate('', (xb, row), (xa + _BOX, row), arrowprops=across)
         ax.text(_CENTRE, row, f'{shape[a][1]}', ha='center', va='center', color=_SKIP,
-                fontsize=7.5, bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.2})
+                fontsize=9, bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.2})
 
 # %% ../nbs/13a_diagram.ipynb #df3ffc26
 def _draw_bands(ax, seen: Topology, places: _Places, corners: _Corners) -> None:
@@ -127,9 +128,10 @@ def _draw_bands(ax, seen: Topology, places: _Places, corners: _Corners) -> None:
         ax.axhspan(min(rows) - 0.5, max(rows) + 0.5, color=('#eef3f7', '#f8f8f8')[k % 2],
                    linewidth=0, zorder=0)
         ax.text(6, sum(rows) / len(rows), '×'.join(map(str, size)), va='center',
-                fontsize=9, fontweight='bold', color='0.3')
+                fontsize=9, fontweight='bold', color='0.4')
 
 
+@in_style
 def block_diagram(seen: Topology) -> 'Figure':
     "The U-Net as a U: resolutions as bands, skips as arrows. ValueError where there is no U."
     import matplotlib.pyplot as plt
@@ -138,18 +140,17 @@ def block_diagram(seen: Topology) -> 'Figure':
     places = diagram_rows(seen)
     corners, rows = _box_corners(seen, places), [row for _, row in places.values()]
     low, high = max(rows) + 1.2, min(rows) - 0.6
-    fig, ax = plt.subplots(figsize=(8, 0.29 * (low - high) + 0.4), layout='constrained')
+    fig, ax = plt.subplots(figsize=(9.4, 0.29 * (low - high) + 0.4), layout='constrained')
     for draw in (_draw_bands, _draw_parts, _draw_arrows):
         draw(ax, seen, places, corners)
     vectors = ' + '.join(call.part for call in seen.calls if call.output.ndim == 2)
     ax.text(_CENTRE, high + 0.6, f'{vectors} → every residual block' if vectors else '',
-            ha='center', va='center', fontsize=7.5, color='0.3')
-    handles: list[Any] = [Patch(facecolor=fill, edgecolor='0.35', label=word)
+            ha='center', va='center', fontsize=9, color='0.4')
+    handles: list[Any] = [Patch(facecolor=fill, edgecolor='0.4', label=word)
                           for word, fill in _FILL.items()]
     handles.append(Line2D([], [], color=_SKIP, marker='>', markersize=4,
                           label='skip, with its channels'))
-    ax.legend(handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0.0), ncols=4,
-              frameon=False, fontsize=8)
+    ax.legend(handles=handles, loc='upper center', bbox_to_anchor=(0.5, 0.0), ncols=4)
     ax.set(xlim=(0, 2 * _CENTRE), ylim=(low, high))
     ax.axis('off')
     plt.close(fig)
@@ -250,7 +251,9 @@ def draw_all(
     both = lambda name: (out / f'{name}.svg', out / f'{name}.png')
     for name, kind in (('block', ResidualBlock), ('attention', AttentionBlock)):
         for module in [m for m in network.modules() if isinstance(m, kind)][:1]:
-            paths += render(record_module(module, run).raw, *both(name))
+            graph = record_module(module, run).raw
+            on_arrows(graph)
+            paths += render(graph, *both(name))
     alone, whole = record_module(network, run), record(network, step, inputs)
     paths += save_figure(block_diagram(alone), *both('diagram'))
     diffusion = part_graph(whole, lambda part: re.sub(r'\.\S*', '', part))    # 'down.3': 'down'

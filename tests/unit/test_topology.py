@@ -496,7 +496,7 @@ def test_pictures_have_the_shape_of_what_they_show(written):
     view = [float(n) for n in ET.parse(written["unet.svg"]).getroot().attrib["viewBox"].split()]
     assert abs(size["unet.png"][0] / size["unet.png"][1] - view[2] / view[3]) < 0.02  # one layout, two files
     assert size["unet.png"][1] > 1.5 * size["unet.png"][0]  # a chain
-    assert size["diagram.png"][0] == 1600 and 0.3 < size["diagram.png"][1] / 1600 < 1  # readable 800 wide
+    assert size["diagram.png"][0] == 1880 and 0.3 < size["diagram.png"][1] / 1880 < 1  # readable 940 wide
 
 
 def test_large_graphs_stay_small_pictures(tmp_path, paper):
