@@ -79,7 +79,7 @@ def diffusion_losses(
 
 # %% ../nbs/09_losses.ipynb #87c62c85
 def quarter_sums(
-    values: Tensor,                 # (B,) one loss a sample
+    values: Tensor,                 # (B,) one loss per sample
     t: Tensor,                      # (B,) indices in 0..T-1
     T: int,
     weight: Tensor | None = None,   # (B,) how often each counts; None: once
