@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .config import RunConfig
+from .core import in_style
 from .data import ImageSet, to_float
 from .forward import q_posterior, q_sample
 from .heldout import heldout_batch
@@ -189,22 +190,25 @@ def bits_per_dim(
     return Bits(edges, table[0], table[1:K + 1], table[K + 1:])
 
 # %% ../nbs/14_bound.ipynb #73b7ce22
+@in_style
 def plot_bits(results: dict[str, Bits]):
     "A figure of bounds by name: bits of one step by index, and distortion against rate."
     import matplotlib.pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
-    for name, b in results.items():
+    for (name, b), mark in zip(results.items(), 8 * 'os^v'):
         spent = b.widths * b.terms.mean(1)
         later = spent[1:].flip(0).cumsum(0).flip(0)                 # of this stratum and after
         rate = b.prior.mean() + torch.cat([later, torch.zeros(1)])  # before a stratum's steps,
         rate = rate + (b.widths - 1) / 2 * b.terms.mean(1)          # and, on average, those in it
-        left.stairs(b.terms.mean(1), [max(edge, 0.7) for edge in b.edges], label=name)
-        right.plot(rate, 127.5 * b.x0_mse.mean(1).sqrt(), 'o-', markersize=3, label=name)
+        curve, = right.plot(rate, 127.5 * b.x0_mse.mean(1).sqrt(), marker=mark, label=name)
+        left.stairs(b.terms.mean(1), [max(edge, 0.7) for edge in b.edges], label=name,
+                    color=curve.get_color(), linestyle=curve.get_linestyle())
     left.set(xscale='log', yscale='log', xlabel='index t (first bar: the decoder)',
              ylabel='bits per dimension, one step', title='terms of the bound')
     right.set(xlabel='rate, bits per dimension received',
               ylabel='distortion, grey levels (RMSE)', title='rate against distortion')
-    left.legend(fontsize=8)
+    left.legend()
+    right.legend()
     fig.tight_layout()
     plt.close(fig)
     return fig
