@@ -210,7 +210,7 @@ def frame(graph: 'AGraph', title: str) -> None:
     kind = lambda n: graph.get_node(n).attr['kind']
     joins = lambda n: kind(n) == 'operation' and all(kind(m) == 'part' for m in graph.neighbors(n))
     inside = [node for node in graph.nodes() if kind(node) == 'part' or joins(node)]
-    graph.add_subgraph(inside, name='cluster_network', label=title, labelloc='b', labeljust='l',
+    graph.add_subgraph(inside, name='cluster_network', label=title, labelloc='t', labeljust='r',
                        style='rounded', color='#999999')
 
 # %% ../nbs/13a_diagram.ipynb #c84dde55
