@@ -88,7 +88,7 @@ def init_weights(network: nn.Module, seed: int) -> None:
 def way_down(
     stage: Callable[[int, int, int], nn.Module],    # (level, c_in, c_out) -> a stage
     widths: list[int],                              # channels of each level
-    blocks: int,                                    # stages a level
+    blocks: int,                                    # stages per level
     size: int,                                      # full resolution
 ) -> tuple[nn.ModuleList, list[int]]:               # the parts; channels of each skip, in order
     "Stages and halving layers, from full resolution down. ValueError: size cannot be halved."
@@ -155,8 +155,8 @@ class UNet(nn.Module):
         image_channels: int = 3,
         size: int = 32,                                 # height and width of the images
         channels: int = 128,                            # at full resolution
-        multipliers: tuple[int, ...] = (1, 2, 2, 2),    # of `channels`, one a level
-        blocks: int = 2,                                # residual blocks a level; one more going up
+        multipliers: tuple[int, ...] = (1, 2, 2, 2),    # of `channels`, one per level
+        blocks: int = 2,                                # stages per level; one more going up
         attention: tuple[int, ...] = (16,),             # resolutions with it; the middle has it
         dropout: float = 0.1,
         num_classes: int = 0,                           # 0: no classes
