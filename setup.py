@@ -37,8 +37,7 @@ setup(
     package_data={"ddpm_course": ["py.typed", "*.pyi", "assets/*", "assets/**/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={
-        "course": cfg["course_requirements"].split(),
-        "dev": cfg["dev_requirements"].split(),
+        name: cfg[f"{name}_requirements"].split() for name in ("course", "dev", "tensorboard", "wandb", "onnx")
     },
     entry_points={"console_scripts": [cfg["console_scripts"]]},
     zip_safe=False,
