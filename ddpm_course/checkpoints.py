@@ -240,7 +240,7 @@ def read_log(run: Path) -> list[dict]:
 
 
 def read_metrics(run: Path) -> list[dict]:
-    "The losses in a run's metrics.jsonl, one dict a logged step; not an unfinished last line."
+    "The losses in a run's metrics.jsonl, one dict per logged step; not an unfinished last line."
     return [line for line in read_log(run) if 'loss' in line]
 
 

@@ -161,7 +161,7 @@ class Stop(Exception):
 class Run:
     """A folder, its configuration, and the state that training changes: see `open_run`.
 
-    Iterating trains and gives one record a step: {'step', 'lr', 'grad_norm'}, and where a line of
+    Iterating trains and gives one record per step: {'step', 'lr', 'grad_norm'}, and where a line of
     the log was written 'logged', a dict of what it holds. Checkpoints are saved on the way.
     """
     folder: Path
@@ -205,7 +205,7 @@ class Run:
 
 # %% ../nbs/11b_runs.ipynb #71227717
 def training_records(run: Run) -> Iterator[dict]:
-    "What iterating over a run does: train, log, save, and give a record a step."
+    "What iterating over a run does: train, log, save, and give a record per step."
     plan, state = run.config.training, run.state
     folder = run.folder if run.group.rank == 0 else None
     since, done = time.perf_counter(), state.step               # of the last line of the log
