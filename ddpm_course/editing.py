@@ -61,7 +61,7 @@ class Edit:
         if self.rounds > 1 and mask is None:
             raise ValueError('more than one round is for pictures with a mask')
 
-# %% ../nbs/18_editing.ipynb #d9998b69
+# %% ../nbs/18_editing.ipynb #b7ebe044
 def plan_edit(
     model: Model, wanted: Edit, how: SamplingConfig,        # decided
 ) -> tuple[list[int], bool]:        # indices from high to low; whether they are a whole walk's
@@ -77,7 +77,7 @@ def plan_edit(
                          'a strength below 1')
     return indices[-kept:], kept == len(indices)
 
-# %% ../nbs/18_editing.ipynb #a9cfc0ba
+# %% ../nbs/18_editing.ipynb #e23185c4
 @torch.no_grad()
 def edit(
     model: Model,
@@ -102,7 +102,8 @@ def edit(
     if not whole:
         x = noised(picture, abars[0], x)                                # the beginning
     for k, t in enumerate(indices):
-        before, abar, abar_next = now, abars[k], abars[k + 1]
+        before = now
+        abar, abar_next = abars[k:k + 2]
         for again in range(wanted.rounds if abar_next < 1 else 1):
             if again > 0:                                               # back up
                 x, before = noised(x, abar / abar_next, noise(Purpose.AGAIN, t, again)), None
@@ -115,7 +116,7 @@ def edit(
                 x = torch.where(wanted.mask.to(model.device), x, known)
     yield 0, x, x
 
-# %% ../nbs/18_editing.ipynb #79ec7d2c
+# %% ../nbs/18_editing.ipynb #9c3704cc
 def sample_edits(
     model: Model,
     wanted: Edit,
@@ -134,7 +135,7 @@ def sample_edits(
         return end.cpu()
     return group.spread(ends, len(keys), batch=100)
 
-# %% ../nbs/18_editing.ipynb #e9d5da71
+# %% ../nbs/18_editing.ipynb #d5d1db90
 def read_mask(
     path: str | Path,
     shape: Sequence[int],       # of a model's images, (C, H, W)
