@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from .core import read_json
 from .data import ImageSet
 from .decoding import Listing, Source, digests, read_source
 
@@ -48,6 +49,8 @@ def cache_key(source: Source, size: int, channels: int | None) -> str:
 def quick_checksum(path: Path, most: int = 256) -> str:
     "SHA-256 of a file's length and content; beyond `most` MiB, of evenly spaced MiB."
     size = path.stat().st_size
+    if not path.is_file():                  # a pipe would be waited for
+        raise ValueError(f'{path} is not a regular file')
     total, every = sha256(str(size).encode()), max(1, -(-size // (most << 20)))
     with open(path, 'rb') as file:
         for start in range(0, size, every << 20):
@@ -87,7 +90,7 @@ def write_facts(folder: Path, facts: dict[str, Any]) -> None:
 def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
     "The pixels, mapped into memory, and the facts; None where missing, damaged or at odds."
     try:
-        facts = json.loads((folder / 'kept.json').read_text())
+        facts = read_json(folder / 'kept.json', 1 << 30)
         if facts['checksum'] != quick_checksum(folder / 'pixels.npy'):
             return None
         pixels = np.asarray(np.load(folder / 'pixels.npy', mmap_mode='c'))  # writing stays private

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from .core import read_whole
 from .data import ImageSet, resize
 
 # %% ../nbs/01a_decoding.ipynb #6d0f3196
@@ -279,13 +280,14 @@ def batch_files(path: Path) -> Iterator[tuple[str, bytes]]:
     "Name and content of CIFAR-10's files, from their folder or straight from the archive."
     if path.is_dir():
         here = [name for name in BATCHES if (path / name).is_file()]
-        yield from ((name, (path / name).read_bytes()) for name in here)
+        yield from ((name, read_whole(path / name)) for name in here)
         return
     with tarfile.open(path) as archive:
         for member in archive:
+            if member.size > 1 << 26:           # theirs have 31 MB; to skip is to unpack, too
+                raise ValueError(f'{member.name} in it has {member.size:,} bytes')
             name = member.name.rsplit('/', 1)[-1]
-            wanted = member.isfile() and name in BATCHES
-            if wanted and (file := archive.extractfile(member)):
+            if member.isfile() and name in BATCHES and (file := archive.extractfile(member)):
                 yield name, file.read()
 
 
@@ -296,8 +298,7 @@ def read_batch(content: bytes) -> dict[str, Any]:
     if 'data' in batch:
         if batch['data'].dtype != np.uint8:
             raise ValueError(f'its pixels are {batch["data"].dtype}')
-        rows = batch['data'].reshape(len(batch['labels']), 3, 32, 32)
-        batch['data'] = rows.transpose(0, 2, 3, 1)
+        batch['data'] = batch['data'].reshape(len(batch['labels']), 3, 32, 32).transpose(0, 2, 3, 1)
     return batch
 
 
