@@ -197,7 +197,7 @@ def guided(model: Model, scale: float) -> Model:
 
 # %% ../nbs/12_sampling.ipynb #bb8f369e
 def class_keys(classes: Sequence[int], rows: int) -> tuple[list[int], Tensor]:
-    "Keys and labels of a grid with one column a class, row by row."
+    "Keys and labels of a grid with one column per class, row by row."
     keys = [c * 2**32 + row for row in range(rows) for c in classes]
     return keys, torch.tensor(list(classes) * rows, dtype=torch.long)
 
