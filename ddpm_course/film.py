@@ -22,7 +22,7 @@ from .sampling import class_keys, columns_of, decide, keyed_walk, sampling_indic
 def grid_image(
     images: Tensor,                     # (N, C, H, W) in [-1, 1] or uint8, row by row
     columns: int,
-    titles: Sequence[str] = (),         # one a column, or none
+    titles: Sequence[str] = (),         # one per column, or none
     scale: int = 0,                     # enlarge by whole pixels; 0: to at least 48
 ) -> Image.Image:
     "Images as one picture with thin gaps."
@@ -91,7 +91,7 @@ def pick_frames(states: Tensor, count: int) -> list[int]:
 
 # %% ../nbs/12a_film.ipynb #5ad505dd
 def film_strip(film: Film, count: int = 10) -> Image.Image:
-    "`count` states from left to right; two rows a class, x_t and the x_0 predicted from it."
+    "`count` states from left to right; two rows per class, x_t and the x_0 predicted from it."
     columns = film.xs.shape[1] // film.rows
     both = torch.stack([film.xs[:, :columns], film.x0s[:, :columns]], 1)
     places = pick_frames(both, count)
@@ -105,7 +105,7 @@ def save_gif(
     frames: int = 40,           # at most; more than there are states: all
     seconds: float = 4.0,       # of the moving part
 ) -> int:                       # frames written
-    "Write an animated GIF, a class a row, its frames dense where the picture changes."
+    "Write an animated GIF, one row per class, its frames dense where the picture changes."
     states = film.xs.unflatten(1, (film.rows, -1)).transpose(1, 2).flatten(1, 2)
     chosen = pick_frames(states, frames)
     pictures = [grid_image(states[k], film.rows) for k in chosen]
