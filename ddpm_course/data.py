@@ -131,7 +131,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 # %% ../nbs/01_data.ipynb #85db1e3a
 def batch_indices(
     n: int,             # images in the data set
-    batch: int,         # size of the global batch
+    batch: int,         # images in a step's batch
     step: int,          # training step, from 0
     seed: int,
 ) -> np.ndarray:        # (batch,) indices into the data set
