@@ -17,12 +17,13 @@ from .core import look_up
 
 # %% ../nbs/11e_trackers.ipynb #73c8c848
 def curves(line: dict[str, Any]) -> dict[str, float]:
-    "A line of the log as one number a curve; lists are split into quarters."
+    "A line of the log as one number per curve; lists are split into quarters, None is left out."
     named: dict[str, float] = {}
     for name, value in line.items():
         if isinstance(value, list):
             group = name.removesuffix('_quarters')
-            named |= {f'{group} by quarter of t/{k + 1}': float(v) for k, v in enumerate(value)}
+            named |= {f'{group} by quarter of t/{k + 1}': float(v)
+                      for k, v in enumerate(value) if v is not None}
         elif name != 'step':
             named[name] = float(value)
     return named
