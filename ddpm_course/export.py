@@ -86,7 +86,9 @@ def save_onnx(model: Model, path: Path | str) -> None:
     inputs = {'xt': torch.zeros(2, *model.shape), 't': torch.zeros(2, dtype=torch.long)}
     if model.classes:
         inputs['y'] = torch.zeros(2, dtype=torch.long)
-    older = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+    older: dict[str, Any] = {}
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        older['dynamo'] = False
     network = model.eval().network.cpu()
     try:
         with warnings.catch_warnings():                 # it is deprecated, and says so at length

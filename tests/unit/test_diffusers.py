@@ -327,14 +327,57 @@ def test_old_attention_names():
         assert worst(from_diffusers(dict(theirs.config), old).double().eval()(x, t), theirs(x, t).sample) < 1e-6
 
 
+CHOICES = [
+    dict(norm_eps=1e-5),
+    dict(downsample_padding=1),
+    dict(flip_sin_to_cos=True),
+    dict(freq_shift=0),
+    dict(attention_head_dim=8),
+]
+
+
+@pytest.mark.parametrize("change", [*CHOICES, dict(chain for choice in CHOICES for chain in choice.items())])
+def test_other_choices(change):
+    "Each by itself, and all: the defaults of diffusers. Their weights here, and ours there."
+    config = {name: value for name, value in (HO | SMALL).items() if name not in change}
+    torch.manual_seed(0)
+    theirs = awake(UNet2DModel(**config, **change))
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict()).double().eval()
+    x, t, _ = batch_of(SMALL)
+    back = UNet2DModel(**to_diffusers(ours, SMALL["sample_size"])[0]).double().eval()
+    back.load_state_dict(to_diffusers(ours, SMALL["sample_size"])[1])
+    usual = from_diffusers(HO | SMALL, theirs.state_dict()).double().eval()  # as if nobody had looked
+    with torch.no_grad():
+        expected = theirs(x, t).sample
+        assert (
+            expected.std() > 0.01 and worst(ours(x, t), expected) < 1e-6 and worst(back(x, t).sample, expected) < 1e-6
+        )
+        assert worst(usual(x, t), expected) > 1e-6
+
+
+def test_the_defaults_of_diffusers_load():
+    "Nothing said but sizes: a file that leaves out what is the default is read as such."
+    torch.manual_seed(0)
+    theirs = awake(UNet2DModel(sample_size=16, block_out_channels=(32, 32, 64, 64)))
+    config = {"sample_size": 16, "in_channels": 3, "out_channels": 3, "block_out_channels": (32, 32, 64, 64)}
+    config |= {name: theirs.config[name] for name in ("down_block_types", "up_block_types")}
+    ours = from_diffusers(config, theirs.state_dict()).double().eval()
+    x = torch.randn(2, 3, 16, 16, generator=generator(0), dtype=torch.float64)
+    with torch.no_grad():
+        assert worst(ours(x, torch.tensor([0, 500])), theirs(x, torch.tensor([0, 500])).sample) < 1e-6
+
+
+def test_a_run_does_not_begin_with_another_function():
+    theirs = UNet2DModel(**(HO | SMALL | dict(flip_sin_to_cos=True)))
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict())
+    usual = from_diffusers(HO | SMALL, theirs.state_dict())
+    with pytest.raises(RuntimeError, match="variant"):
+        usual.load_state_dict(ours.state_dict())
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        dict(norm_eps=1e-5),
-        dict(downsample_padding=1),
-        dict(flip_sin_to_cos=True),
-        dict(freq_shift=0),
-        dict(attention_head_dim=8),
         dict(resnet_time_scale_shift="scale_shift"),
         dict(down_block_types=("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")),
         dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D")),
