@@ -89,7 +89,7 @@ def wobble(x: Tensor, random: np.random.Generator) -> Tensor:
 
 # %% ../nbs/15_evaluation.ipynb #d29e24ae
 def train_judge(images: ImageSet, steps: int = 540, seed: int = 0) -> Judge:
-    "Teach a judge from labelled digits, 100 a step; half a minute for 540 steps."
+    "Teach a judge from labelled digits, 100 per step; half a minute for 540 steps."
     random = generator(seed, Purpose.LESSON)
     with torch.random.fork_rng(devices=[]):     # the caller's generator stays as it is
         torch.manual_seed(seed)                 # weights and dropout

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from .config import SamplingConfig
 from .data import ImageSet
-from .evaluation import (
-    Judge, allot_classes, check_count, draw_samples, extract, frechet_distance, load_judge,
-    nearest_distances, real_floor, real_subset)
+from .evaluation import Judge, allot_classes, check_count, draw_samples, extract
+from .evaluation import frechet_distance, load_judge, nearest_distances, real_floor
+from .evaluation import real_subset
 from .model import Alone, Model
 from .sampling import decide
 
