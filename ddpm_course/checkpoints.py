@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['flush', 'write_whole', 'checksum', 'versions', 'seal', 'by_number', 'every_checkpoint', 'newest_checkpoint',
            'contents', 'write_checkpoint', 'Writer', 'damage', 'read_meta', 'verified', 'unchanged', 'load_weights',
-           'load_checkpoint', 'read_log', 'read_metrics', 'cut_metrics', 'append_line', 'read_window', 'log_line']
+           'load_checkpoint', 'check_line', 'read_log', 'read_metrics', 'cut_metrics', 'append_line', 'read_window',
+           'log_line']
 
 # %% ../nbs/11a_checkpoints.ipynb #ac68e0bb
 import hashlib
@@ -27,6 +28,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from . import __version__
+from .core import naming, read_json, read_whole
 from .training import LOSSES, TrainState
 
 # %% ../nbs/11a_checkpoints.ipynb #d5ba76cd
@@ -45,10 +47,11 @@ def write_whole(path: Path, text: str) -> None:
     "Write a small file whole or not at all, also where the power fails."
     aside = path.with_name(path.name + '.new')
     aside.unlink(missing_ok=True)               # never through a link that somebody left there
-    aside.write_text(text, encoding='utf-8')
-    flush(aside)
-    aside.replace(path)
-    flush(path.parent)
+    with naming(path):                          # a full disk does not say for what
+        aside.write_text(text, encoding='utf-8')
+        flush(aside)
+        aside.replace(path)
+        flush(path.parent)
 
 # %% ../nbs/11a_checkpoints.ipynb #210786a2
 def checksum(path: Path) -> str:
@@ -104,19 +107,20 @@ def write_checkpoint(run: Path, step: int, files: dict[str, bytes], keep: int = 
         return final
     for left in (aside, folder / '.dropped'):                       # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    aside.mkdir(parents=True)
-    flush(run)
-    if (run / 'metrics.jsonl').exists():                # the log is there before what it leads to
-        flush(run / 'metrics.jsonl')
-    for name, data in files.items():
-        (aside / name).write_bytes(data)
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     meta = {'step': step, 'processes': processes, 'files': sums, 'versions': versions()}
-    (aside / 'meta.json').write_text(json.dumps(seal(meta), indent=2) + '\n')
-    for path in (*aside.iterdir(), aside):
-        flush(path)
-    aside.rename(final)
-    flush(folder)
+    with naming(aside):
+        aside.mkdir(parents=True)
+        flush(run)
+        if (run / 'metrics.jsonl').exists():            # the log is there before what it leads to
+            flush(run / 'metrics.jsonl')
+        for name, data in files.items():
+            (aside / name).write_bytes(data)
+        (aside / 'meta.json').write_text(json.dumps(seal(meta), indent=2) + '\n')
+        for path in (*aside.iterdir(), aside):
+            flush(path)
+        aside.rename(final)
+        flush(folder)
     for old in every_checkpoint(run)[:-keep]:
         shutil.rmtree(old.rename(folder / '.dropped'))
     return final
@@ -158,11 +162,11 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
     "A checkpoint's meta.json. Raises ValueError where it is not that of this checkpoint."
     path = checkpoint / 'meta.json'
     try:
-        meta = json.loads(path.read_text())
+        meta = read_json(path)
         named = checkpoint.name == f'step_{meta["step"]:08d}' and isinstance(meta['files'], dict)
         if named and ('sha256' not in meta or seal(meta) == meta):
             return meta
-    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass
     raise damage(checkpoint, str(path))
 
@@ -170,7 +174,7 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 def verified(checkpoint: Path, name: str) -> Path:
     "The path of a checkpoint's file. Raises ValueError where it is not what meta.json describes."
     path, expected = checkpoint / name, read_meta(checkpoint)['files'].get(name)
-    if not path.exists() or checksum(path) != expected:     # one that may not be read: OSError
+    if not path.is_file() or checksum(path) != expected:    # one that may not be read: OSError
         raise damage(checkpoint, str(path))
     return path
 
@@ -192,6 +196,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     try:
         with unchanged(network):
             network.load_state_dict(load_file(path))
+            if not all(weight.isfinite().all() for weight in network.state_dict().values()):
+                raise ValueError(f'{path} holds weights that are NaN or infinite')
     except RuntimeError as error:
         raise ValueError(f'{path} holds the weights of another network than config.json '
                          'describes') from error
@@ -223,20 +229,29 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
     state.step, state.window = step, window
 
 # %% ../nbs/11a_checkpoints.ipynb #ecefdd75
+def check_line(line: Any) -> dict:
+    "A line of the log. Raises KeyError, TypeError or ValueError where it is none."
+    numbers = [line['loss'], *line['loss_quarters']] if 'loss' in line else []
+    if type(line['step']) is not int:
+        raise ValueError('a step that is no whole number')
+    if numbers and (len(numbers) != 5 or any(type(n) not in (int, float) for n in numbers if n)):
+        raise ValueError('losses that are no numbers')
+    return line
+
+
 def read_log(run: Path) -> list[dict]:
     "All lines of a run's metrics.jsonl: losses, and changes of its settings ('changed')."
     path = run / 'metrics.jsonl'
     k, lines = 0, []
-    whole = path.read_bytes().split(b'\n')[:-1] if path.exists() else []
+    whole = read_whole(path, 1 << 30).split(b'\n')[:-1] if path.exists() else []
     try:
         for k, text in enumerate(whole, 1):
-            lines.append(json.loads(text.decode()))
-            if type(lines[-1]['step']) is not int:
-                raise ValueError('a step that is no whole number')
+            lines.append(check_line(json.loads(text.decode())))
         return lines
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f'{path} is damaged in line {k} ({type(error).__name__}: {error}): mend '
-                         'it, or move it away to go on without its lines') from error
+        reason = f'no {error} in it' if isinstance(error, KeyError) else error
+        raise ValueError(f'{path} is damaged in line {k} ({reason}): mend it, or move it away '
+                         'to go on without its lines') from error
 
 
 def read_metrics(run: Path) -> list[dict]:
@@ -253,7 +268,8 @@ def cut_metrics(run: Path, step: int) -> None:
 def append_line(run: Path | None, line: dict) -> None:
     "Add a line to metrics.jsonl, where a run is given."
     if run:
-        with open(run / 'metrics.jsonl', 'a', encoding='utf-8') as file:
+        path = run / 'metrics.jsonl'
+        with naming(path), open(path, 'a', encoding='utf-8') as file:
             file.write(json.dumps(line) + '\n')
 
 # %% ../nbs/11a_checkpoints.ipynb #32a288a7
