@@ -108,6 +108,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        if str(path) in str(error):
+            raise
         raise ValueError(f'{path}: {error}') from error
     except OSError as error:
         if error.strerror:                      # one of the system's, with room for a name

@@ -22,6 +22,7 @@ from torch import nn
 
 from . import checkpoints
 from .config import RunConfig, differences, from_json, override, to_json
+from .core import naming, read_whole
 from .data import ASSETS, ImageSet
 from .decoding import cores
 from .model import Alone, Model, build_model, pick_device, pick_precision, temporarily
@@ -31,7 +32,7 @@ from .training import TrainState, check_slices, fit, lr_at, new_state
 def read_config(run: Path) -> RunConfig | None:
     "The configuration of the run in a folder; None where there is none."
     path = run / 'config.json'
-    return from_json(path.read_text(encoding='utf-8'), str(path)) if path.exists() else None
+    return from_json(read_whole(path), str(path)) if path.exists() else None
 
 
 def complete_config(
@@ -239,7 +240,7 @@ def open_run(
     """
     folder, device = Path(folder), group.device or pick_device()
     check_folder(folder)
-    begun = read_config(folder)
+    begun = read_config(folder) if checkpoints.newest_checkpoint(folder) else None
     config = complete_config(config, begun, images, device, group)
     changed = new_settings(folder, begun, config) if begun else {}
     check_slices(config, group.world)
@@ -253,7 +254,7 @@ def open_run(
         with only_one(folder) if group.rank == 0 else nullcontext():
             path, text = folder / 'config.json', to_json(config, versions=checkpoints.versions())
             if group.rank == 0 and not begun:
-                if path.exists():
+                if checkpoints.newest_checkpoint(folder):
                     raise ValueError(f'another process has just begun a run in {folder}')
                 checkpoints.write_whole(path, text)
             notes = resume(folder, state, config, changed, group)
@@ -289,7 +290,8 @@ def load_run(run: Path | str, device: torch.device | str = 'cpu',
         lack = 'run: there is no config.json in it' if config is None else 'checkpoint yet'
         raise FileNotFoundError(f'{run} holds no {lack}')
     check_plugins(run, config, plugins)
-    model = build_model(config)
+    with naming(run / 'config.json'):
+        model = build_model(config)
     try:
         checkpoints.load_weights(model.network, checkpoints.verified(checkpoint, 'ema.safetensors'))
     except (ValueError, FileNotFoundError):
