@@ -33,13 +33,14 @@ FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP', 'GIF', 'TIFF')     # whatever the name 
 
 def upright(image: Image.Image) -> Image.Image:
     "The image the right way up, as grey ('L') or 'RGB', over white where it is transparent."
+    if image.mode == 'F':
+        raise ValueError('it holds floats, of which nobody knows which are black and white')
     ImageOps.exif_transpose(image, in_place=True)
     grey = image.mode in ('1', 'L', 'LA') or image.mode.startswith('I')
     if image.mode.startswith('I'):                          # 16 bits per pixel
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.has_transparency_data:
-        rgba = image.convert('RGBA')
-        image = Image.alpha_composite(Image.new('RGBA', rgba.size, 'white'), rgba)
+        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
     return image.convert('L' if grey else 'RGB')
 
 
@@ -50,8 +51,7 @@ def open_image(path: str | Path) -> Image.Image:
             raise ValueError('not a regular file')
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or sys.maxsize):
-                warnings.warn(f'{path} is very large: {image.width} x {image.height} pixels',
-                              stacklevel=2)
+                warnings.warn(f'{path} is very large: {image.width} x {image.height} pixels')
             return upright(image)
     except Exception as error:              # decoders have a dozen ways to say it
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
@@ -127,7 +127,7 @@ def decode(
     bad, grey = [], True
     pool = ThreadPool(threads or threads_for(images))
     with warnings.catch_warnings(), progress(len(images)) as bar:
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)     # ours names the file
+        warnings.filterwarnings('ignore', module='PIL')         # ours name the file
         try:
             for n, found, all_grey in pool.imap_unordered(part, range(0, len(images), PART)):
                 bad += found

@@ -89,7 +89,7 @@ def opened(image: Image.Image, tmp_path: Path, name: str, **how) -> Image.Image:
     return decoding.open_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tif", "tiff"])
 def test_lossless_formats(tmp_path, suffix):
     how = {"lossless": True} if suffix == "webp" else {}
     assert np.array_equal(opened(Image.fromarray(COLOUR), tmp_path, f"x.{suffix}", **how), COLOUR)
@@ -105,6 +105,34 @@ def test_jpeg(tmp_path, name):
     assert opened(smooth.convert("L"), tmp_path, "g.jpg").mode == "L"
     inks = opened(smooth.convert("CMYK"), tmp_path, "inks.jpg", quality=97)
     assert inks.mode == "RGB" and np.abs(np.asarray(inks, float) - np.asarray(smooth, float)).mean() < 8
+
+
+@pytest.mark.parametrize("how", [None, "tiff_lzw", "tiff_deflate", "packbits"])
+def test_tiff_packed_paged_turned_and_in_inks(tmp_path, how):
+    image = Image.fromarray(COLOUR)
+    pages = {"save_all": True, "append_images": [Image.new("RGB", image.size, "red")]}
+    assert np.array_equal(opened(image, tmp_path, "pages.tif", compression=how, **pages), COLOUR)
+    deep = opened(Image.fromarray(LEVEL.astype(np.uint16) * 257), tmp_path, "deep.tif", compression=how)
+    assert deep.mode == "L" and np.array_equal(deep, LEVEL)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    assert np.array_equal(opened(turned, tmp_path, "turned.tif", compression=how, exif=exif), COLOUR)
+    assert opened(image.convert("CMYK"), tmp_path, "inks.tif", compression=how).mode == "RGB"
+    floats = Image.fromarray(LEVEL / np.float32(255))
+    with pytest.raises(ValueError, match="floats.tif is not an image that can be read") as caught:
+        opened(floats, tmp_path, "floats.tif", compression=how)
+    assert "it holds floats" in str(caught.value.__cause__)
+
+
+def test_the_first_frame_of_a_gif(tmp_path):
+    frames = [Image.fromarray(COLOUR).quantize(256), Image.new("RGB", COLOUR.shape[1::-1], "red").quantize()]
+    found = opened(frames[0], tmp_path, "x.gif", save_all=True, append_images=frames[1:])
+    assert np.array_equal(found, frames[0].convert("RGB"))
+    grey = opened(Image.fromarray(LEVEL), tmp_path, "grey.gif")
+    assert np.array_equal(grey.convert("L"), LEVEL)
+    clear = opened(frames[0], tmp_path, "clear.gif", transparency=int(np.asarray(frames[0])[0, 0]))
+    assert np.asarray(clear)[0, 0].tolist() == [255, 255, 255]
 
 
 def test_transparency_lies_over_white(tmp_path):
@@ -150,7 +178,7 @@ def test_sixteen_bits_and_phone_photos(tmp_path):
 
 
 def test_damaged_files_raise_one_kind_of_error(tmp_path):
-    for name in ("x.png", "x.jpg", "x.bmp", "x.webp"):
+    for name in ("x.png", "x.jpg", "x.bmp", "x.webp", "x.gif", "x.tif"):
         picture(0, (60, 60)).save(tmp_path / name)
         whole = (tmp_path / name).read_bytes()
         for kept in (0, 5, 20, len(whole) // 2):
@@ -214,6 +242,8 @@ def test_mixed_sizes_and_suffixes(tmp_path):
     fill(root, 18, size=(40, 23))
     picture(1, (9, 31)).save(root / "x.BMP")
     picture(2, (50, 50)).save(root / "y.webp", lossless=True)
+    picture(3, (14, 11)).save(root / "y.gif")
+    picture(4, (17, 12)).save(root / "z.Tiff")
     assert np.array_equal(
         load_folder(root, "train", 8).pixels,
         pixels_of(*[p for k, p in enumerate(sorted(root.iterdir())) if k % 10 != 9]),
@@ -246,7 +276,28 @@ def test_what_is_no_image_is_ignored_with_one_warning(tmp_path):
     (root / "train/ape/deeper").mkdir()
     found, said = told(load_folder, root, "train", 8)
     assert len(found) == 24 and len(said) == 1 and said[0].startswith(f"{root}: ignored, as it is no image: ")
-    assert said[0].endswith("Thumbs.db, and 3 more")
+    assert said[0].endswith(f"Thumbs.db, and 3 more ({sources.ENDINGS})")
+
+
+def test_what_is_ignored_is_told_which_endings_are_not(tmp_path):
+    root = fill(tmp_path / "d", 20)
+    (root / "photo.heic").write_text("x")
+    _, said = told(load_folder, root, "train", 8)
+    assert said == [f"{root}: ignored, as it is no image: photo.heic ({sources.ENDINGS})"]
+    assert all(f" {suffix}" in sources.ENDINGS for suffix in sources.SUFFIXES)
+    other = tmp_path / "phone"
+    other.mkdir()
+    (other / "photo.heic").write_text("x")
+    with pytest.raises(ValueError, match="phone holds no image: expected .*; names of images end in .png, .* or .gif"):
+        load_folder(other, "train", 8)
+
+
+def test_a_damaged_tiff_is_named_by_us_alone(tmp_path):
+    root = fill(tmp_path / "d", 200)
+    Image.fromarray(COLOUR).save(root / "150.tif", compression="tiff_lzw")
+    (root / "150.tif").write_bytes((root / "150.tif").read_bytes()[:-30])
+    _, said = told(load_folder, root, "train", 8)
+    assert len(said) == 1 and "150.tif" in said[0]
 
 
 def test_damaged_image_is_left_out_and_named(tmp_path):
@@ -777,7 +828,7 @@ def test_pipes_are_not_waited_for(tmp_path):
     os.mkfifo(root / "x.png")
     with within(60):
         images, said = told(load_data, root, 8)
-        assert len(images[0]) == 18 and said == [f"{root}: ignored, as it is no image: x.png"]
+        assert len(images[0]) == 18 and said == [f"{root}: ignored, as it is no image: x.png ({sources.ENDINGS})"]
         with pytest.raises(ValueError, match="x.png is not an image that can be read"):
             decoding.open_image(root / "x.png")
     for name in ("data_batch_1", "cifar-10-python.tar.gz"):
@@ -804,7 +855,7 @@ def test_hidden_folders_with_images_are_mentioned(tmp_path):
     fill(root / "train/.cat", 3)
     images, said = told(load_data, root, 8)
     assert images[0].classes == ("ape", "bee")
-    assert said == [f"{root}: ignored, as it is no image: train/.cat (a hidden folder)"]
+    assert said == [f"{root}: ignored, as it is no image: train/.cat (a hidden folder) ({sources.ENDINGS})"]
 
 
 # -- runs among the images --------------------------------------------------------------------------------------------
@@ -856,7 +907,7 @@ def test_folder_with_a_configuration_is_a_class(tmp_path):
         fill(tmp_path / "d" / name, 20)
     (tmp_path / "d/bee/config.json").write_text("{}")
     (train, _), said = told(load_data, tmp_path / "d", 8)
-    assert train.classes == ("ape", "bee") and said[0].endswith("bee/config.json")
+    assert train.classes == ("ape", "bee") and said[0].endswith(f"bee/config.json ({sources.ENDINGS})")
 
 
 # -- forged pickles ---------------------------------------------------------------------------------------------------
