@@ -234,7 +234,7 @@ def from_json(text: str, where: str = 'config.json') -> RunConfig:
 @dataclass(frozen=True)
 class SamplingConfig:
     "How samples are drawn. None: decided by the model, in one place (`sampling.decide`)."
-    sampler: str = option('dpm', 'dpm (DPM-Solver++), ddim, ddpm, or your own')
+    sampler: str = option('dpm', 'dpm (DPM-Solver++), heun, ddim, ddpm, or your own')
     steps: int | None = option(None, 'steps of the walk (default: 20, or all if there are fewer)')
     guidance: float | None = option(None, '1 is none (default: 1.75; 1 where not trained for)',
                                     low=-1000, high=1000)
@@ -248,6 +248,6 @@ class SamplingConfig:
 
     def __post_init__(self):
         check(self)
-        no_eta = self.eta and self.sampler in ('ddpm', 'dpm')
-        if no_eta or (self.variance and self.sampler in ('ddim', 'dpm')):
+        no_eta = self.eta and self.sampler in ('ddpm', 'dpm', 'heun')
+        if no_eta or (self.variance and self.sampler in ('ddim', 'dpm', 'heun')):
             raise ValueError('variance belongs to the ddpm sampler and eta to ddim')

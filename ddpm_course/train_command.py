@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Interrupt:
             signal.signal(number, handler)
 
 # %% ../nbs/19b_train_command.ipynb #df6f70c5
-def watched(run: Run) -> Iterator[dict]:
+def watched(run: Run) -> Generator[dict, None, None]:
     "The run's records, with a progress bar, and grids of samples on the way."
     t, state = run.config.training, run.state
     quick = SamplingConfig(steps=min(25, run.config.diffusion.T))
@@ -154,9 +154,11 @@ def train(args: argparse.Namespace, group: Alone) -> None:
             print_once(group, f'continuing {out} from step_{run.began:08d}')
         for note in run.notes:
             print_once(group, f'changed: {note}')
-        for _ in watched(run):
+        records = watched(run)
+        for _ in records:
             if must_stop(interrupt, group):
                 run.save()
+                records.close()                         # the bar's line ends
                 print_once(group, f'stopped and saved step_{run.state.step:08d}; go on with:  '
                            f'{shlex.join(["ddpm", *args.words])}')
                 sys.exit(128 + (interrupt.signal or signal.SIGTERM))

@@ -10,10 +10,11 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
 from ddpm_course.runs import load_run
+from ddpm_course.unet import UNet
 from helpers import colour_folder, contents, ddpm, old_names, refused
 
 SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 30 --threads 1".split()
@@ -88,6 +89,136 @@ def test_all_operations(tmp_path, kind):
     with Image.open(tmp_path / "run/denoising.gif") as gif:
         assert gif.n_frames == 31 and gif.size == (2 * 50 + 2, (classes or 10) * 50 + 2)
     assert Image.open(tmp_path / "run/denoising_strip.png").height == 14 + 2 * (classes or 10) * 50 + 2
+
+
+# -- where samples begin ----------------------------------------------------------------------------------------------
+
+
+def pictures(folder):
+    "A drawing of a one, a mask that is white in its lower half, a black mask, and a text that is called a picture."
+    drawing = Image.new("RGB", (60, 48))
+    ImageDraw.Draw(drawing).line([(30, 8), (30, 40)], fill=(255, 255, 255), width=6)
+    drawing.save(folder / "one.jpg", quality=95)
+    mask = Image.new("L", (60, 48))
+    mask.paste(255, (0, 24, 60, 48))
+    mask.save(folder / "lower.png")
+    Image.new("L", (60, 48)).save(folder / "black.png")
+    (folder / "text.png").write_text("one")
+    (folder / "here").mkdir()
+
+
+def drawn(*words, cwd, classes="1,7"):
+    "What `ddpm sample` writes: (rows, columns, 16, 16), as numbers; here on the shipped model unless a run is named."
+    out = ddpm("sample", *words, "--classes", classes, "--steps", 6, "--npz", "s.npz", cwd=cwd)[0]
+    assert out.startswith("wrote ") and out.endswith("samples.png s.npz\n")
+    with np.load(cwd / "s.npz") as stored:
+        columns = len(classes.split(","))
+        assert stored["labels"].tolist() == [int(c) for c in classes.split(",")] * (len(stored["labels"]) // columns)
+        return stored["images"].reshape(-1, columns, 16, 16).astype(int)
+
+
+def close(a, b):
+    "The same pictures, but for rounding."
+    return np.abs(a - b).max() <= 2
+
+
+@pytest.mark.parametrize("sampler", ["dpm", "heun", "ddim"])
+def test_from_one_seed_to_another(tmp_path, sampler):
+    first, last = (drawn("--sampler", sampler, "--seed", seed, "--n", 1, cwd=tmp_path)[0] for seed in (3, 4))
+    way = drawn("--sampler", sampler, "--seed", 3, "--to-seed", 4, "--n", 4, cwd=tmp_path)
+    assert len(way) == 4 and close(way[0], first) and close(way[-1], last)
+    assert not close(way[1], first) and not close(way[2], last)
+    assert Image.open(tmp_path / "samples.png").size == (2 * 50 + 2, 14 + 4 * 50 + 2)
+
+
+def test_from_a_picture(tmp_path):
+    "The less strength, the closer to the picture; at strength 1 nothing of it is left; 0.6 where nobody says it."
+    pictures(tmp_path)
+    plain = drawn("--n", 2, cwd=tmp_path)
+    at = {s: drawn("--from", "one.jpg", "--strength", s, "--n", 2, cwd=tmp_path) for s in (0.2, 0.6, 1)}
+    assert close(at[1], plain) and not close(at[0.6], plain)
+    assert close(drawn("--from", "one.jpg", "--n", 2, cwd=tmp_path), at[0.6])
+    picture = np.asarray(Image.open(tmp_path / "one.jpg").convert("L").crop((6, 0, 54, 48)).resize((16, 16)))
+    far = {s: np.abs(grid - picture.astype(int)).mean() for s, grid in at.items()}
+    assert far[0.2] < far[0.6] < far[1]
+
+
+def test_a_part_of_a_picture(tmp_path):
+    "Outside the mask all stays, to the last bit; inside, all is drawn anew where no strength is named."
+    pictures(tmp_path)
+    known = "--from one.jpg --mask lower.png --n 2".split()
+    once, thrice = (drawn(*known, *more, cwd=tmp_path) for more in ((), ("--rounds", 3)))
+    assert all((grid[:, :, :8] == once[:1, :1, :8]).all() for grid in (once, thrice))
+    assert not close(once[:, :, 8:], thrice[:, :, 8:])
+    assert close(once, drawn(*known, "--strength", 1, "--rounds", 1, cwd=tmp_path))
+    assert not close(once, drawn(*known, "--strength", 0.5, cwd=tmp_path))
+
+
+def test_a_picture_for_a_run_in_colour(tmp_path):
+    "The picture is brought to what the run draws, and the grid goes into the run; a model without classes has columns."
+    flat_folder(tmp_path / "data", np.random.default_rng(0))
+    pictures(tmp_path)
+    ddpm("train", *SMALL, "--data", "data", "--image-channels", 3, "--out", "run", cwd=tmp_path)
+    out = ddpm("sample", "run", "--from", "one.jpg", "--mask", "lower.png", "--n", 1, "--images", "i", cwd=tmp_path)[0]
+    assert out == "wrote run/samples.png i\n"
+    images = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "i").iterdir())]
+    assert len(images) == 10 and all(image.shape == (16, 16, 3) for image in images)
+    assert all((image[:8] == images[0][:8]).all() for image in images)
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ("--strength 0.5", "--strength belongs to --from FILE, and there is none"),
+        ("--mask lower.png", "--mask belongs to --from FILE, and there is none"),
+        ("--rounds 2", "--rounds belongs to --mask FILE, and there is none"),
+        ("--from one.jpg --rounds 2", "--rounds belongs to --mask FILE, and there is none"),
+        ("--from one.jpg --to-seed 4", "--to-seed and --from begin in two ways: give one of them"),
+        ("--from one.jpg --strength 0", "strength lies above 0 and is at most 1, not 0"),
+        ("--from one.jpg --strength 1.5", "strength lies above 0 and is at most 1, not 1.5"),
+        ("--from one.jpg --strength -0.1", "strength lies above 0 and is at most 1, not -0.1"),
+        ("--from one.jpg --strength nan", "strength lies above 0 and is at most 1, not nan"),
+        ("--from one.jpg --strength half", "argument --strength: invalid float value: 'half'"),
+        ("--from one.jpg --mask lower.png --rounds 0", "rounds are 1 or more, not 0"),
+        ("--from one.jpg --mask black.png", "black.png marks nothing to be drawn anew"),
+        ("--from one.jpg --mask text.png", "text.png is not an image that can be read"),
+        ("--from text.png", "text.png is not an image that can be read"),
+        ("--from gone.png", "gone.png is not an image that can be read"),
+        ("--from here", "here is not an image that can be read"),
+        ("--from one.jpg --spacing quadratic --strength 1", "spacing starts where the picture is not yet noise"),
+        ("--to-seed 0", "--to-seed 0 is where the rows begin: name another seed"),
+        ("--to-seed -1", "--to-seed must be between 0 and 18446744073709551615, not -1"),
+        ("--to-seed 18446744073709551616", "--to-seed must be between 0 and 18446744073709551615"),
+        ("--to-seed many", "argument --to-seed: invalid int value: 'many'"),
+        ("--to-seed 4 --n 1", "--to-seed needs at least 2 rows, one for each end, not --n 1"),
+        ("--to-seed 4 --sampler ddpm", "the flow has no noise"),
+        ("--to-seed 4 --sampler ddim --eta 0.5", "the flow has no noise"),
+        ("--sampler heun --eta 0.5", "variance belongs to the ddpm sampler and eta to ddim"),
+        ("--sampler heun --variance small", "variance belongs to the ddpm sampler and eta to ddim"),
+    ],
+)
+def test_beginnings_that_make_no_sense(tmp_path, refuses, monkeypatch, words, sentence):
+    "One sentence before the network is asked for anything, and nothing is written."
+    pictures(tmp_path)
+    before = contents(tmp_path)
+    monkeypatch.setattr(UNet, "forward", lambda *given: pytest.fail("the network was called"))
+    refuses("sample", "--out", "deep/grid.png", *words.split(), sentence=sentence)
+    assert contents(tmp_path) == before
+
+
+def test_help_says_what_beginnings_mean(tmp_path):
+    said = " ".join(ddpm("sample", "--help", cwd=tmp_path)[0].split())
+    for words in (
+        "--to-seed SEED the rows lead from --seed to this one",
+        "in place of pure noise",
+        "(0.6; 1 with --mask)",
+        "white where it is drawn anew",
+        "dpm (DPM-Solver++), heun, ddim, ddpm, or your own",
+    ):
+        assert words in said
+
+
+# -- and the rest ------------------------------------------------------------------------------------------------------
 
 
 def test_topology(tmp_path):
