@@ -14,6 +14,7 @@ import math
 import os
 import pickle
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -80,8 +81,10 @@ def by_number(folder: Path) -> tuple[int, str]:
 
 def every_checkpoint(run: Path) -> list[Path]:
     "The folders of a run's whole checkpoints, in the order of their steps."
-    found = (run / 'checkpoints').glob('step_' + 8 * '[0-9]' + '*')
-    return sorted((folder for folder in found if folder.name[5:].isdecimal()), key=by_number)
+    place = run / 'checkpoints'
+    found = place.iterdir() if place.is_dir() else ()       # OSError where it may not be read
+    return sorted((folder for folder in found if re.fullmatch('step_[0-9]{8,}', folder.name)),
+                  key=by_number)
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -106,7 +109,7 @@ def write_checkpoint(run: Path, step: int, files: dict[str, bytes], keep: int = 
     if final.exists():
         return final
     for left in (aside, folder / '.dropped'):                       # of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+        left.unlink() if left.is_symlink() else shutil.rmtree(left, ignore_errors=True)
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     meta = {'step': step, 'processes': processes, 'files': sums, 'versions': versions()}
     with naming(aside):

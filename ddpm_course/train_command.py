@@ -6,11 +6,14 @@ __all__ = ['log', 'DONE', 'Interrupt', 'watched', 'must_stop', 'finish', 'start_
 # %% ../nbs/19b_train_command.ipynb #cfd45432
 import argparse
 import logging
+import math
+import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from tqdm import tqdm
 
 from .checkpoints import read_metrics
 from .cli import read_settings
-from .commands import loss_name, print_once, save_film
+from .commands import loss_name, own_place, print_once, save_film
 from .config import PRESETS, RunConfig, SamplingConfig, to_json
 from .data import ImageSet
 from .film import column_titles, grid_image, sequence
@@ -34,12 +37,15 @@ log = logging.getLogger('ddpm_course')
 
 # %% ../nbs/19b_train_command.ipynb #567a9d0d
 class Interrupt:
-    "Turns Ctrl-C and SIGTERM into a wish to stop; a second Ctrl-C stops at once."
+    "Turns Ctrl-C, SIGTERM and a closing terminal into a wish to stop; two Ctrl-C stop at once."
 
     def __enter__(self) -> 'Interrupt':
         self.signal: int | None = None
         self.since = 0.0
-        caught = (signal.SIGINT, signal.SIGTERM)
+        hangup = getattr(signal, 'SIGHUP', signal.SIGTERM)          # Windows has none
+        if signal.getsignal(hangup) == signal.SIG_IGN:              # as under nohup
+            hangup = signal.SIGTERM
+        caught = {signal.SIGINT, signal.SIGTERM, hangup}
         self.before = {number: signal.signal(number, self.note) for number in caught}
         return self
 
@@ -98,6 +104,8 @@ def finish(run: Run, held_out: ImageSet) -> None:
     if group.rank:                      # what follows is small, and the work of one
         return
     out, d = run.folder, run.config.diffusion
+    for name in (*DONE, 'denoising_strip.png'):
+        own_place(out / name)
     grid_image(images, len(columns), column_titles(model)).save(out / DONE[0])
     save_film(moving, out / DONE[1], 'auto', group)
     metrics, small = read_metrics(out), run.images.pixels.nbytes < 2e8
@@ -105,10 +113,12 @@ def finish(run: Run, held_out: ImageSet) -> None:
     plot_losses(metrics, floor).savefig(out / DONE[2], dpi=100)
     quarters = ' '.join(f'{q:.3f}' for q in found['eps_mse']['quarters'])
     print(f'test {loss_name(run.config)} {found["loss"]["mean"]:.3f} ± {found["loss"]["se"]:.3f} '
-          f'(train {metrics[-1]["loss"]:.3f}); eps mse by quarter of t {quarters}')
+          f'(train {metrics[-1]["loss"] if metrics else math.nan:.3f}); '
+          f'eps mse by quarter of t {quarters}')
     print(f'wrote {out}: samples.png loss.png denoising.gif '
           f'checkpoints/step_{run.state.step:08d}')
-    some = ','.join(model.classes[c] for c in (3, 7) if c < len(model.classes))
+    named = [(c, model.classes[c]) for c in (3, 7) if c < len(model.classes)]
+    some = ','.join(str(c) if ',' in name or name != name.strip() else name for c, name in named)
     flags, name = f'--classes {shlex.quote(some)}' if some else '--n 20', shlex.quote(str(out))
     print(f'next:  ddpm sample {name} {flags}      ddpm test {name} --bpd')
 
@@ -140,7 +150,8 @@ def train(args: argparse.Namespace, group: Alone) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
     config = read_settings(args)
     d = config.data
-    name = '' if d.data == PRESETS[args.preset].data.data else '-' + Path(d.data).resolve().name
+    own = d.data != PRESETS[args.preset].data.data
+    name = '-' + os.path.basename(os.path.realpath(d.data)) if own else ''
     out = Path(args.out or f'runs/{args.preset}{name}')
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
     init = start_model(config, group)
@@ -154,12 +165,11 @@ def train(args: argparse.Namespace, group: Alone) -> None:
             print_once(group, f'continuing {out} from step_{run.began:08d}')
         for note in run.notes:
             print_once(group, f'changed: {note}')
-        records = watched(run)
-        for _ in records:
-            if must_stop(interrupt, group):
-                run.save()
-                records.close()                         # the bar's line ends
-                print_once(group, f'stopped and saved step_{run.state.step:08d}; go on with:  '
-                           f'{shlex.join(["ddpm", *args.words])}')
-                sys.exit(128 + (interrupt.signal or signal.SIGTERM))
+        with closing(watched(run)) as records:          # whatever happens, the bar's line ends
+            stopped = any(must_stop(interrupt, group) for _ in records)
+        if stopped:
+            run.save()
+            print_once(group, f'stopped and saved step_{run.state.step:08d}; go on with:  '
+                       f'{shlex.join(["ddpm", *args.words])}')
+            sys.exit(128 + (interrupt.signal or signal.SIGTERM))
         finish(run, held_out)
