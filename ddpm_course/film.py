@@ -109,7 +109,7 @@ def save_gif(
     states = film.xs.unflatten(1, (film.rows, -1)).transpose(1, 2).flatten(1, 2)
     chosen = pick_frames(states, frames)
     pictures = [grid_image(states[k], film.rows) for k in chosen]
-    pictures[:-1] = [ImageOps.posterize(picture, 5)         # noise in 32 greys is half as large
+    pictures[:-1] = [ImageOps.posterize(picture, 5)         # noise in 32 greys takes less room
                      for picture in pictures[:-1]]
     each = max(20, round(1000 * seconds / len(pictures)))   # ms; viewers are slow below 20
     times = [800, *[each] * (len(pictures) - 2), 2500][-len(pictures):]
