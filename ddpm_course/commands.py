@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['log', 'print_once', 'loss_name', 'own_place', 'can_write', 'load', 'chosen_classes', 'output_path', 'rows',
            'check_beginning', 'wanted_edit', 'save_samples', 'sample', 'genseq', 'save_film', 'loss_table', 'thin',
-           'test', 'topology']
+           'test', 'what_to_draw', 'topology']
 
 # %% ../nbs/19a_commands.ipynb #8e23420e
 import argparse
@@ -167,7 +167,7 @@ def save_samples(images: Tensor, labels: Sequence[int], names: Sequence[str],
         with naming(path):
             Image.fromarray(image.squeeze()).save(path)
 
-
+# %% ../nbs/19a_commands.ipynb #f0a1d005
 def sample(args: argparse.Namespace, group: Alone) -> None:
     "Draw a grid, one column per class, from a run, published weights, or the model that ships."
     check_beginning(args)
@@ -178,7 +178,7 @@ def sample(args: argparse.Namespace, group: Alone) -> None:
     edit = wanted_edit(args, model.shape)
     if edit:
         plan_edit(model, edit, decided)
-    path = output_path(args.out, folder, 'samples.png')
+    path = output_path(args.out, folder, 'drawn.png' if args.run else 'samples.png')
     for more in filter(None, (args.npz, args.images and f'{args.images}/x.png')):
         can_write(Path(more))
     if edit:
@@ -278,14 +278,24 @@ def test(args: argparse.Namespace, group: Alone) -> None:
             plot_bits({'held-out images': bits}).savefig(written[1], dpi=100)
     print_once(group, 'wrote', *map(str, written))
 
-# %% ../nbs/19a_commands.ipynb #0e6f1708
-def topology(args: argparse.Namespace) -> None:
-    "Draw a preset's network as SVG and PNG: its blocks, the U-Net, a step of the diffusion model."
+# %% ../nbs/19a_commands.ipynb #09dfca7b
+def what_to_draw(args: argparse.Namespace) -> tuple[Model, RunConfig, Path]:
+    "The model of a run, or a new one of a preset; its configuration; where the drawings go."
     config = read_settings(args)
+    if args.run:
+        if config != RunConfig(plugins=config.plugins):
+            raise ValueError('a run has settings of its own: leave other flags than --out out')
+        run = Path(args.run)
+        return *load_run(run, 'cpu', args.plugins), Path(args.out or run / 'topology')
     if config.network.conditional and not config.data.classes:
         config = override(config, classes=tuple('0123456789'))     # all presets' data have ten
     build_criterion(config)                             # complains of a misspelt --loss
-    model = build_model(config).eval()
+    return build_model(config).eval(), config, Path(args.out or f'topology/{args.preset}')
+
+# %% ../nbs/19a_commands.ipynb #0e6f1708
+def topology(args: argparse.Namespace) -> None:
+    "Draw a network as SVG and PNG: its blocks, the U-Net, a step of the diffusion model."
+    model, config, out = what_to_draw(args)
     index = config.diffusion.T // 2
     abar, abar_next = (float(table[index]) for table in
                        (model.schedule.alpha_bars, model.schedule.alpha_bars_prev))
@@ -302,6 +312,5 @@ def topology(args: argparse.Namespace) -> None:
     inputs = {'x_t': x, 't': torch.full((1,), index), 'z': torch.ones_like(x)}
     if model.classes:
         inputs['y'] = torch.zeros(1, dtype=torch.long)
-    out = Path(args.out or f'topology/{args.preset}')
     out.mkdir(parents=True, exist_ok=True)
     print('wrote ' + ' '.join(map(str, draw_all(model.network, step, inputs, out))))
