@@ -209,7 +209,7 @@ LATER = types.MappingProxyType({        # settings that older files lack, and wh
     'compile': False})
 
 
-def from_json(text: str, where: str = 'config.json') -> RunConfig:
+def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
     "Read what `to_json` wrote. Raises ValueError naming `where` when it does not fit."
     def plain(value: Any) -> Any:                               # JSON knows no tuples
         return tuple(value) if isinstance(value, list) else value

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,8 @@ def leave(folder: Path, rank: int, error: BaseException) -> int:
     "Leave an error for the process that launched this one; returns the exit code."
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    full = isinstance(error, RuntimeError) and 'out of memory' in str(error)    # of a GPU
+    lacks = "out of memory|can't allocate memory"       # of a GPU, of the machine
+    full = isinstance(error, RuntimeError) and re.search(lacks, str(error))
     kind = MemoryError if full else next((k for k in BAD_INPUT if isinstance(error, k)), None)
     path = folder / f'{rank}.error'
     if not path.exists():                               # the first error of a rank stays
@@ -113,6 +115,9 @@ def failure(folder: Path, codes: list[int | None]) -> Exception:
         return error
     killed = [f'rank {k} was ended by {signal.Signals(-code).name}'
               for k, code in enumerate(codes) if code and code < 0]
+    if 'SIGKILL' in ''.join(killed):
+        return OSError(f'{killed[0]}: the system does so where memory runs out; what was saved is '
+                       'intact, go on with fewer processes or a smaller batch')
     log = folder / f'{rank}.log'
     said = log.read_text() if log.exists() else ''
     return RuntimeError('\n'.join([f'rank {rank} ended with code {codes[rank]}', *killed, said,
@@ -121,7 +126,7 @@ def failure(folder: Path, codes: list[int | None]) -> Exception:
 # %% ../nbs/16a_processes.ipynb #56aea6de
 @contextlib.contextmanager
 def passed_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
-    "Pass Ctrl-C and SIGTERM on to processes while a block runs; yields a list of those that came."
+    "Pass Ctrl-C, SIGTERM and SIGHUP on to processes for a block; yields a list of those that came."
     signals: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -129,7 +134,10 @@ def passed_on(processes: list[subprocess.Popen]) -> Iterator[list[int]]:
         for p in processes:
             p.send_signal(number)
     main = threading.current_thread() is threading.main_thread()    # only there can they be caught
-    caught = (signal.SIGINT, signal.SIGTERM) if main else ()
+    caught = {signal.SIGINT, signal.SIGTERM} if main else set()
+    hangup = getattr(signal, 'SIGHUP', signal.SIGTERM)              # Windows has none
+    if main and signal.getsignal(hangup) != signal.SIG_IGN:         # ignored, as under nohup
+        caught.add(hangup)
     before = {number: signal.signal(number, note) for number in caught}
     try:
         yield signals

@@ -241,9 +241,9 @@ def read_settings(path: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ValueError(f'{path} is damaged: expected an object in braces')
     if missing := [name for name in needed if not content.get(name)]:
         raise ValueError(f'{path} says nothing of {", ".join(missing)}')
-    read = {f.name: content[f.name] for f in fields(Described) if f.name in content}
+    read: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
     with naming(path):
-        check(Described(**{k: tuple(v) if isinstance(v, list) else v for k, v in read.items()}))
+        check(Described(**{f.name: read[f.name] for f in fields(Described) if f.name in read}))
     return content
 
 # %% ../nbs/12b_published.ipynb #69314aff

@@ -105,7 +105,7 @@ def only_one(run: Path) -> Iterator[None]:
     path = run / '.lock'
     if path.is_symlink():
         raise ValueError(f'{path} is a link: a run keeps its lock in its own folder')
-    lock = FileLock(path)
+    lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:
