@@ -160,7 +160,7 @@ def test_a_picture_for_a_run_in_colour(tmp_path):
     pictures(tmp_path)
     ddpm("train", *SMALL, "--data", "data", "--image-channels", 3, "--out", "run", cwd=tmp_path)
     out = ddpm("sample", "run", "--from", "one.jpg", "--mask", "lower.png", "--n", 1, "--images", "i", cwd=tmp_path)[0]
-    assert out == "wrote run/samples.png i\n"
+    assert out == "wrote run/drawn.png i\n"
     images = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "i").iterdir())]
     assert len(images) == 10 and all(image.shape == (16, 16, 3) for image in images)
     assert all((image[:8] == images[0][:8]).all() for image in images)
