@@ -2,20 +2,22 @@
 
 # %% auto #0
 __all__ = ['log', 'FOUND_IN_DATA', 'COMMANDS', 'read_settings', 'presets', 'find_command', 'add_model', 'add_grid',
-           'add_beginning', 'add_preset', 'new_command', 'make_parser', 'Steady', 'show_warning', 'report', 'exit_code',
-           'prepare', 'run_in_process', 'dispatch', 'main']
+           'add_beginning', 'add_preset', 'add_measures', 'add_export', 'new_command', 'make_parser', 'Steady',
+           'show_warning', 'report', 'exit_code', 'prepare', 'run_in_process', 'dispatch', 'main']
 
 # %% ../nbs/19_cli.ipynb #de959817
 import argparse
 import dataclasses
+import errno
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -54,7 +56,7 @@ def presets(args: argparse.Namespace) -> None:
 # %% ../nbs/19_cli.ipynb #9f915103
 COMMANDS = {                            # in what module of the package each is found
     'train': 'train_command', 'test': 'commands', 'sample': 'commands', 'genseq': 'commands',
-    'topology': 'commands',
+    'topology': 'commands', 'export': 'export',
 }
 
 
@@ -77,7 +79,7 @@ def add_grid(p: argparse.ArgumentParser, n: int, out: str) -> None:
     "Flags that say what to draw, and where to."
     p.add_argument('--classes', help='names, with commas (default: all)')
     p.add_argument('--n', type=int, default=n, help=f'samples of each class ({n})')
-    p.add_argument('--out', help=f'where it goes (default: {out} in the run, or here)')
+    p.add_argument('--out', help=f'where it goes (default: {out})')
 
 
 def add_beginning(p: argparse.ArgumentParser) -> None:
@@ -105,6 +107,23 @@ def add_preset(p: argparse.ArgumentParser, sections: Sequence[str], out: str,
     for section in sections:
         add_fields(p, getattr(RunConfig(), section), leave_out)
 
+# %% ../nbs/19_cli.ipynb #4bb4ca87
+def add_measures(p: argparse.ArgumentParser) -> None:
+    "Flags that say what is measured, and on which images."
+    p.add_argument('--data', help='other images than the run was trained on')
+    p.add_argument('--bpd', nargs='?', const='estimate', choices=('estimate', 'full'),
+                   help='bits per dimension; full: all T terms')
+    p.add_argument('--fid', type=int, metavar='N',
+                   help='Frechet distance and Inception Score of N samples, guidance 1 by default')
+    p.add_argument('--out', help='where the numbers go (default: test.json in the run, or here)')
+
+
+def add_export(p: argparse.ArgumentParser) -> None:
+    "Flags that say which model leaves, and where to."
+    p.add_argument('run', help="a run's folder")
+    p.add_argument('folder', nargs='?', help='where a diffusers pipeline is written')
+    p.add_argument('--onnx', metavar='FILE', help='the network as ONNX, for any batch size')
+
 # %% ../nbs/19_cli.ipynb #eb8476b6
 def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> Parser:
     "The parser of one command; `parallel`: it runs in any number of processes."
@@ -130,27 +149,25 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', parser_class=Parser)
     p = new_command(commands, 'train', 'train a model (defaults need no data, network or GPU)')
     add_preset(p, SECTIONS, 'runs/PRESET, runs/PRESET-DATA with --data')
+    p.add_argument('--log', metavar='TRACKER', help='also tell tensorboard, wandb, or your own')
     p = new_command(commands, 'test', 'measure a model on held-out images')
     add_model(p)
-    p.add_argument('--data', help='other images than the run was trained on')
-    p.add_argument('--bpd', nargs='?', const='estimate', choices=('estimate', 'full'),
-                   help='bits per dimension; full: all T terms')
-    p.add_argument('--fid', type=int, metavar='N',
-                   help='Frechet distance and Inception Score of N samples, guidance 1 by default')
-    p.add_argument('--out', help='where the numbers go (default: test.json in the run, or here)')
+    add_measures(p)
     p = new_command(commands, 'sample', 'draw a grid of samples, one column per class')
     add_model(p)
-    add_grid(p, 8, 'samples.png')
+    add_grid(p, 8, 'drawn.png in the run, samples.png here')
     add_beginning(p)
     p.add_argument('--npz', metavar='FILE', help='also keep the images as an array')
     p.add_argument('--images', metavar='DIR', help='also keep each image as a PNG')
     p = new_command(commands, 'genseq', 'film how samples come to be')
     add_model(p)
-    add_grid(p, 4, 'denoising.gif, with a strip beside it,')
+    add_grid(p, 4, 'denoising.gif, and a strip, in the run or here')
     p.add_argument('--frames', default='auto', help='auto, where the picture changes, or all')
     p = new_command(commands, 'topology', 'draw the network and the diffusion model', False)
-    add_preset(p, ('data', 'diffusion', 'network'), 'topology/PRESET',
+    p.add_argument('run', nargs='?', help="a run's folder (default: what --preset says)")
+    add_preset(p, ('data', 'diffusion', 'network'), 'topology/PRESET, topology in the run',
                (*FOUND_IN_DATA, 'data', 'augment'))
+    add_export(new_command(commands, 'export', 'write a model for other tools', False))
     new_command(commands, 'presets', 'list the presets', parallel=False)
     return parser
 
@@ -162,14 +179,27 @@ class Steady:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        try:
-            return self.stream.write(text)
-        except (OSError, ValueError, AttributeError):       # its reader is gone, closed, or none
-            return len(text)
+        with self.kept():
+            try:
+                self.stream.write(text)
+            except UnicodeEncodeError as error:         # a terminal that knows no such letter
+                self.stream.write(text.encode(error.encoding, 'replace').decode(error.encoding))
+        return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError, AttributeError):
+        with self.kept():
             self.stream.flush()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        "What is written to a stream that is full, closed or none, or that nobody reads, is lost."
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):                     # nor shall Python complain at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        except (ValueError, AttributeError):
+            pass
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -191,10 +221,16 @@ def report(error: BaseException, debug: int) -> int:
     if isinstance(error, KeyboardInterrupt):
         print('ddpm: stopped', file=sys.stderr)
         return 130
-    memory = isinstance(error, RuntimeError) and 'out of memory' in str(error)
+    lacks = re.search("out of memory|can't allocate memory", str(error))
+    memory = isinstance(error, RuntimeError) and lacks
     if debug or not (memory or isinstance(error, (ValueError, OSError, MemoryError))):
         raise error
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = str(error).splitlines()[0] if str(error) else 'out of memory'
+    if memory or isinstance(error, MemoryError):
+        said = f'{said[:200]}: train with more slices (--accumulate), a smaller --batch or a ' \
+               'smaller network; sample with a smaller --n'
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        said += ': make room and start again, what was saved is intact'
     print(f'ddpm: {said}', file=sys.stderr)
     return 2
 
@@ -215,6 +251,8 @@ def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
     if not args.debug:
         warnings.showwarning = show_warning         # type: ignore[assignment]
     args.words, args.plugins = words, ()
+    if empty := [name for name, value in vars(args).items() if value == '']:
+        raise ValueError(f'{empty[0]} is empty: is a variable of the shell not set?')
     if args.plugin:
         from ddpm_course.runs import load_plugin
         args.plugins = tuple(load_plugin(path) for path in args.plugin)
@@ -222,7 +260,7 @@ def prepare(args: argparse.Namespace, words: Sequence[str]) -> None:
 
 def run_in_process(group: 'Alone', words: Sequence[str]) -> None:
     "What each of several processes does with the words of a command."
-    sys.stderr = Steady(sys.stderr)         # type: ignore[assignment]
+    sys.stdout, sys.stderr = Steady(sys.stdout), Steady(sys.stderr)     # type: ignore[assignment]
     args = make_parser().parse_args(words)
     prepare(args, words)
     find_command(args.command)(args, group)
@@ -264,7 +302,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if 'OMP_WAIT_POLICY' not in os.environ:
         os.environ.setdefault('GOMP_SPINCOUNT', '10000')    # waiting threads soon leave their core
     words, debug = list(sys.argv[1:] if words is None else words), 0
-    before, sys.stderr = sys.stderr, Steady(sys.stderr)     # type: ignore[assignment]
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(Steady, before)            # type: ignore[assignment]
     try:
         args = make_parser().parse_args(words)
         if not hasattr(args, 'command'):
@@ -276,4 +315,5 @@ def main(words: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, ValueError, OSError, MemoryError, RuntimeError) as error:
         sys.exit(report(error, debug))
     finally:
-        sys.stderr = before
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = before
