@@ -1,6 +1,7 @@
 "The metrics against closed forms, second implementations and generators whose faults are known."
 
 import json
+import os
 import sys
 import types
 import warnings
@@ -13,6 +14,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
 
 from ddpm_course import evaluation as ev
 from ddpm_course import scores as sc
@@ -168,13 +170,101 @@ def test_too_few_images_are_refused_and_few_warned_of(digits, judge, shipped):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ev.check_count(320, 64)
-    with pytest.raises(ValueError, match="n = 20 is too few"):
-        sc.evaluate_samples(shipped, (digits["train"], digits["test"]), n=20)
+    with pytest.raises(ValueError, match="n = 2 against 4500 training images is too few: even the kernel distance"):
+        sc.evaluate_samples(shipped, (digits["train"], digits["test"]), n=2)
+
+
+def test_too_few_for_a_frechet_distance_have_a_kernel_distance(digits, judge, shipped):
+    how = SamplingConfig(steps=2, guidance=1)
+    with pytest.warns(UserWarning, match="n = 20 is too few for 64 features: .*; only the kernel distance is measured"):
+        found = sc.evaluate_samples(shipped, (digits["train"], digits["test"]), 20, how)
+    assert found.distance is found.floor is found.held_out is None and found.n == found.floor_n == 20
+    assert found.kernel > found.kernel_floor and found.kernel_se > 0
+    assert "too few images, n = 20" in str(found) and "Kernel distance" in str(found)
+    assert sc.Scores(**json.loads(json.dumps(asdict(found)))) == found
     few = ImageSet(digits["train"].pixels[::45], digits["train"].labels[::45], digits["train"].classes)
-    with pytest.raises(
-        ValueError, match="100 training images are too few for 64 features: the floor needs more than twice as many"
+    images, y = torch.from_numpy(digits["test"].pixels), torch.from_numpy(digits["test"].labels)
+    with pytest.warns(
+        UserWarning, match="100 training images are too few for 64 features: the floor needs more than twice as many"
     ):
-        sc.evaluate_samples(shipped, (few, digits["test"]), n=500)
+        found = sc.evaluate_images(images, y, (few, digits["test"]), judge)
+    assert found.distance is None and found.floor_n == 50 and abs(found.kernel) < 1
+
+
+# -- the kernel distance ----------------------------------------------------------------------------------------------
+
+
+def pair_by_pair(a, b):
+    "The definition of Binkowski et al. 2018, one pair after the other."
+    k = lambda x, y: (sum(p * q for p, q in zip(x, y)) / len(x) + 1) ** 3
+    among = lambda s: np.mean([k(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j])
+    return among(a) + among(b) - 2 * np.mean([k(x, y) for x in a for y in b])
+
+
+def test_kernel_distance_is_its_definition():
+    a, b = random_features(23, 5), random_features(31, 5, seed=1)
+    value, error = ev.kernel_distance(a, b)
+    assert value == pytest.approx(pair_by_pair(a.tolist(), b.tolist()), rel=1e-10)
+    assert ev.kernel_distance(b, a) == pytest.approx((value, error), rel=1e-10)
+    assert ev.kernel_distance(a.float(), b.float())[0] == pytest.approx(value, rel=1e-3)
+    without = lambda x, i: x[torch.arange(len(x)) != i]
+    left = [
+        [ev.kernel_distance(without(a, i), b)[0] for i in range(23)],
+        [ev.kernel_distance(a, without(b, i))[0] for i in range(31)],
+    ]
+    assert error == pytest.approx(sum((len(x) - 1) * np.var(x) for x in left) ** 0.5, rel=1e-8)
+
+
+@pytest.mark.parametrize("n, d", [(3, 2), (50, 12), (450, 64)])
+def test_kernel_distance_is_that_of_a_library(n, d):
+    a, b = random_features(n, d), random_features(n, d, stretch=0.7, seed=1)
+    assert ev.kernel_distance(a, b)[0] == pytest.approx(poly_mmd(a, b).item(), rel=1e-9)
+
+
+def test_kernel_distance_compares_three_moments():
+    "With every image as often as it likes among itself, it is a sum over products of up to three features."
+    a, b = random_features(40, 3), random_features(60, 3, seed=1)
+
+    def moments(x):
+        yield 3 / 3, x.mean(0)
+        yield 3 / 9, torch.einsum("ni,nj->nij", x, x).mean(0)
+        yield 1 / 27, torch.einsum("ni,nj,nk->nijk", x, x, x).mean(0)
+
+    biased = sum(w * (p - q).square().sum() for (w, p), (_, q) in zip(moments(a), moments(b))).item()
+    for x in (a, b):  # the mean of all pairs, against that of all unlike pairs
+        k = (x @ x.T / 3 + 1) ** 3
+        biased += ((k.sum() - k.trace()) / (len(x) * (len(x) - 1)) - k.mean()).item()
+    assert ev.kernel_distance(a, b)[0] == pytest.approx(biased, rel=1e-9)
+
+
+@pytest.mark.parametrize("n, m", [(3, 5), (12, 30)])
+@pytest.mark.parametrize("shift", [0, 0.5])
+def test_kernel_distance_is_not_biased(n, m, shift):
+    "The average over 2,000 tries is the exact value, to four of its standard errors; the error is on the safe side."
+    random = generator(8, Purpose.LESSON)
+    tries = np.array(
+        [
+            ev.kernel_distance(*(torch.from_numpy(random.standard_normal((k, 1)) + s) for k, s in ((n, 0), (m, shift))))
+            for _ in range(2000)
+        ]
+    )
+    moments = shift, shift**2 + 1, shift**3 + 3 * shift  # of a normal distribution
+    exact = 3 * moments[0] ** 2 + 3 * (moments[1] - 1) ** 2 + moments[2] ** 2
+    doubt = tries[:, 0].std() / 2000**0.5
+    print(f"{tries[:, 0].mean():.3f} ± {doubt:.3f}, exactly {exact:.3f}")
+    assert abs(tries[:, 0].mean() - exact) < 4 * doubt
+    assert np.sqrt((tries[:, 1] ** 2).mean()) > 0.9 * tries[:, 0].std()
+
+
+def test_kernel_distance_of_real_digits_is_nothing_where_the_frechet_distance_is_large(real):
+    random, found = generator(9, Purpose.LESSON), []
+    for _ in range(60):
+        order = torch.from_numpy(random.permutation(4500))
+        a, b = real["train"][order[:70]], real["train"][order[70:570]]
+        found.append((ev.kernel_distance(a, b)[0], ev.frechet_distance(a, b)))
+    kernel, frechet = np.array(found).T
+    assert abs(kernel.mean()) < 4 * kernel.std() / 60**0.5
+    assert frechet.mean() > 10 * frechet.std() / 60**0.5
 
 
 # -- all of it on generators whose faults are known -------------------------------------------------------------------
@@ -194,13 +284,14 @@ def test_what_is_printed_can_be_read_alone(scores):
         "n = 500 against 4,500 training images",
         f"{scores.distance:.2f}",
         f"real against real {scores.floor:.2f} at n = 500",
+        f"Kernel distance {scores.kernel:.4f} ± {scores.kernel_se:.4f}; real against real {scores.kernel_floor:.4f}",
         "Inception Score",
         "±",
         "nearest training image",
         "guidance 1",
     ):
         assert part in text
-    assert "FID" not in text and text.count("\n") <= 1
+    assert "FID" not in text and "KID" not in text and text.count("\n") <= 2
     assert sc.Scores(**json.loads(json.dumps(asdict(scores)))) == scores
 
 
@@ -287,6 +378,61 @@ def test_missing_packages_and_weights_are_one_sentence():
         sc.inception_score(torch.zeros(3, 2))
 
 
+def test_counts_come_before_packages_and_files(tmp_path):
+    colour = ImageSet(np.zeros((183, 3, 8, 8), np.uint8), None)
+    with patch.dict(sys.modules, {MODULE: None}):
+        with pytest.raises(ValueError, match="n = 2 against 183 training images is too few"):
+            sc.pick_extractor(colour, 2, tmp_path / "nowhere.pth")
+        with pytest.raises(ValueError, match="pip install torch-fidelity"):
+            with pytest.warns(UserWarning, match="n = 100 is too few for 2048 features"):
+                sc.pick_extractor(colour, 100)
+
+
+class Tampered:
+    "In a pickle: makes a folder when it is read."
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_inception_weights_from_a_file(tmp_path):
+    colour, file = ImageSet(np.zeros((9, 3, 8, 8), np.uint8), None), tmp_path / "inception.pth"
+
+    class Net(torch.nn.Module):
+        def __init__(self, name, features, path=None):
+            super().__init__()
+            self.fc = torch.nn.Linear(3, 2)
+            self.load_state_dict(torch.load(path, weights_only=True))
+
+    with fake(Net):
+        with pytest.raises(FileNotFoundError, match="inception.pth, for the weights of Inception, is not a file"):
+            sc.pick_extractor(colour, weights=file)
+        whole = {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}
+        torch.save(whole, file)
+        assert sc.pick_extractor(colour, weights=file).net.fc.weight.eq(1).all()
+        for wrong, words in (
+            ({"weight": torch.ones(2, 3)}, "holds no Inception weights: expected weights-inception"),
+            ({**whole, "fc.weight": torch.ones(1000, 3)}, "holds other weights than weights-inception"),
+            ({**whole, "more": Tampered(tmp_path / "made")}, "holds no Inception weights"),
+            ([1, 2], "holds no Inception weights"),
+        ):
+            torch.save(wrong, file)
+            with pytest.raises(ValueError, match=words):
+                sc.pick_extractor(colour, weights=file)
+        assert not (tmp_path / "made").exists()  # nothing in it was run
+        file.write_text("not found")
+        with pytest.raises(ValueError, match="holds no Inception weights"):
+            sc.pick_extractor(colour, weights=file)
+    torch.save(whole, file)
+    with patch.dict(sys.modules, {MODULE: None}), pytest.raises(ValueError, match="pip install torch-fidelity"):
+        sc.pick_extractor(colour, weights=file)
+    with pytest.raises(ValueError, match="grey digits, and the judge of digits looks at them"):
+        sc.pick_extractor(load_digits("test", 16), weights=file)
+
+
 def test_colour_images_get_an_fid():
     class Net(torch.nn.Module):
         def __init__(self, *args):
@@ -312,6 +458,7 @@ def test_colour_images_get_an_fid():
         )
     assert (
         str(scores).startswith("FID (Inception-v3, 12 features)")
+        and "\nKID " in str(scores)
         and scores.accuracy is None
         and scores.held_out is not None
     )
