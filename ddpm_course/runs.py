@@ -32,7 +32,7 @@ from .training import TrainState, check_slices, fit, lr_at, new_state
 def read_config(run: Path) -> RunConfig | None:
     "The configuration of the run in a folder; None where there is none."
     path = run / 'config.json'
-    return from_json(read_whole(path), str(path)) if path.exists() else None
+    return from_json(read_whole(path), str(path)) if os.path.lexists(path) else None
 
 
 def complete_config(

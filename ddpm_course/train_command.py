@@ -125,7 +125,8 @@ def finish(run: Run, held_out: ImageSet) -> None:
     print(f'wrote {out}: samples.png loss.png denoising.gif '
           f'checkpoints/step_{run.state.step:08d}')
     named = [(c, model.classes[c]) for c in (3, 7) if c < len(model.classes)]
-    some = ','.join(str(c) if ',' in name or name != name.strip() else name for c, name in named)
+    odd = [c for c, name in named if ',' in name or name.startswith('-') or name != name.strip()]
+    some = ','.join(str(c) if c in odd else name for c, name in named)
     flags, name = f'--classes {shlex.quote(some)}' if some else '--n 20', shlex.quote(str(out))
     print(f'next:  ddpm sample {name} {flags}      ddpm test {name} --bpd')
 

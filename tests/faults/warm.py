@@ -1,0 +1,176 @@
+"""A warm process: it has imported the package once, and runs each command line in a forked child of its own.
+
+`python warm.py` is that process: a request a line on stdin, a result a line on stdout. `Warm` is its other end.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MEMORY = 4 << 30  # bytes that a child may take beyond what it begins with
+
+
+@dataclass(frozen=True)
+class Result:
+    "How a command ended."
+
+    code: int  # of its exit; negative: the signal that ended it
+    out: str
+    err: str
+    ended: bool  # False: it did not end in time, and was killed
+    seconds: float
+
+
+class Warm:
+    "The other end of a warm process, for as long as a block runs."
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        words = [sys.executable, __file__, self.folder.name]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *error):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.folder.cleanup()
+
+    def run(self, words, cwd, **how):
+        """`ddpm WORDS` in the folder `cwd`.
+
+        limit: seconds it may take; env: variables, None for one that is not there; stdout, stderr: 'closed', 'full',
+        'gone' (nobody reads), 'ascii'; file_size: the largest that can be written; plain: without the powers of root;
+        umask; code: Python lines that the child runs first.
+        """
+        request = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd),
+            "limit": int(os.environ.get("FAULT_LIMIT", 60)),
+            **how,
+        }
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        out, err = (Path(self.folder.name, name).read_text(errors="replace") for name in ("out", "err"))
+        return Result(out=out, err=err, **answer)
+
+
+def point(number, path, how):
+    "Give a file descriptor and its stream in `sys` their end: the file, or what `how` says."
+    name = {1: "stdout", 2: "stderr"}[number]
+    end = os.open("/dev/full" if how == "full" else path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(end, number)
+    if how == "gone":
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.dup2(writing, number)
+    if how == "closed":
+        os.close(number)
+        setattr(sys, name, None)
+        return
+    kind = {"ascii": ("ascii", "strict")}.get(how, ("utf-8", "strict"))
+    errors = "backslashreplace" if number == 2 else kind[1]
+    setattr(sys, name, open(number, "w", encoding=kind[0], errors=errors, closefd=False))  # noqa: SIM115
+
+
+def limit_powers():
+    "Let permissions count for root, too: this process gives its capabilities up."
+    import ctypes
+
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).capset(header, none):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def child(request, folder):
+    "What a forked child does: the command, and nothing after it."
+    import resource
+
+    from ddpm_course.cli import main
+
+    os.setsid()
+    os.chdir(request["cwd"])
+    for name, value in request.get("env", {}).items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    point(1, folder / "out", request.get("stdout"))
+    point(2, folder / "err", request.get("stderr"))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if "file_size" in request:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
+    if "umask" in request:
+        os.umask(request["umask"])
+    if request.get("plain"):
+        limit_powers()
+    sys.argv = ["ddpm", *request["words"]]
+    try:
+        exec(request.get("code", ""), {})
+        main(request["words"])
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream:
+                stream.flush()
+        except OSError:  # as at Python's own end
+            code = 120 if stream is sys.stdout else code
+    os._exit(code)
+
+
+def serve(request, folder, answers):
+    "Fork a child for one request, wait for it or kill it with all that it started, and answer."
+    began, ended = time.monotonic(), True
+    pid = os.fork()
+    if pid == 0:
+        answers.close()
+        try:
+            child(request, folder)
+        finally:
+            os._exit(99)
+    handle = os.pidfd_open(pid)
+    if not select.select([handle], [], [], request["limit"])[0]:
+        ended = False
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    os.close(handle)
+    status = os.waitpid(pid, 0)[1]
+    seconds = time.monotonic() - began
+    answer = {"code": os.waitstatus_to_exitcode(status), "ended": ended, "seconds": round(seconds, 2)}
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def warm_up():
+    "Import all that a command imports, and start no thread."
+    import matplotlib.pyplot  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    for name in ("cli", "commands", "train_command", "processes", "published", "scores"):
+        __import__(f"ddpm_course.{name}")
+    torch.optim.AdamW([torch.zeros(1)])  # its first use imports much, too
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    place = Path(sys.argv[1])
+    warm_up()
+    for line in sys.stdin:
+        serve(json.loads(line), place, answers)
