@@ -114,7 +114,8 @@ def add_measures(p: argparse.ArgumentParser) -> None:
     p.add_argument('--bpd', nargs='?', const='estimate', choices=('estimate', 'full'),
                    help='bits per dimension; full: all T terms')
     p.add_argument('--fid', type=int, metavar='N',
-                   help='Frechet distance and Inception Score of N samples, guidance 1 by default')
+                   help='Frechet distance, KID, Inception Score of N samples; usual guidance 1')
+    p.add_argument('--inception', metavar='FILE', help='Inception weights, where --fid needs any')
     p.add_argument('--out', help='where the numbers go (default: test.json in the run, or here)')
 
 

@@ -30,7 +30,6 @@ from .core import naming
 from .data import ASSETS, ImageSet, to_uint8
 from .diagram import draw_all
 from .editing import Edit, plan_edit, read_mask, read_picture, sample_edits
-from .evaluation import check_count
 from .fields import given_fields
 from .film import Film, column_titles, film_strip, grid_image, save_gif, sequence
 from .flow import no_noise, sample_between
@@ -44,7 +43,7 @@ from .training import build_criterion
 
 log = logging.getLogger('ddpm_course')
 
-
+# %% ../nbs/19a_commands.ipynb #8f584a0a
 def print_once(group: Alone, *words: str) -> None:
     "Print, in one process of a group."
     if group.rank == 0:
@@ -243,17 +242,16 @@ def test(args: argparse.Namespace, group: Alone) -> None:
     model, config, folder = load(args, group)
     d, path = config.data, output_path(args.out, folder, 'test.json')
     given = given_fields(args, SamplingConfig())
-    if given and args.fid is None:
-        raise ValueError(f'--{next(iter(given))} is for samples: ddpm test draws them for --fid N')
+    if (given or args.inception is not None) and args.fid is None:
+        raise ValueError(f'--{next(iter(given), "inception")} is for samples: ddpm test draws them '
+                         'for --fid N')
     how = SamplingConfig(**given)
     sampling.decide(how, model)                                         # complaints before the work
     images, held_out = load_data(args.data or d.data, d.size, d.image_channels or None)
     if model.classes and held_out.classes != model.classes:
         raise ValueError(f'the model knows the classes {",".join(model.classes)}, the images have '
                          f'{",".join(held_out.classes) or "none"}')
-    judge = None if args.fid is None else pick_extractor(images)
-    if judge:
-        check_count(args.fid, judge.num_features, len(images))
+    judge = None if args.fid is None else pick_extractor(images, args.fid, args.inception)
     criterion, splits = build_criterion(config), {'test': held_out}
     splits['train'] = thin(images, len(held_out))
     losses = {split: heldout_loss(model, some, criterion, group=group)

@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
+from ddpm_course import commands
+from ddpm_course.cli import make_parser
+from ddpm_course.model import Alone
 from ddpm_course.runs import load_run
 from ddpm_course.unet import UNet
 from helpers import colour_folder, contents, ddpm, old_names, refused
@@ -255,7 +259,29 @@ def test_quality_of_samples(tmp_path, refuses):
     )
     kept = json.loads((tmp_path / "test.json").read_text())["samples"]
     assert kept["n"] == 150 and kept["distance"] > kept["floor"] > 0
-    refuses("test", "--fid", 20, sentence="n = 20 is too few for 64 features")
+    assert abs(kept["kernel"]) < 2 and kept["kernel_se"] > 0 and "Kernel distance" in printed
+    printed, said, _ = ddpm("test", "--fid", 20, "--steps", 2, cwd=tmp_path)
+    assert "too few images, n = 20" in printed and said.count("n = 20 is too few for 64 features") == 1
+    kept = json.loads((tmp_path / "test.json").read_text())["samples"]
+    assert kept["distance"] is None and kept["kernel"] > kept["kernel_floor"]
+    refuses("test", "--fid", 2, sentence="n = 2 against 4500 training images is too few")
+
+
+def test_inception_weights_reach_the_extractor():
+    def test(*words):
+        args = make_parser().parse_args(["test", *words])
+        args.plugins = ()
+        commands.test(args, Alone())
+
+    with pytest.raises(ValueError, match="--inception is for samples: ddpm test draws them for --fid N"):
+        test("--inception", "x.pth")
+    with pytest.raises(ValueError, match="these images are grey digits"):
+        test("--fid", "80", "--inception", "x.pth")
+    handed = []
+    with patch.object(commands, "pick_extractor", lambda *words: handed.extend(words) or 1 / 0):
+        with pytest.raises(ZeroDivisionError):
+            test("--fid", "80", "--inception", "x.pth")
+    assert handed[1:] == [80, "x.pth"]
 
 
 def test_other_images_than_the_run_knows(tmp_path, refuses):
