@@ -54,6 +54,7 @@ class Try:
     how: dict = field(default_factory=dict)  # of Warm.run
     changes: tuple = ()  # patterns of files that the command may change, beside RESULTS
     after: Callable[[Path, object], object] = lambda folder, result: None  # more that must hold: a complaint, or None
+    warns: bool = False  # whether warnings may come before the sentence
     again: bool = False  # whether the run, mended, is sampled from afterwards
 
 
@@ -180,7 +181,8 @@ def judged(one, result):
     lines = result.err.splitlines()
     sentences = [line for line in lines if "ddpm: " in line]
     if result.code == 2 and one.how.get("stderr") is None:
-        if len(sentences) != 1 or lines[-1] != sentences[0] or not sentences[0].startswith("ddpm: "):
+        several = len(sentences) != 1 and not (one.warns and sentences)
+        if several or lines[-1] != sentences[-1] or not sentences[-1].startswith("ddpm: "):
             yield f"{len(sentences)} sentences, or something beside them"
         if len(sentences[-1:]) and len(sentences[-1]) > 700:
             yield "a very long sentence"

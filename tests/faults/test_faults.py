@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import random
 import shutil
 import signal
 import subprocess
@@ -285,6 +286,7 @@ def nothing_ran(folder, result):
 MARK = "mark"  # in the folder where the command runs
 
 
+@pytest.mark.usefixtures("published")
 def test_pickles_of_strangers_run_nothing(bench):
     "In a run's optimizer.pt, in published weights, in CIFAR-10's files; as they are, and as torch.save packs them."
     tries = []
@@ -400,7 +402,7 @@ def test_published_folders(bench):
     for name in (unet, scheduler, "published/unet/diffusion_pytorch_model.safetensors"):
         tries += by_file(bench, name, PUBLISHED, (0, 2), again=10**6, cuts=4, flips=5)
     for name, good in ((unet, (bench.good / unet).read_text()), (scheduler, json.dumps(FULL_SCHEDULER))):
-        for what, text in wrong_typed(good):
+        for what, text in wrong_typed(good, few=2):
             tries.append(Try(f"{name}: {what}", PUBLISHED, write(name, text), (0, 2), "published"))
     for T in (0, 1, 2, -5, 10**9, 2.5):
         text = json.dumps(FULL_SCHEDULER | {"num_train_timesteps": T})
@@ -514,10 +516,10 @@ def archive(*members):
 
 
 def bomb(folder):
-    "An archive of a few kilobytes that holds a batch of 3 GB."
+    "An archive of some kilobytes that holds a batch of 256 MB; theirs have 31."
     (folder / "cifar").mkdir()
     info = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
-    info.size = 3 << 30
+    info.size = 1 << 28
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     with open(folder / "cifar/cifar-10-python.tar.gz", "wb") as file:
         file.write(packer.compress(info.tobuf()))
@@ -566,32 +568,21 @@ def test_images_that_are_none(bench):
 
 
 def png_bomb(path):
-    "A file of some kilobytes that says it holds 60,000 x 60,000 pixels."
-    Image.new("1", (60_000, 60_000)).save(path)
+    "A file of 60 KB that says it holds 60,000 x 60,000 pixels."
+    size = (60_000).to_bytes(4, "big")
+    parts = {b"IHDR": size + size + b"\x08\0\0\0\0", b"IDAT": zlib.compress(bytes(60_000_000), 9), b"IEND": b""}
+    chunks = [
+        len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        for kind, data in parts.items()
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 def wide(path):
     Image.new("L", (65_000, 1)).save(path)
 
 
-NAMES = (
-    "..cats",
-    "a b",
-    "кошки",
-    "猫",
-    "🐱",
-    "a,b",
-    "-dash",
-    "'quote'",
-    '"',
-    "$HOME",
-    "`id`",
-    "a\nb",
-    "a;b",
-    "*",
-    "~",
-    "é" * 80,
-)
+NAMES = ("..cats", "猫", "🐱 é", "a,b", "-dash", "'quote'", "$HOME `id`", "a\nb")
 
 
 def test_class_folders_of_any_name(bench):
@@ -727,7 +718,7 @@ def test_damaged_cache(bench):
         "flat": np.zeros(9, np.uint8),
     }.items():
         prepare = in_cache("pixels.npy", npy(array, allow_pickle=True))
-        tries.append(Try(f"pixels.npy: {what}", GO_ON, prepare, (143,), how=STOPPED, changes=("cache*",)))
+        tries.append(Try(f"pixels.npy, an array: {what}", GO_ON, prepare, (143,), how=STOPPED, changes=("cache*",)))
     bench.attempt_all(tries)
 
 
@@ -807,7 +798,7 @@ def test_end_at_each_change_of_a_run(bench, what):
             codes=(-9, 143) if what == "is killed" else (2, 143),
             how={"code": STOP + AT.format(k=k, inside="run/", act=DOES[what])},
             changes=("run/config.json*", "run/metrics.jsonl*", "run/checkpoints/.*"),
-            after=goes_on if k % 2 else lambda folder, result: None,
+            after=goes_on if k % (2 if what == "is killed" else 5) == 1 else lambda folder, result: None,
         )
         for k in range(1, MOMENTS)
     ]
@@ -985,7 +976,7 @@ def test_results_that_are_gone(bench):
     "A finished run whose pictures are empty or gone makes them again; one of no steps more is left alone."
     words, tries = [*TRAIN, 4], []
     for name in ("loss.png", "samples.png", "denoising.gif"):
-        for what, change in {"empty": b"", "gone": Path.unlink}.items():
+        for what, change in {"empty": b"", "gone": Path.unlink}.items() if name == "loss.png" else [("empty", b"")]:
 
             def made(folder, result, name=name):
                 return None if (folder / "run" / name).stat().st_size else "not made again"
@@ -1025,21 +1016,23 @@ NUMBERS = (
 
 def test_absurd_numbers(bench):
     "Each flag that takes a number, with each number that makes no sense: a sentence, or the command does what it says."
-    quick = {"code": STOP, "limit": 60}
+    quick, draws = {"code": STOP}, random.Random(0)
     tries = []
     for flag in (
         "size image-channels T channels blocks dropout groups steps batch lr warmup weight-decay clip ema label-drop "
         "seed accumulate threads log-every save-every grid-every keep multipliers attention"
     ).split():
-        for value in NUMBERS:
+        for value in draws.sample(NUMBERS, 4):
             words = ["train", "--data", "photos", "--out", "new", *TINY, "--steps", 2, f"--{flag}={value}"]
             grown = (*NEW, "cache*")
             tries.append(Try(f"train --{flag} {value}", words, codes=(0, 143, 2), how=quick, changes=grown))
     for flag in ("steps", "guidance", "eta", "seed", "n", "strength", "rounds", "to-seed"):
-        for value in NUMBERS:
+        for value in draws.sample(NUMBERS, 6):
             tries.append(Try(f"sample --{flag} {value}", [*SAMPLE, f"--{flag}={value}"], codes=(0, 2)))
     for value in (*NUMBERS, "1", "10" * 20):
-        tries.append(Try(f"test --fid {value}", ["test", "run", f"--fid={value}"], codes=(2,), how={"code": NO_WORK}))
+        tries.append(
+            Try(f"test --fid {value}", ["test", "run", f"--fid={value}"], codes=(2,), how={"code": NO_WORK}, warns=True)
+        )
     for value in ("-1", "0", "x", "", "1.5", "nan"):
         tries.append(Try(f"--nproc {value}", [*SAMPLE, f"--nproc={value}"], codes=(2,)))
     bench.attempt_all(tries)
@@ -1346,7 +1339,9 @@ def test_names_of_any_kind(bench):
         words = ["train", "--data", "photos", *TINY, "--steps", 1, f"--out={name}"]
         codes = (2,) if len(name) == 300 else (143,)
         after = {} if codes == (2,) else {"after": sampled}
-        tries.append(Try(f"--out {name!r:.20}", words, codes=codes, how=STOPPED, changes=(*NEW, "cache*"), **after))
+        tries.append(
+            Try(f"--out {name!r:.20} ({len(name)})", words, codes=codes, how=STOPPED, changes=(*NEW, "cache*"), **after)
+        )
     bench.attempt_all(tries)
 
 
