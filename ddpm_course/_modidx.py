@@ -59,6 +59,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'ddpm_course.checkpoints.append_line': ( 'checkpoints.html#append_line',
                                                                                   'ddpm_course/checkpoints.py'),
                                          'ddpm_course.checkpoints.by_number': ('checkpoints.html#by_number', 'ddpm_course/checkpoints.py'),
+                                         'ddpm_course.checkpoints.check_kinds': ( 'checkpoints.html#check_kinds',
+                                                                                  'ddpm_course/checkpoints.py'),
                                          'ddpm_course.checkpoints.check_line': ( 'checkpoints.html#check_line',
                                                                                  'ddpm_course/checkpoints.py'),
                                          'ddpm_course.checkpoints.checksum': ('checkpoints.html#checksum', 'ddpm_course/checkpoints.py'),

