@@ -149,7 +149,7 @@ def torchrun_place(kind: str = 'cpu') -> Place:
     except ValueError as error:
         raise ValueError('RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE are numbers '
                          f'({error})') from error
-    if not (0 <= rank < world and 0 <= local_rank < local_world):
+    if not (0 <= rank < world < 2**31 and 0 <= local_rank < local_world):
         raise ValueError(f'there is no rank {rank} among {world} processes, or no local rank '
                          f'{local_rank} among {local_world}')
     if kind == 'cuda' and local_world > torch.cuda.device_count():
