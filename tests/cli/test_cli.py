@@ -58,7 +58,7 @@ def test_next_command_works(run):
     folder, printed = run
     words = printed.split("next:  ddpm ")[1].split("      ")[0].split()
     out, _, _ = ddpm(*words, cwd=folder.parent.parent)
-    assert out.startswith("wrote") and Image.open(folder / "samples.png").size == (2 * 50 + 2, 14 + 8 * 50 + 2)
+    assert out.startswith("wrote") and Image.open(folder / "drawn.png").size == (2 * 50 + 2, 14 + 8 * 50 + 2)
 
 
 def test_second_start_continues_or_refuses(run, refuses):
