@@ -16,8 +16,9 @@ import pytest
 
 from helpers import NOTEBOOKS, ROOT, cells, each, environment, free_port, number, promise, wait_for
 
+pytestmark = pytest.mark.slow  # minutes; `python -m pytest -m slow tests/browser`
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WITH_EXPLORERS = [p for p in NOTEBOOKS if re.search(r"^\w+\.show\(\)$|^shown$", "\n".join(cells(p)), re.M)]
+WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
 ASKS_A_NETWORK = {"05", "12", "17", "18"}  # their explorers answer within a second, the others within .15
 RUN_ALL = 600  # seconds after which a chapter hangs
 

@@ -47,6 +47,7 @@ from safetensors.torch import load_file, save_file
 import helpers
 from ddpm_course.checkpoints import checksum, newest_checkpoint, seal
 
+pytestmark = pytest.mark.slow  # minutes; `python -m pytest -m slow tests/faults`
 GO_ON = [*TRAIN, 8]
 STOPPED = {"code": STOP}
 GOES = (143, 2)  # stopped after a step, or refused
