@@ -5,7 +5,6 @@ It needs Chromium (Debian: `apt-get install chromium`); where there is none, the
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
