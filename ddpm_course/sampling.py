@@ -117,12 +117,13 @@ def ddpm(step: Step) -> Tensor:
     variance = step.now.v if step.how.variance == 'learned' else step.how.variance
     if variance is None:
         raise ValueError('this network has learned no variance: expected large or small')
-    return ddpm_step(step.now.x0, step.x, step.noise(), step.abar, step.abar_next, variance)
+    z = torch.zeros_like(step.x) if step.abar_next == 1 else step.noise()
+    return ddpm_step(step.now.x0, step.x, z, step.abar, step.abar_next, variance)
 
 
 def ddim(step: Step) -> Tensor:
     "DDIM (Song et al. 2020)."
-    z = step.noise() if step.how.eta else torch.zeros_like(step.x)
+    z = step.noise() if step.how.eta and step.abar_next < 1 else torch.zeros_like(step.x)
     return ddim_step(step.now.x0, step.now.eps, z, step.abar, step.abar_next, step.how.eta)
 
 
