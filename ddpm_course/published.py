@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 import torch
 from safetensors.torch import load_file
@@ -261,11 +262,11 @@ def read_pipeline(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     weights = parts / 'diffusion_pytorch_model.safetensors'
     weights = weights if weights.is_file() else weights.with_suffix('.bin')
     if not weights.is_file():
-        raise FileNotFoundError(f'{folder} holds no weights: expected '
-                                'diffusion_pytorch_model.safetensors or .bin')
+        raise FileNotFoundError(f'{folder} holds no weights: expected {weights.stem}.safetensors')
     try:
-        state = (load_file(weights) if weights.suffix == '.safetensors' else
-                 torch.load(weights, map_location='cpu', weights_only=True))
+        with catch_warnings(action='ignore'):       # what it warns of is refused right after
+            state = (load_file(weights) if weights.suffix == '.safetensors' else
+                     torch.load(weights, map_location='cpu', weights_only=True))
     except Exception as error:              # the libraries have classes of their own for damage
         raise ValueError(f'{weights} is damaged') from error
     named = isinstance(state, dict) and all(isinstance(w, Tensor) for w in state.values())
@@ -281,9 +282,8 @@ def own_pipeline(folder: Path, u: dict, state: dict[str, Tensor]) -> tuple[UNet,
     path = folder / 'ddpm_course.json'
     config = from_json(read_whole(path), str(path))
     network = from_diffusers(u, state, null_label=config.num_classes > 0)
-    size, fresh = config.data.size, build_network(config)
-    words = to_diffusers(network, size)[0]
-    if not isinstance(fresh, UNet) or to_diffusers(fresh, size)[0] != words:
+    size, new = config.data.size, build_network(config)
+    if not isinstance(new, UNet) or to_diffusers(new, size)[0] != to_diffusers(network, size)[0]:
         raise ValueError(f'{path} describes another network than the weights beside it')
     return network, config
 
