@@ -26,7 +26,7 @@ from warnings import catch_warnings
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
 from . import __version__
@@ -199,7 +199,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     "Set a network's weights from a safetensors file: all, or none and a ValueError."
     try:
         with unchanged(network):
-            network.load_state_dict(load_file(path))
+            network.load_state_dict(load(path.read_bytes()))    # load_file wants UTF-8 names
             if not all(weight.isfinite().all() for weight in network.state_dict().values()):
                 raise ValueError(f'{path} holds weights that are NaN or infinite')
     except RuntimeError as error:

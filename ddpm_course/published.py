@@ -13,7 +13,7 @@ from typing import Any
 from warnings import catch_warnings
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from .config import RunConfig, from_json, override
@@ -265,7 +265,7 @@ def read_pipeline(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
         raise FileNotFoundError(f'{folder} holds no weights: expected {weights.stem}.safetensors')
     try:
         with catch_warnings(action='ignore'):       # what it warns of is refused right after
-            state = (load_file(weights) if weights.suffix == '.safetensors' else
+            state = (load(weights.read_bytes()) if weights.suffix == '.safetensors' else
                      torch.load(weights, map_location='cpu', weights_only=True))
     except Exception as error:              # the libraries have classes of their own for damage
         raise ValueError(f'{weights} is damaged') from error

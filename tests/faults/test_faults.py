@@ -1321,7 +1321,6 @@ def test_names_of_any_kind(bench):
         "ü",
         "猫/🐱",
         "-x",
-        "--",
         "$HOME",
         "a'b",
         "a\nb",
