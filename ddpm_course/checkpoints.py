@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['flush', 'write_whole', 'checksum', 'versions', 'seal', 'by_number', 'every_checkpoint', 'newest_checkpoint',
-           'contents', 'write_checkpoint', 'Writer', 'damage', 'read_meta', 'verified', 'unchanged', 'load_weights',
-           'check_kinds', 'load_checkpoint', 'check_line', 'read_log', 'read_metrics', 'cut_metrics', 'append_line',
+           'contents', 'write_checkpoint', 'Writer', 'damage', 'read_meta', 'verified', 'unchanged', 'check_kinds',
+           'load_weights', 'load_checkpoint', 'check_line', 'read_log', 'read_metrics', 'cut_metrics', 'append_line',
            'read_window', 'log_line']
 
 # %% ../nbs/11a_checkpoints.ipynb #ac68e0bb
@@ -194,6 +194,16 @@ def unchanged(*parts: Any) -> Iterator[None]:
             part.load_state_dict(kept)
         raise
 
+# %% ../nbs/11a_checkpoints.ipynb #f0a1e001
+def check_kinds(optimizer: torch.optim.Optimizer, own: list[dict[str, Any]]) -> None:
+    "Raise ValueError where loaded settings are of other types than its own, or a state no number."
+    for group, settings in zip(optimizer.param_groups, own):
+        if any(type(group.get(name)) is not type(value) for name, value in settings.items()):
+            raise ValueError('settings of other types')
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    if not all(isinstance(value, (torch.Tensor, int, float)) for value in kept):
+        raise ValueError('a state that is no number')
+
 # %% ../nbs/11a_checkpoints.ipynb #f7bb54ef
 def load_weights(network: nn.Module, path: Path) -> None:
     "Set a network's weights from a safetensors file: all, or none and a ValueError."
@@ -207,16 +217,6 @@ def load_weights(network: nn.Module, path: Path) -> None:
                          'describes') from error
     except SafetensorError as error:
         raise ValueError(f'{path} is no file of weights ({error})') from error
-
-
-def check_kinds(optimizer: torch.optim.Optimizer, own: list[dict[str, Any]]) -> None:
-    "Raise ValueError where loaded settings are of other types than its own, or a state no number."
-    for group, settings in zip(optimizer.param_groups, own):
-        if any(type(group.get(name)) is not type(value) for name, value in settings.items()):
-            raise ValueError('settings of other types')
-    kept = [value for state in optimizer.state.values() for value in state.values()]
-    if not all(isinstance(value, (torch.Tensor, int, float)) for value in kept):
-        raise ValueError('a state that is no number')
 
 
 def load_checkpoint(checkpoint: Path, state: TrainState) -> None:
