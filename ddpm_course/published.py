@@ -176,7 +176,7 @@ _USUAL = {'beta_schedule': 'linear', 'prediction_type': 'epsilon', 'variance_typ
 
 def published_diffusion(scheduler: dict) -> dict[str, Any]:
     "Our settings of a diffusers scheduler. Raises ValueError where we have none such."
-    theirs = _USUAL | scheduler
+    theirs = _USUAL | {name: value for name, value in scheduler.items() if value is not None}
     for name in ('rescale_betas_zero_snr', 'thresholding', 'clip_sample_range', 'trained_betas'):
         if theirs[name] != _USUAL[name]:
             raise ValueError(f'a scheduler with {name} {theirs[name]} is not one of ours')
@@ -228,7 +228,7 @@ class Described:
     flip_sin_to_cos: bool = option(True, 'of the clock: cosines first')
     freq_shift: float = option(0, 'of the clock', low=-1, high=1)
     attention_head_dim: int | None = option(8, 'channels of a head', low=1, high=8192)
-    num_train_timesteps: int = option(1000, 'T', low=2, high=100_000)
+    num_train_timesteps: int | None = option(1000, 'T; networks say None', low=2, high=100_000)
     beta_start: float = option(1e-4, 'first beta', low=0, high=1)
     beta_end: float = option(0.02, 'last beta', low=0, high=1)
     beta_schedule: str = option('linear', 'how betas grow')
