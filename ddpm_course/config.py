@@ -161,6 +161,13 @@ _CIFAR10 = override(
     decay='constant', ema=0.9999, ema_warmup=False, label_drop=0.0, log_every=100, save_every=5000,
     grid_every=5000,
 )
+_PHOTOS32 = override(
+    RunConfig(preset='photos32'),
+    data='photos', size=32, augment='flip', image_channels=3, channels=64,
+    multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), dropout=0.1, steps=100_000,
+    optimizer='adamw', lr=5e-4, warmup=1000, ema=0.9995, log_every=100, save_every=2000,
+    grid_every=2000,
+)
 
 
 def _preset(name: str, base: RunConfig = RunConfig(), **changes: Any) -> RunConfig:
@@ -176,6 +183,8 @@ PRESETS = types.MappingProxyType({
     'cifar10-cosine': _preset('cifar10-cosine', _CIFAR10, schedule='cosine'),
     'cifar10-hybrid': _preset('cifar10-hybrid', _CIFAR10, schedule='cosine', variance='learned',
                               loss='hybrid', dropout=0.3, lr=1e-4, steps=500_000),
+    'photos32': _PHOTOS32,
+    'photos64': _preset('photos64', _PHOTOS32, size=64, multipliers=(1, 2, 3, 4)),
     'mnist16-hybrid': _preset('mnist16-hybrid', variance='learned', loss='hybrid'),
     'mnist16-vlb': _preset('mnist16-vlb', variance='learned', loss='vlb'),
 })
@@ -194,6 +203,8 @@ COSTS = types.MappingProxyType({        # parameters, with the classes of its da
     'cifar10-class': (35_751_939, 'as cifar10'),
     'cifar10-cosine': (35_746_307, 'as cifar10'),
     'cifar10-hybrid': (35_749_766, 'as cifar10'),
+    'photos32': (8_954_883, 'a 64th of the arithmetic of cifar10'),
+    'photos64': (20_764_739, 'a 13th of the arithmetic of cifar10'),
     'mnist16-hybrid': (637_314, 'a little more than mnist16'),
     'mnist16-vlb': (637_314, 'a little more than mnist16'),
 })
