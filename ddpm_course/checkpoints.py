@@ -196,13 +196,19 @@ def unchanged(*parts: Any) -> Iterator[None]:
 
 # %% ../nbs/11a_checkpoints.ipynb #f0a1e001
 def check_kinds(optimizer: torch.optim.Optimizer, own: list[dict[str, Any]]) -> None:
-    "Raise ValueError where loaded settings are of other types than its own, or a state no number."
+    "Raise ValueError where loaded settings have other types than `own`, or states other shapes."
     for group, settings in zip(optimizer.param_groups, own):
         if any(type(group.get(name)) is not type(value) for name, value in settings.items()):
             raise ValueError('settings of other types')
-    kept = [value for state in optimizer.state.values() for value in state.values()]
-    if not all(isinstance(value, (torch.Tensor, int, float)) for value in kept):
-        raise ValueError('a state that is no number')
+    for weight, state in optimizer.state.items():
+        for value in state.values():
+            if not isinstance(value, (torch.Tensor, int, float)):
+                raise ValueError('a state that is no number')
+            shape = getattr(value, 'shape', ())         # a side of 1: a sum over that side
+            if len(shape) == weight.ndim and any(a not in (1, b)
+                                                 for a, b in zip(shape, weight.shape)):
+                raise ValueError(f'a state of the shape {tuple(shape)} for a weight of the shape '
+                                 f'{tuple(weight.shape)}')
 
 # %% ../nbs/11a_checkpoints.ipynb #f7bb54ef
 def load_weights(network: nn.Module, path: Path) -> None:
