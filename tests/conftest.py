@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch comes in: two tests run at a time
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch comes in: two tests run at a time,
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # and threads that wait keep no core from the other
 
 import pytest  # noqa: E402
 

@@ -216,6 +216,13 @@ def is_workshop(path: Path) -> bool:
 NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "nbs" and p.name != "index.ipynb"]
 
+# What runs a notebook: those with explorers a browser, where there is one; COME_AGAIN, which neither train nor measure
+# time, a test that compares their outputs with those stored; all others nbdev_test.
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
+COME_AGAIN = [p for p in NOTEBOOKS if number(p) in ("00", "02", "03", "07", "13")]
+MINUTE = 60  # seconds that a notebook may take; ten times as long is taken for hanging
+
 
 def each(paths: list[Path]):
     return pytest.mark.parametrize("path", paths, ids=lambda p: p.name)

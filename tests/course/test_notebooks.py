@@ -3,6 +3,7 @@
 Each check takes the path of a notebook and returns what is wrong with it.
 """
 
+import ast
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -23,8 +25,12 @@ from IPython.core.inputtransformer2 import TransformerManager
 from ddpm_course import core
 from helpers import (
     CHAPTERS,
+    CHROMIUM,
+    COME_AGAIN,
+    MINUTE,
     NOTEBOOKS,
     ROOT,
+    WITH_EXPLORERS,
     cells,
     default_exp,
     directives,
@@ -38,7 +44,6 @@ from helpers import (
 )
 
 PROMISED = 360  # seconds for all notebooks with two workers
-PROMISED_EACH = 60  # seconds for one notebook; ten times as long is taken for hanging
 MAX_BYTES = 500_000
 MAX_BYTES_WITH_FILMS = 800_000  # where an animated GIF is stored
 LESSON_PAGES = [p for p in CHAPTERS if not is_workshop(p)]
@@ -187,9 +192,10 @@ def seconds_of(output: str) -> dict[str, int]:
     return {name: int(s) for name, s in re.findall(r"^(\S+\.ipynb): (\d+) secs$", output, re.M)}
 
 
-def nbdev_test(root: Path, limit: float) -> tuple[int, str]:
+def nbdev_test(root: Path, limit: float, without: tuple[Path, ...] = ()) -> tuple[int, str]:
     "Run all notebooks with two workers of one thread; exit code and output. After `limit` seconds all is killed."
-    command = [script("nbdev_test"), "--n_workers", "2", "--do_print", "--timing"]
+    skip = "|".join(["[_.]", *(re.escape(path.name) for path in without)])
+    command = [script("nbdev_test"), "--n_workers", "2", "--do_print", "--timing", "--skip_file_re", f"^({skip})"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -272,6 +278,28 @@ def judges(path: Path) -> list[str]:
     return re.findall(r"^def check_(\w+)\(", "\n".join(exercises(path)[1]), re.M)
 
 
+def needed(sources: Iterable[str], names: Iterable[str]) -> list[str]:
+    "The cells that define these names, and before them those that define what they use: no other experiment."
+    wanted, kept = set(names), []
+    for source in reversed(list(sources)):
+        tree = ast.parse(source)
+        made = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        for node in chain.from_iterable(map(ast.walk, (n for n in tree.body if not isinstance(n, ast.FunctionDef)))):
+            if isinstance(node, ast.alias):
+                made.add(node.asname or node.name.partition(".")[0])
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                made.add(node.id)
+        if made & wanted:
+            wanted |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            kept.insert(0, source)
+    return kept
+
+
+def test_needed():
+    cells = ["import a.b\nfrom c import d as e", "x = a.y", "def f():\n    z = x\n    return e", "x = z = 2", "f(w)"]
+    assert needed(cells, ["f"]) == cells[:3] and needed(cells, ["q"]) == []
+
+
 @each([p for p in LESSON_PAGES if judges(p)])
 def test_exercises(path, monkeypatch):
     "The checks accept the solutions, and refuse at least two wrong answers each, with a hint."
@@ -292,26 +320,24 @@ def test_exercises(path, monkeypatch):
     assert all(space[f"check_{name}"](space[name]) is None for name in names), "nothing is written yet"
     print(f"{path.stem}: {len(names)} answers are judged, {len(refused)} wrong ones refused: {refused}")
     assert all(refused) and len(refused) >= 2 * len(names)
-    for source in code_cells(path.parent / f"solutions/{path.stem}_solution.ipynb"):
-        exec(run("".join(source["source"])), space)
+    for source in needed(map(run, cells(path.parent / f"solutions/{path.stem}_solution.ipynb")), names):
+        exec(source, space)
     assert [name for name in names if space[f"check_{name}"](space[name]) is not True] == []
 
 
-def test_every_notebook_runs():
-    "What each took is shown, beside what is promised, at the end of the tests."
+def test_every_other_notebook_runs():
+    "Those that no other test runs. What each took is shown, beside what is promised, at the end of the tests."
+    elsewhere = {*COME_AGAIN, *(WITH_EXPLORERS if CHROMIUM else ())}
     start = time.perf_counter()
-    code, output = nbdev_test(ROOT, limit=10 * PROMISED)
+    code, output = nbdev_test(ROOT, limit=10 * PROMISED, without=tuple(elsewhere))
     seconds = time.perf_counter() - start
     print(output)  # shown when an assertion fails
     assert code == 0, f"nbdev_test ended with {code}; see its output"
-    faults = run_faults(output, NOTEBOOKS)
+    faults = run_faults(output, [path for path in NOTEBOOKS if path not in elsewhere])
     assert not faults, faults
-    promise("all notebooks", seconds, PROMISED)
+    promise("notebooks by nbdev_test", seconds, PROMISED)
     for name, took in seconds_of(output).items():
-        promise(name, took, PROMISED_EACH)
-
-
-COME_AGAIN = ["00_core", "02_schedules", "03_forward", "07_embeddings", "13_topology"]  # no training, no timing
+        promise(name, took, MINUTE)
 
 
 def texts(nb_cells: list[dict]) -> list[str]:
@@ -330,13 +356,14 @@ def other_words(one: str, other: str) -> bool:
     return any(abs(float(a) - float(b)) > 0.01 * abs(float(a)) + 1e-6 for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", COME_AGAIN)
-def test_outputs_come_again(name, tmp_path):
+@each(COME_AGAIN)
+def test_outputs_come_again(path, tmp_path):
     "Run anew, a chapter prints what is stored."
-    shutil.copy(ROOT / f"nbs/{name}.ipynb", tmp_path)
-    command = [sys.executable, ROOT / "tools/execute.py", tmp_path / f"{name}.ipynb"]
+    copy = Path(shutil.copy(path, tmp_path))
+    command, start = [sys.executable, ROOT / "tools/execute.py", copy], time.perf_counter()
     subprocess.run(command, cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    kept, found = (texts(json.loads(read(f / f"{name}.ipynb"))["cells"]) for f in (ROOT / "nbs", tmp_path))
+    promise(path.name, time.perf_counter() - start, MINUTE)
+    kept, found = (texts(json.loads(read(p))["cells"]) for p in (path, copy))
     assert len(kept) == len(found) > 5
     differ = [(a, b) for a, b in zip(kept, found) if other_words(a, b)]
     assert not differ, differ
