@@ -1,5 +1,6 @@
 "What several test files use: the command in a fresh process, comparing runs, made-up images, reading notebooks."
 
+import atexit
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from safetensors.torch import load_file
 
 from ddpm_course.checkpoints import newest_checkpoint, read_metrics
 from ddpm_course.runs import Run
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ddpm_course"
@@ -28,11 +31,27 @@ PACKAGE = ROOT / "ddpm_course"
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
+BEGINS_WITH = dict(os.environ)
 GUARD = 600  # seconds after which something hangs, on any machine
 
 
+@cache
+def warm():
+    "A process that has imported the package and waits for commands; it ends with this one."
+    server = Warm().__enter__()
+    atexit.register(server.__exit__)
+    return server
+
+
 def ddpm(*words, cwd, code=0, limit=GUARD):
-    "Run the command; returns what it printed on both streams and the seconds it took."
+    "Run the command in a forked child of `warm()`; returns what it printed on both streams and the seconds it took."
+    done = warm().run(words, cwd, limit=limit, env={**dict.fromkeys(BEGINS_WITH), **os.environ})
+    assert done.ended and done.code == code, done.out + done.err
+    return done.out, done.err, done.seconds
+
+
+def fresh(*words, cwd, code=0, limit=GUARD):
+    "The same in a process of its own, which begins with its imports."
     began = time.perf_counter()
     command = [sys.executable, "-m", "ddpm_course", *map(str, words)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=limit)
@@ -46,7 +65,7 @@ def one_sentence(err, sentence):
 
 
 def refused(*words, cwd, sentence):
-    "In a fresh process: the command ends with code 2, one line and no traceback."
+    "The command ends with code 2, one line and no traceback."
     _, err, _ = ddpm(*words, cwd=cwd, code=2)
     one_sentence(err, sentence)
 
@@ -71,7 +90,7 @@ def wait_for(condition, *processes, limit=GUARD):
             if process.poll() is not None:
                 pytest.fail(f"ended with code {process.returncode}: {process.communicate()}")
         assert time.monotonic() < until, f"waited {limit} s"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def script(name: str) -> str:

@@ -14,7 +14,7 @@ from ddpm_course.data import ASSETS, load_digits
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.runs import load_model, load_run
 from ddpm_course.training import build_criterion
-from helpers import colour_folder, contents, ddpm, promise, refused
+from helpers import colour_folder, contents, ddpm, fresh, one_sentence, promise
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 30 --threads 1".split()
 
@@ -23,7 +23,7 @@ TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-eve
 def run(tmp_path_factory):
     "A short run on the bundled digits, and what was printed."
     folder = tmp_path_factory.mktemp("run")
-    return folder / "runs/mnist16", ddpm("train", *TINY, cwd=folder)[0]
+    return folder / "runs/mnist16", fresh("train", *TINY, cwd=folder)[0]
 
 
 def test_train_leaves_a_whole_run(run):
@@ -197,12 +197,13 @@ def test_bad_input_in_a_process(tmp_path, words):
     "The same in a fresh process, for one case of each way in which a command is refused: its words, the data, a run."
     desk(tmp_path)
     before = contents(tmp_path)
-    refused(*words.split(), cwd=tmp_path, sentence=dict(BAD)[words])
+    _, err, _ = fresh(*words.split(), cwd=tmp_path, code=2)
+    one_sentence(err, dict(BAD)[words])
     assert contents(tmp_path) == before
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    _, err, _ = ddpm("sample", "nowhere", "--debug", cwd=tmp_path, code=1)
+    _, err, _ = fresh("sample", "nowhere", "--debug", cwd=tmp_path, code=1)
     assert "Traceback" in err and "FileNotFoundError" in err
 
 
@@ -210,13 +211,13 @@ def test_help_is_quick(tmp_path):
     script = Path(sys.executable).parent / "ddpm"  # what pip installs
     assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout.startswith("ddpm 0")
     for word in ("--help", "presets"):
-        promise(f"ddpm {word}", min(ddpm(word, cwd=tmp_path)[2] for _ in range(2)), 0.5)
+        promise(f"ddpm {word}", min(fresh(word, cwd=tmp_path)[2] for _ in range(2)), 0.5)
     assert f"{637_169 / 1e6:.2f} M" in ddpm("presets", cwd=tmp_path)[0]
 
 
 def test_sample_without_training(tmp_path):
     "The shipped model's grid, one column a class."
-    out, _, seconds = ddpm("sample", cwd=tmp_path)
+    out, _, seconds = fresh("sample", cwd=tmp_path)
     promise("ddpm sample", seconds, 15)
     assert out == "wrote samples.png\n"
     grid = np.asarray(Image.open(tmp_path / "samples.png"))
@@ -236,16 +237,16 @@ def test_fp32_run_makes_the_same_kind_of_loss(tmp_path):
 @pytest.mark.slow
 def test_default_run(tmp_path):
     "The whole default run, as the README's first line starts it."
-    out, _, seconds = ddpm("train", cwd=tmp_path, limit=3000)
+    out, _, seconds = fresh("train", cwd=tmp_path, limit=3000)
     print(out)
     promise("ddpm train", seconds, 300)
     lines = [json.loads(line) for line in (tmp_path / "runs/mnist16/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 650 and lines[-1]["loss"] < 0.13
     assert {"samples.png", "loss.png", "config.json"} <= {path.name for path in (tmp_path / "runs/mnist16").iterdir()}
     shipped, config = load_run(ASSETS / "mnist16")
-    fresh = load_model(tmp_path / "runs/mnist16")
+    new = load_model(tmp_path / "runs/mnist16")
     quality = [
         heldout_loss(model, load_digits("test", 16), build_criterion(config))["loss"]["mean"]
-        for model in (shipped, fresh)
+        for model in (shipped, new)
     ]
     assert abs(quality[0] / quality[1] - 1) < 0.05  # the shipped model is such a run

@@ -16,8 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-MEMORY = 4 << 30  # bytes that a child may take beyond what it begins with
-
 
 @dataclass(frozen=True)
 class Result:
@@ -50,7 +48,7 @@ class Warm:
 
         limit: seconds it may take; env: variables, None for one that is not there; stdout, stderr: 'closed', 'full',
         'gone' (nobody reads), 'ascii'; file_size: the largest that can be written; plain: without the powers of root;
-        umask; code: Python lines that the child runs first.
+        umask; memory: bytes that the child may take beyond what it begins with; code: Python lines that it runs first.
         """
         request = {
             "words": [str(word) for word in words],
@@ -104,9 +102,10 @@ def child(request, folder):
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     point(1, folder / "out", request.get("stdout"))
     point(2, folder / "err", request.get("stderr"))
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if "memory" in request:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
     if "file_size" in request:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
     if "umask" in request:
