@@ -57,7 +57,7 @@ class NetworkConfig:
     channels: int = option(16, 'channels at full resolution', low=4, high=8192)
     multipliers: tuple[int, ...] = option((1, 2, 4), 'channels of each level, as multiples',
                                           low=1, high=64)
-    blocks: int = option(1, 'residual blocks a level', low=1, high=64)
+    blocks: int = option(1, 'residual blocks per level', low=1, high=64)
     attention: tuple[int, ...] = option((), 'resolutions with attention; the middle has it', low=1)
     dropout: float = option(0.0, 'share of features dropped in training', low=0, high=0.9)
     groups: int = option(0, 'groups of GroupNorm; 0: min(32, channels / 4)', low=0)
@@ -77,7 +77,7 @@ class NetworkConfig:
 class TrainingConfig:
     "How long, how fast, how exactly."
     steps: int = option(650, 'training steps', low=1, high=10**12)
-    batch: int = option(64, 'images a step, over all processes', low=1, high=10**6)
+    batch: int = option(64, 'images per step, over all processes', low=1, high=10**6)
     optimizer: str = option('muon', 'muon, adamw, or your own')
     lr: float = option(8e-3, 'learning rate after warm-up', low=0, high=1e6)
     warmup: int = option(50, 'steps of linear warm-up', low=0)
