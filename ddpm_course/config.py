@@ -154,20 +154,16 @@ def override(config: RunConfig, **changes: Any) -> RunConfig:
 
 # %% ../nbs/10_config.ipynb #f646bf50
 _CIFAR10 = override(
-    RunConfig(preset='cifar10'),
-    data='cifar10', size=32, augment='flip', image_channels=3, schedule='linear', objective='eps',
-    channels=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), dropout=0.1,
-    conditional=False, steps=800_000, batch=128, optimizer='adamw', lr=2e-4, warmup=5000,
-    decay='constant', ema=0.9999, ema_warmup=False, label_drop=0.0, log_every=100, save_every=5000,
-    grid_every=5000,
-)
+    RunConfig(preset='cifar10'), data='cifar10', size=32, augment='flip', image_channels=3,
+    schedule='linear', objective='eps', channels=128, multipliers=(1, 2, 2, 2), blocks=2,
+    attention=(16,), dropout=0.1, conditional=False, steps=800_000, batch=128, optimizer='adamw',
+    lr=2e-4, warmup=5000, decay='constant', ema=0.9999, ema_warmup=False, label_drop=0.0,
+    log_every=100, save_every=5000, grid_every=5000)
 _PHOTOS32 = override(
-    RunConfig(preset='photos32'),
-    data='photos', size=32, augment='flip', image_channels=3, channels=64,
-    multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), dropout=0.1, steps=100_000,
-    optimizer='adamw', lr=5e-4, warmup=1000, ema=0.9995, log_every=100, save_every=2000,
-    grid_every=2000,
-)
+    RunConfig(preset='photos32'), data='photos', size=32, augment='flip', image_channels=3,
+    channels=64, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), dropout=0.1, lr=5e-4,
+    steps=100_000, optimizer='adamw', warmup=1000, ema=0.9995, log_every=100, save_every=2000,
+    grid_every=2000)
 
 
 def _preset(name: str, base: RunConfig = RunConfig(), **changes: Any) -> RunConfig:
