@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 
 from ddpm_course.config import PRESETS, SamplingConfig
 from ddpm_course.forward import q_posterior
@@ -13,6 +12,10 @@ from ddpm_course.sampling import walk as our_walk
 from ddpm_course.schedules import cosine, linear
 from ddpm_course.unet import UNet
 from helpers import old_names
+
+diffusers = pytest.importorskip("diffusers")
+DDIMScheduler, DDPMScheduler = diffusers.DDIMScheduler, diffusers.DDPMScheduler
+DPMSolverMultistepScheduler, UNet2DModel = diffusers.DPMSolverMultistepScheduler, diffusers.UNet2DModel
 
 SCHEDULES = {"linear": linear, "squaredcos_cap_v2": cosine}
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}

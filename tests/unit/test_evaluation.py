@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import poly_mmd
 
 from ddpm_course import evaluation as ev
 from ddpm_course import scores as sc
@@ -25,6 +23,9 @@ from ddpm_course.heldout import heldout_draws, heldout_loss
 from ddpm_course.model import build_model
 from ddpm_course.runs import load_model
 from ddpm_course.training import Simple
+
+FrechetInceptionDistance = pytest.importorskip("torchmetrics.image.fid").FrechetInceptionDistance
+poly_mmd = pytest.importorskip("torchmetrics.image.kid").poly_mmd
 
 
 @pytest.fixture(scope="module")

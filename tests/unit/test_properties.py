@@ -84,7 +84,7 @@ class Exact(torch.nn.Module):
 
     def __init__(self, schedule):
         super().__init__()
-        self.noise = torch.nn.Buffer(schedule.roots[1].float())
+        self.register_buffer("noise", schedule.roots[1].float())
 
     def forward(self, x, t, y=None):
         return self.noise[t].reshape(-1, 1, 1, 1) * x
