@@ -74,7 +74,7 @@ def lab(tmp_path_factory):
             return None
 
     try:
-        wait_for(answers, server, limit=120)
+        wait_for(answers, server)
         with sync_playwright() as p:
             browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             yield url, browser
@@ -104,7 +104,7 @@ def run_all(page, url, name):
     "Open a chapter and choose Run All Cells; what JupyterLab then knows of its cells, and the seconds it took."
     page.goto(f"{url}/lab/workspaces/tests/tree/{name}?token=x&reset")
     idle = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-    page.wait_for_function(idle, timeout=120_000)
+    page.wait_for_function(idle, timeout=300_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
     began = time.monotonic()
@@ -146,7 +146,7 @@ def seconds_until_changed(page, move):
     before = page.locator(PICTURE).first.get_attribute("src")
     start = time.perf_counter()
     move()
-    page.wait_for_function(CHANGED, arg=before, timeout=60_000, polling=10)
+    page.wait_for_function(CHANGED, arg=before, timeout=180_000, polling=10)
     return time.perf_counter() - start
 
 
@@ -161,7 +161,7 @@ def test_explorer(lab, page, path):
     shown = 0
     while page.evaluate(SHOW_EXPLORER, [SHOWS, shown]):
         shown += 1
-        page.locator(PICTURE).first.wait_for(timeout=60_000)
+        page.locator(PICTURE).first.wait_for(timeout=180_000)
         controls = moves(page)
         assert controls, "an explorer has controls"
         for k, (kind, move) in enumerate(controls):
