@@ -133,7 +133,7 @@ PROMISES: list[str] = []  # each shown at the end of the tests: see conftest.py
 
 
 def promise(what, seconds, promised, hangs=None):
-    "Keep what something took beside what is promised. Fails only where it hangs: in ten times that, or so many seconds."
+    "Keep what something took beside what is promised. It hangs, and fails, after ten times that, or so many seconds."
     PROMISES.append(f"{what:45} {seconds:7.2f} s    promised: {promised:g} s")
     print(PROMISES[-1])
     assert seconds < (hangs or 10 * promised), PROMISES[-1]
