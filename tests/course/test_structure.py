@@ -292,7 +292,20 @@ for code in nested(module.__spec__.loader.get_code(name)):                      
     loaded = {s.argval for s in steps if s.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     leaked += [f"{code.co_qualname}: {n}" for n in sorted(loaded - local - known)]
 missing = [n for n in getattr(module, "__all__", []) if not hasattr(module, n)]
-print(json.dumps({"heavy": heavy, "leaked": leaked, "missing": missing}))
+print(json.dumps({"module": name, "heavy": heavy, "leaked": leaked, "missing": missing}))
+"""
+PROBES = """
+import os, sys
+import matplotlib.pyplot, torch  # once; what the package imports is imported in each child anew
+
+code = sys.stdin.read()
+for name in sys.argv[1:]:
+    if os.fork() == 0:
+        sys.argv[1:] = [name]
+        exec(code)
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
 """
 
 
@@ -302,6 +315,14 @@ def probe(root: Path, module: str) -> dict[str, list[str]]:
     run = subprocess.run([sys.executable, "-c", PROBE, module], cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, f"{module} does not import on its own:\n{run.stderr}"
     return json.loads(run.stdout.splitlines()[-1])
+
+
+@cache
+def probes(root: Path, modules: tuple[str, ...]) -> tuple[dict[str, dict], str]:
+    "The same for several modules, each in a child of a process that has only imported other people's packages."
+    command = [sys.executable, "-c", PROBES, *modules]
+    run = subprocess.run(command, cwd=root, input=PROBE, capture_output=True, text=True)
+    return {found["module"]: found for found in map(json.loads, run.stdout.splitlines())}, run.stderr
 
 
 def readme(root: Path, *args: str) -> subprocess.CompletedProcess:
@@ -451,7 +472,9 @@ def test_readme_is_in_sync():
 
 @each(MODULES)
 def test_module_stands_alone(path):
-    found = probe(ROOT, f"ddpm_course.{path.stem}")
+    every, errors = probes(ROOT, tuple(f"ddpm_course.{p.stem}" for p in MODULES))
+    assert (name := f"ddpm_course.{path.stem}") in every, f"{name} does not import on its own:\n{errors}"
+    found = every[name]
     assert not found["missing"], f"{path.name}: in __all__ but not in the module: {found['missing']}"
     assert not found["leaked"], f"{path.name}: globals that only the notebook has: {found['leaked']}"
 
@@ -546,11 +569,14 @@ def test_long_module_can_fail(tmp_path):
 def test_probe_can_fail(tmp_path):
     (tmp_path / "fine.py").write_text("import re\nclass A:\n    x: int = 1\n    y = x\n    def f(self): re, len\n")
     (tmp_path / "bad.py").write_text("import matplotlib\n__all__ = ['gone']\ndef f():\n    return lambda: leaked\n")
-    assert probe(tmp_path, "fine") == {"heavy": [], "leaked": [], "missing": []}
-    bad = {"heavy": ["matplotlib"], "leaked": ["f.<locals>.<lambda>: leaked"], "missing": ["gone"]}
+    fine = {"module": "fine", "heavy": [], "leaked": [], "missing": []}
+    assert probe(tmp_path, "fine") == fine
+    bad = {"module": "bad", "heavy": ["matplotlib"], "leaked": ["f.<locals>.<lambda>: leaked"], "missing": ["gone"]}
     assert probe(tmp_path, "bad") == bad
     with pytest.raises(AssertionError, match="does not import"):
         probe(tmp_path, "absent")
+    found, errors = probes(tmp_path, ("absent", "fine"))
+    assert found == {"fine": fine} and "No module named 'absent'" in errors
 
 
 def test_differing_can_fail(tmp_path):

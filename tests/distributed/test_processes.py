@@ -82,9 +82,8 @@ def runs(config, worlds, accumulate, double=False):
     return config, base, results
 
 
-@pytest.mark.parametrize(
-    "steps, batch, worlds", [(12, 20, (2, 3)), pytest.param(50, 64, (2, 3, 4), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("steps, batch, worlds", [(12, 20, (2, 3)), (50, 64, (2, 3, 4))])
 def test_same_run_on_any_number_of_processes(steps, batch, worlds):
     """mnist16 in float32. 20 images are 7, 7 and 6 on three processes.
 
