@@ -1,4 +1,4 @@
-"What several test files use: the command in a fresh process, comparing runs, made-up images, reading notebooks."
+"What several test files use: the command, comparing runs, made-up images, what is promised, reading notebooks."
 
 import atexit
 import json
@@ -132,11 +132,11 @@ def children(cwd):
 PROMISES: list[str] = []  # each shown at the end of the tests: see conftest.py
 
 
-def promise(what, seconds, promised, hangs=None):
-    "Keep what something took beside what is promised. It hangs, and fails, after ten times that, or so many seconds."
+def promise(what, seconds, promised):
+    "Keep what something took beside what is promised. Fails only where it took ten times as long: then it hangs."
     PROMISES.append(f"{what:45} {seconds:7.2f} s    promised: {promised:g} s")
     print(PROMISES[-1])
-    assert seconds < (hangs or 10 * promised), PROMISES[-1]
+    assert seconds < 10 * promised, PROMISES[-1]
 
 
 # -- folders and runs -------------------------------------------------------------------------------------------------
