@@ -134,7 +134,7 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 LOW = {'fp32': None, 'auto': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
-
+# %% ../nbs/10a_model.ipynb #f2eca833
 @contextmanager
 def temporarily(threads: int) -> Iterator[None]:
     "So many CPU threads, and TF32 on GPUs that have it; afterwards all is as before."
