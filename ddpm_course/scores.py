@@ -255,7 +255,7 @@ def describe(how: SamplingConfig | None) -> str:
 def evaluate_samples(
     model: Model,
     data: tuple[ImageSet, ImageSet],        # training and held-out images
-    n: int,                                 # samples to draw, more than the extractor has features
+    n: int,                                 # samples to draw
     how: SamplingConfig = SamplingConfig(),
     extractor: Any = None,                  # with name and num_features; None: `pick_extractor`
     group: Alone = Alone(),                 # whose members share the samples
