@@ -1,17 +1,21 @@
 """Make the pictures that README.md shows, nbs/images/*, each with the command that it names.
 
-python tools/images.py                 # all but loss.png
-python tools/images.py runs/mnist16    # loss.png too, of a finished default run
+python tools/images.py
+
+`loss.png` is drawn of the log of the model that ships, which is a default run's.
 """
 
 import base64
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
+from ddpm_course.checkpoints import read_metrics
 from ddpm_course.cli import main as ddpm
+from ddpm_course.data import ASSETS, load_digits
+from ddpm_course.heldout import loss_floor, plot_losses
+from ddpm_course.runs import load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "nbs/images"
@@ -35,8 +39,9 @@ def main() -> None:
         ddpm(["topology", "--out", folder])
         for drawn, name in (("diagram.png", "unet.png"), ("diffusion.png", "diffusion.png")):
             shutil.copy(f"{folder}/{drawn}", IMAGES / name)
-    if len(sys.argv) == 2:
-        shutil.copy(Path(sys.argv[1]) / "loss.png", IMAGES)
+    shipped = ASSETS / "mnist16"
+    floor = loss_floor(load_digits("train", 16), load_run(shipped)[1])
+    plot_losses(read_metrics(shipped), floor).savefig(IMAGES / "loss.png", dpi=100)
 
 
 if __name__ == "__main__":

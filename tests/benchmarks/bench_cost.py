@@ -116,18 +116,19 @@ def seconds(command: list[str]) -> float:
 def plot(found: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    rows = [["batch", "size", "images", "T"], ["processes", "memory", "start", "start"]]
-    fig, axes = plt.subplot_mosaic(rows, figsize=(11, 5), layout="constrained")
-    for row, ax in axes.items():
+    fig = plt.figure(figsize=(11, 5), layout="constrained")
+    upper, lower = fig.subfigures(2)  # so that the long names below do not push the curves above apart
+    axes = [*upper.subplots(1, 4), *lower.subplots(1, 3, width_ratios=[1, 1, 2])]
+    for row, ax in zip(["batch", "size", "images", "T", "processes", "memory", "start"], axes, strict=True):
         names = [re.sub("000$", "k", re.sub("000000$", "M", name.removeprefix(f"--{row} "))) for name in found[row]]
         if row == "start":
-            ax.bar_label(ax.barh(names, list(found[row].values()), color="tab:blue"), padding=3, fontsize=8)
+            ax.bar_label(ax.barh(names, list(found[row].values()), color="tab:blue"), padding=3)
             ax.invert_yaxis()
             ax.set(xlabel="seconds from the shell")
         else:
             ax.plot(range(len(names)), list(found[row].values()), "o-")
             ax.set_xticks(range(len(names)), labels=names)
-            ax.set(ylim=0, xlabel="batch" if row == "memory" else row)
+            ax.set(ylim=(0, 1.1 * max(found[row].values())), xlabel="batch" if row == "memory" else row)
             ax.set(ylabel="MB at the peak" if row == "memory" else "ms an image")
         ax.spines[["top", "right"]].set_visible(False)
     fig.savefig(path, dpi=90)

@@ -136,7 +136,7 @@ def measured(draw: Draw, steps: int, calls: int, seen: SimpleNamespace) -> dict:
 def plot(lines: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    fig, ax = plt.subplots(figsize=(7, 3.4))
+    fig, ax = plt.subplots(figsize=(8, 3.4))
     for name in WAYS:
         mine = [line for line in lines if line["name"] == name]
         x, far = [line["evaluations"] for line in mine], [line["distance"] for line in mine]
@@ -144,9 +144,10 @@ def plot(lines: list[dict], path: Path) -> None:
     ax.axhline(lines[0]["held-out"], color="0.5", ls=":", label="held-out digits")
     ax.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="Fréchet distance")
     ax.set_xticks(x, labels=map(str, x))
+    ax.set_yticks([0.5, 1, 2, 4], labels=["0.5", "1", "2", "4"])
     ax.minorticks_off()
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(fontsize=9, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     fig.tight_layout()
     fig.savefig(path, dpi=100)
 
