@@ -42,10 +42,11 @@ def model_card(config: RunConfig) -> str:
     "A page that says what the model is and how to use it."
     d, classes = config.data, ', '.join(config.data.classes)
     told = f'It is told the class: {classes}. ' if config.num_classes else ''
+    tags = 'ddpm' if config.num_classes else 'ddpm, unconditional-image-generation'
     theirs = ('' if config.num_classes else '\nWith diffusers:\n\n```python\n'
               'from diffusers import DDPMPipeline\n'
               "images = DDPMPipeline.from_pretrained('FOLDER')(batch_size=4).images\n```\n")
-    return (f'---\nlibrary_name: diffusers\ntags: [ddpm, unconditional-image-generation]\n---\n\n'
+    return (f'---\nlibrary_name: diffusers\ntags: [{tags}]\n---\n\n'
             f'# A denoising diffusion model ({config.preset})\n\n'
             f'A U-Net trained for {config.training.steps:,} steps on {d.data}, images of '
             f'{d.size}x{d.size}. {told}It predicts {config.diffusion.objective} under the '
