@@ -85,7 +85,7 @@ def invert(
     y: Tensor | None = None,                # (B,) classes
     how: SamplingConfig = SamplingConfig(),
 ) -> Tensor:                                # like x0
-    "The noises that flow to these images, but for the sampler's error: DDIM inversion, by any."
+    "The noises that flow to these images, but for the sampler's error; by ddim, DDIM inversion."
     steps = decide(how, model).steps
     assert steps is not None                # that is decided
     indices = sampling_indices(model.schedule.T, steps, how.spacing)
