@@ -1,11 +1,14 @@
 "What the processes of test_processes.py run: functions of a module that new processes can import."
 
 import os
+import time
 from itertools import islice
 
 import torch
 
+from ddpm_course import checkpoints
 from ddpm_course.checkpoints import load_checkpoint, read_metrics, read_window
+from ddpm_course.config import PRESETS, override
 from ddpm_course.data import load_digits
 from ddpm_course.distributed import Group
 from ddpm_course.model import Alone
@@ -89,6 +92,18 @@ def stop_after(group: Group, run, config, step: int) -> None:
     train(run, config, load_digits("train", config.data.size), group, stop_after=step)
 
 
+def disturbed(run, kind: str) -> None:
+    "A run that is killed at some time, or that ends: see test_kill.py."
+    config = override(PRESETS["mnist16"], steps=60, batch=8, channels=8, dropout=0.1, warmup=5, threads=1)
+    config = override(config, log_every=3, save_every=4, precision="auto")
+    if kind == "vlb":  # t drawn by importance, from what earlier steps saw; uniform until step 20 or so
+        config = override(config, loss="vlb", variance="learned", T=20)
+    if kind == "slow disk":  # a checkpoint is on its way for longer than training takes to the next
+        honest = checkpoints.flush
+        checkpoints.flush = lambda path: (time.sleep(0.05), honest(path))
+    train(run, config, load_digits("train", 16))
+
+
 def stop(group: Group) -> None:
     "A worker that ends early by choice, in every process."
     raise Stop(f"enough, says rank {group.rank}")
@@ -107,7 +122,6 @@ def judged(group: Group | Alone) -> tuple[int, list[torch.Tensor]]:
 def settled(group: Group) -> tuple[int, str]:
     "Threads and precision of a run whose processes would each choose other ones."
     from ddpm_course import runs
-    from ddpm_course.config import PRESETS
 
     runs.cores = lambda: 3 + group.rank
     runs.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]

@@ -11,32 +11,23 @@ import time
 import pytest
 import torch
 
+import process_workers
 from ddpm_course.checkpoints import newest_checkpoint, read_metrics
+from forks import forks
 from helpers import GUARD, running, same_bits, timeless, wait_for
 
-WORK = """
-import sys, time
-from pathlib import Path
-from ddpm_course import PRESETS, Run, checkpoints, load_digits, override
-config = override(PRESETS["mnist16"], steps=60, batch=16, channels=16, dropout=0.1, warmup=5, threads=1,
-                  log_every=3, save_every=4, precision="auto")
-if sys.argv[2] == "vlb":      # t drawn by importance, from what earlier steps saw; uniform until step 20 or so
-    config = override(config, loss="vlb", variance="learned", T=20)
-if sys.argv[2] == "slow disk":      # a checkpoint is on its way for longer than training takes to the next
-    honest = checkpoints.flush
-    checkpoints.flush = lambda path: (time.sleep(0.05), honest(path))
-print("begun", flush=True)
-with Run.open(Path(sys.argv[1]), config, load_digits("train", 16)) as run:
-    for record in run:
-        pass
-"""
 
-
-def start(run, loss):
+def start(run, kind):
     "A run whose imports are done."
-    process = subprocess.Popen([sys.executable, "-c", WORK, str(run), loss], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "begun\n"
+    process = forks().Process(target=process_workers.disturbed, args=(run, kind))
+    process.start()
     return process
+
+
+def ended(process):
+    "Its exit code; negative: the signal that ended it."
+    process.join(GUARD)
+    return process.exitcode
 
 
 def step_of(run):
@@ -48,7 +39,7 @@ def step_of(run):
 @pytest.mark.parametrize("loss", ["simple", "vlb", "slow disk"])
 def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
-    assert start(calm, loss).wait(GUARD) == 0
+    assert ended(start(calm, loss)) == 0
 
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"random moments from seed {seed}")
@@ -57,17 +48,17 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
     for aim in (0, 0, 0, 8, 20, 32):  # the first three once the run has begun; the others a moment after a checkpoint
         process = start(disturbed, loss)
         try:
-            wait_for(lambda step=aim: (disturbed / "config.json").exists() and step_of(disturbed) >= step, process)
+            wait_for(lambda step=aim: (disturbed / "config.json").exists() and step_of(disturbed) >= step)
             time.sleep(moments.uniform(0.0, 0.3))
             if loss == "slow disk" and aim:  # in the middle of the next checkpoint, which takes .3 s at least
-                wait_for(writing.exists, process)
+                wait_for(writing.exists)
                 time.sleep(moments.uniform(0.0, 0.1))
         finally:
             process.kill()
-        killed += process.wait() == -signal.SIGKILL
+        killed += ended(process) == -signal.SIGKILL
         halves += writing.exists()
         reached.append(step_of(disturbed))
-    assert start(disturbed, loss).wait(GUARD) == 0
+    assert ended(start(disturbed, loss)) == 0
     print(f"killed {killed} times, {halves} of them in the middle of a checkpoint, with those of steps {reached}")
     assert halves >= 1 or loss != "slow disk"
     assert killed >= 3 and max(reached) >= 8 and sum(0 < step < 60 for step in reached) >= 2

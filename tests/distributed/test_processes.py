@@ -27,12 +27,13 @@ from ddpm_course.distributed import Place, joined
 from ddpm_course.model import Alone
 from ddpm_course.processes import launch
 from ddpm_course.runs import Stop
+from forks import together
 from helpers import GUARD, children, ddpm, environment, free_port, one_sentence, promise, running, same_bits, wait_for
 
 COMMAND = [sys.executable, "-m", "ddpm_course"]
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
 CLASSES = tuple("0123456789")
-SMALL = "--batch 16 --channels 16 --T 100 --log-every 2 --save-every 4 --grid-every 0 --precision fp32".split()
+SMALL = "--batch 8 --channels 8 --T 8 --log-every 2 --save-every 4 --grid-every 0 --precision fp32".split()
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
@@ -42,7 +43,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="finds worker
 
 
 def agreed(found, world):
-    "What the processes of a launch found: each the same losses, and the same bits of each weight."
+    "What processes found: each the same losses, and the same bits of each weight."
     assert len(found) == world
     for losses, weights in found[1:]:
         assert losses == found[0][0] and torch.equal(weights, found[0][1])
@@ -77,7 +78,7 @@ def runs(config, worlds, accumulate, double=False):
     base = alone(process_workers.run, config, 1, double)
     results = {}
     for name, (n, c) in plans.items():
-        found = launch(process_workers.run, n, c, 1, double) if n > 1 else [alone(process_workers.run, c, 1, double)]
+        found = together(process_workers.run, n, c, 1, double) if n > 1 else [alone(process_workers.run, c, 1, double)]
         results[name] = agreed(found, n)
     return config, base, results
 
@@ -122,7 +123,7 @@ def test_each_stretch_of_a_run(tmp_path, steps, length):
     for name, (world, plan) in plans.items():
         args = plan, tmp_path, length
         stretches = process_workers.stretches
-        ranks = launch(stretches, world, *args) if world > 1 else [alone(stretches, *args)]
+        ranks = together(stretches, world, *args) if world > 1 else [alone(stretches, *args)]
         found = [agreed(stretch, world) for stretch in zip(*ranks)]
         losses = [abs(a / b - 1) for a, b in zip((loss for losses, _ in found for loss in losses), log)]
         weights = [((w - mine).norm() / mine.norm()).item() for (_, w), (_, mine) in zip(found, base)]
@@ -144,19 +145,19 @@ def test_exact_resume_with_dropout(tmp_path, world):
     "Stopped and continued on as many processes, with dropout and importance sampling: the same bits."
     plan = override(PRESETS["mnist16"], steps=9, batch=16, channels=16, dropout=0.1, log_every=2, save_every=4)
     plan = override(plan, threads=2, loss="vlb", variance="learned", T=4)
-    launch(process_workers.train_run, world, tmp_path / "calm", plan)
-    launch(process_workers.stop_after, world, tmp_path / "broken", plan, 6)
+    together(process_workers.train_run, world, tmp_path / "calm", plan)
+    together(process_workers.stop_after, world, tmp_path / "broken", plan, 6)
     assert newest_checkpoint(tmp_path / "broken").name == "step_00000006"
-    launch(process_workers.train_run, world, tmp_path / "broken", plan)
+    together(process_workers.train_run, world, tmp_path / "broken", plan)
     same_bits(tmp_path / "calm", tmp_path / "broken")
 
 
 def test_run_goes_on_with_another_number(tmp_path):
     run, plan = tmp_path / "run", override(PRESETS["mnist16"], steps=8, batch=16, channels=16, log_every=2)
     plan = override(plan, save_every=4, threads=2, precision="fp32")
-    before = launch(process_workers.train_run, 2, run, plan)[0]
+    before = together(process_workers.train_run, 2, run, plan)[0]
     shutil.rmtree(newest_checkpoint(run))  # back to step 4, as if killed there
-    after = launch(process_workers.train_run, 3, run, plan)[0]
+    after = together(process_workers.train_run, 3, run, plan)[0]
     assert [line["loss"] for line in before[:2]] == [line["loss"] for line in after[:2]] and len(after) == 4
     assert all(abs(a["loss"] / b["loss"] - 1) < 1e-3 for a, b in zip(before, after))
     assert alone(process_workers.train_run, run, plan) == after  # nothing was left to do
@@ -198,9 +199,9 @@ def test_same_samples_and_losses(tmp_path):
 
 def test_features_are_shared_out():
     "101 images, on one process and on three: 34, 34 and 33 of them each."
-    ((seen, whole),) = launch(process_workers.judged, 1)
+    ((seen, whole),) = together(process_workers.judged, 1)
     assert seen == 101
-    shared = launch(process_workers.judged, 3)
+    shared = together(process_workers.judged, 3)
     assert [seen for seen, _ in shared] == [34, 34, 33]
     for _, found in shared:
         for one, other in zip(whole, found, strict=True):
@@ -281,7 +282,7 @@ def test_settings_that_the_first_decides():
 
 def test_last_line_of_the_log_is_there_for_all(tmp_path):
     plan = override(PRESETS["mnist16"], steps=3, batch=8, channels=8, log_every=1, threads=2)
-    logs = launch(process_workers.train_run, 2, tmp_path / "run", plan)
+    logs = together(process_workers.train_run, 2, tmp_path / "run", plan)
     assert logs[0] == logs[1] and logs[1][-1]["step"] == 3
 
 

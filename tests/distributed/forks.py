@@ -1,0 +1,41 @@
+"""Processes forked from one that has done the imports: real ones, each begun sooner by several seconds.
+
+How processes are started in earnest is tested with `launch` and torchrun; here is what they do once they are there.
+"""
+
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import forkserver
+from unittest import mock
+
+import torch
+
+from ddpm_course.decoding import cores
+from ddpm_course.distributed import Place, joined
+from helpers import free_port
+
+
+@cache
+def forks():
+    "The way to start processes; the one that they are forked from has no threads, and ends with this one."
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["process_workers", "torch._dynamo"])  # the latter comes with the first optimizer
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), TORCH_CPP_LOG_LEVEL="ERROR"):
+        forkserver.ensure_running()
+    return context
+
+
+def rank_of(rank, world, port, work, args):
+    "What `processes.child` does."
+    torch.set_num_threads(max(1, cores() // world))
+    with joined(Place(rank, world, rank, world, f"tcp://127.0.0.1:{port}")) as group:
+        return work(group, *args)
+
+
+def together(work, world, *args):
+    "What `launch(work, world, *args)` returns."
+    with ProcessPoolExecutor(world, forks()) as pool:  # as many processes as tasks: each waits for all, and takes one
+        return list(pool.map(partial(rank_of, world=world, port=free_port(), work=work, args=args), range(world)))
