@@ -33,8 +33,9 @@ def scheduler_settings(config: RunConfig) -> dict[str, Any]:
             raise ValueError(f'diffusers has no {setting} for {name!r}: '
                              f'expected one of {", ".join(theirs)}')
         settings[setting] = theirs[name]
+    ends = {'beta_start': 1e-4 * 1000 / d.T, 'beta_end': 0.02 * 1000 / d.T}
     return {'_class_name': 'DDPMScheduler', **settings, 'num_train_timesteps': d.T,
-            'beta_start': 1e-4 * 1000 / d.T, 'beta_end': 0.02 * 1000 / d.T,
+            **(ends if d.schedule == 'linear' else {}),
             'clip_sample': True, 'timestep_spacing': 'trailing'}
 
 # %% ../nbs/12c_export.ipynb #b8ddde3f

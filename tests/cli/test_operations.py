@@ -21,7 +21,7 @@ from ddpm_course.runs import load_run
 from ddpm_course.unet import UNet
 from helpers import colour_folder, contents, ddpm, old_names, refused
 
-SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 30 --threads 1".split()
+SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 8 --threads 1".split()
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -89,9 +89,9 @@ def test_all_operations(tmp_path, kind):
         assert stored["images"].shape == (2 * (classes or 10), 16, 16, channels)
         assert stored["labels"].tolist() == (list(range(classes)) * 2 or [-1] * 20)
 
-    ddpm("genseq", "run", "--n", 2, "--frames", "all", "--sampler", "ddpm", "--steps", 30, cwd=tmp_path)
+    ddpm("genseq", "run", "--n", 2, "--frames", "all", "--sampler", "ddpm", "--steps", 8, cwd=tmp_path)
     with Image.open(tmp_path / "run/denoising.gif") as gif:
-        assert gif.n_frames == 31 and gif.size == (2 * 50 + 2, (classes or 10) * 50 + 2)
+        assert gif.n_frames == 9 and gif.size == (2 * 50 + 2, (classes or 10) * 50 + 2)
     assert Image.open(tmp_path / "run/denoising_strip.png").height == 14 + 2 * (classes or 10) * 50 + 2
 
 

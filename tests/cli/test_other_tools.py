@@ -7,7 +7,7 @@ import pytest
 
 from helpers import contents, ddpm, refused
 
-RUN = "train --steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 2 --T 30 --threads 1 --out run"
+RUN = "train --steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 2 --T 8 --threads 1 --out run"
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ COLOUR = override(
 CONFIGS = {
     "grey": override(PRESETS["mnist16"], classes=tuple("0123456789"), image_channels=1, channels=8),
     "colour, learned variance": COLOUR,
+    "few steps": override(COLOUR, T=8),
     "no class, eps, linear": override(COLOUR, conditional=False, schedule="linear", label_drop=0.0),
 }
 
