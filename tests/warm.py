@@ -56,10 +56,13 @@ class Warm:
             "limit": int(os.environ.get("FAULT_LIMIT", 60)),
             **how,
         }
+        paths = [Path(self.folder.name, name) for name in ("out", "err")]
+        for path in paths:  # which a stream that goes elsewhere leaves as they are
+            path.write_text("")
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
-        out, err = (Path(self.folder.name, name).read_text(errors="replace") for name in ("out", "err"))
+        out, err = (path.read_text(errors="replace") for path in paths)
         return Result(out=out, err=err, **answer)
 
 

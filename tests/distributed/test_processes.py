@@ -84,7 +84,7 @@ def runs(config, worlds, accumulate, double=False):
 
 
 @pytest.mark.parametrize(
-    "steps, batch, worlds", [(12, 20, (2, 3, 4)), pytest.param(50, 64, (2, 4), marks=pytest.mark.slow)]
+    "steps, batch, worlds", [(12, 20, (2, 3, 4)), pytest.param(50, 64, (2, 3, 4), marks=pytest.mark.slow)]
 )
 def test_same_run_on_any_number_of_processes(steps, batch, worlds):
     """mnist16 in float32. 20 images are 7, 7 and 6 on three processes.

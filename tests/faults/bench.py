@@ -37,7 +37,7 @@ train_command.must_stop = after_one
 """  # a run that is stopped after its first step, as by SIGTERM
 RESULTS = ("run/.lock", "*.lock", "run/samples.png", "run/test.json", "run/loss.png", "run/denoising*", "run/bits.png")
 MEMORY = 4 << 30  # bytes that a command may take beyond what it begins with
-SHARE = int(os.environ.get("FAULT_SHARE", 12))  # where a test has many tries, every twelfth; 1: all, which take minutes
+SHARE = int(os.environ.get("FAULT_SHARE", 6))  # where a test has many tries, every sixth; 1: all, which take minutes
 GROWS = ("run/metrics.jsonl", "run/config.json")  # rewritten where a run goes on
 
 

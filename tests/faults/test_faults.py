@@ -1,7 +1,7 @@
 """Faults that are really tried, each in a process of its own: damaged files, full disks, signals, strangers' folders.
 
 Whatever happens: the command ends, with at most one sentence and no traceback; what was saved before is still there
-byte for byte, and the next good start works. Of many alike every twelfth is tried;
+byte for byte, and the next good start works. Of many alike every sixth is tried;
 `FAULT_SHARE=1 python -m pytest tests/faults` tries them all, in some minutes.
 """
 
