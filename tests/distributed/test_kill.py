@@ -24,6 +24,12 @@ def start(run, kind):
     return process
 
 
+def going(process):
+    "True; a run that has ended by itself fails the test."
+    assert process.exitcode is None, f"ended with code {process.exitcode}"
+    return True
+
+
 def ended(process):
     "Its exit code; negative: the signal that ended it."
     process.join(GUARD)
@@ -44,14 +50,15 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, loss):
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"random moments from seed {seed}")
     moments = random.Random(seed)
-    killed, halves, reached, writing = 0, 0, [], disturbed / "checkpoints/.writing"
+    killed, halves, reached = 0, 0, []
+    begun, writing = disturbed / "config.json", disturbed / "checkpoints/.writing"
     for aim in (0, 0, 0, 8, 20, 32):  # the first three once the run has begun; the others a moment after a checkpoint
         process = start(disturbed, loss)
         try:
-            wait_for(lambda step=aim: (disturbed / "config.json").exists() and step_of(disturbed) >= step)
+            wait_for(lambda p=process, step=aim: going(p) and begun.exists() and step_of(disturbed) >= step)
             time.sleep(moments.uniform(0.0, 0.3))
             if loss == "slow disk" and aim:  # in the middle of the next checkpoint, which takes .3 s at least
-                wait_for(writing.exists)
+                wait_for(lambda p=process: going(p) and writing.exists())
                 time.sleep(moments.uniform(0.0, 0.1))
         finally:
             process.kill()
