@@ -100,6 +100,8 @@ def child(request, folder):
     from ddpm_course.cli import main
 
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script runs the tests in its background
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     os.chdir(request["cwd"])
     for name, value in request.get("env", {}).items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})

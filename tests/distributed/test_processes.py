@@ -390,7 +390,7 @@ def torchrun(words, cwd, nproc=2, agent=("--standalone", "--max-restarts=3")):
 @needs_proc
 def test_lost_workers_are_replaced(tmp_path):
     "One of two workers is killed three times; the run ends by itself, with the bits of the undisturbed one."
-    words = ["train", *SMALL, "--steps", 120, "--threads", 2]
+    words = ["train", *SMALL, "--steps", 64, "--threads", 2]
     ddpm(*words, "--out", "calm", "--nproc", 2, cwd=tmp_path)
     seed = int.from_bytes(os.urandom(4), "big")
     print(f"random moments from seed {seed}")
@@ -402,7 +402,7 @@ def test_lost_workers_are_replaced(tmp_path):
 
     with torchrun([*words, "--out", "disturbed"], tmp_path) as agent:
         while len(killed) < 3:
-            aim = moments.randrange(4, 40) + 40 * len(killed)
+            aim = moments.randrange(2, 18) + 20 * len(killed)  # the last well before the end
             wait_for(partial(reached, aim), agent)
             killed.append(read_metrics(run)[-1]["step"])
             victim = moments.choice(children(tmp_path))
