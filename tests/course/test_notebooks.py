@@ -278,26 +278,33 @@ def judges(path: Path) -> list[str]:
     return re.findall(r"^def check_(\w+)\(", "\n".join(exercises(path)[1]), re.M)
 
 
+def made(statement: ast.stmt) -> set[str]:
+    "The names that a statement gives or changes."
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return {statement.name}
+    found = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.alias):
+            found.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(getattr(node, "ctx", None), ast.Store):
+            found |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return found
+
+
 def needed(sources: Iterable[str], names: Iterable[str]) -> list[str]:
-    "The cells that define these names, and before them those that define what they use: no other experiment."
+    "The statements that define these names, and before them those that define what they use: no experiment."
     wanted, kept = set(names), []
-    for source in reversed(list(sources)):
-        tree = ast.parse(source)
-        made = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-        for node in chain.from_iterable(map(ast.walk, (n for n in tree.body if not isinstance(n, ast.FunctionDef)))):
-            if isinstance(node, ast.alias):
-                made.add(node.asname or node.name.partition(".")[0])
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                made.add(node.id)
-        if made & wanted:
-            wanted |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-            kept.insert(0, source)
+    for statement in reversed([s for source in sources for s in ast.parse(source).body]):
+        if made(statement) & wanted:
+            wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            kept.insert(0, ast.unparse(statement))
     return kept
 
 
 def test_needed():
-    cells = ["import a.b\nfrom c import d as e", "x = a.y", "def f():\n    z = x\n    return e", "x = z = 2", "f(w)"]
-    assert needed(cells, ["f"]) == cells[:3] and needed(cells, ["q"]) == []
+    cells = ["import a.b\nfrom c import d as e", "x = a.y\nx[1] = 3", "def f():\n    z = x\n    return e\nf(2)", "x = 2"]
+    statements = ["import a.b", "from c import d as e", "x = a.y", "x[1] = 3", "def f():\n    z = x\n    return e"]
+    assert needed(cells, ["f"]) == statements and needed(cells, ["q"]) == []
 
 
 @each([p for p in LESSON_PAGES if judges(p)])
