@@ -302,8 +302,9 @@ def needed(sources: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def test_needed():
-    cells = ["import a.b\nfrom c import d as e", "x = a.y\nx[1] = 3", "def f():\n    z = x\n    return e\nf(2)", "x = 2"]
-    statements = ["import a.b", "from c import d as e", "x = a.y", "x[1] = 3", "def f():\n    z = x\n    return e"]
+    f = "def f():\n    z = x\n    return e"
+    cells = ["import a.b\nfrom c import d as e", "x = a.y\nx[1] = 3", f + "\nf(2)", "x = z = 2"]
+    statements = ["import a.b", "from c import d as e", "x = a.y", "x[1] = 3", f]
     assert needed(cells, ["f"]) == statements and needed(cells, ["q"]) == []
 
 
