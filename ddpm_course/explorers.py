@@ -23,7 +23,9 @@ def picture_of(figure: 'Figure', dpi: float = 100) -> 'Image':
     from PIL import Image
     usual = figure.dpi
     figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
+    canvas = figure.canvas              # kept, where it can draw: it has measured the texts before
+    if not isinstance(canvas, FigureCanvasAgg):
+        canvas = FigureCanvasAgg(figure)
     canvas.draw()
     figure.set_dpi(usual)
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert('RGB')
