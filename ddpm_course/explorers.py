@@ -23,7 +23,7 @@ def picture_of(figure: 'Figure', dpi: float = 100) -> 'Image':
     from PIL import Image
     usual = figure.dpi
     figure.set_dpi(dpi)
-    canvas = figure.canvas              # kept, where it only draws: it has measured the texts before
+    canvas = figure.canvas              # kept, where it only draws: it has measured the texts
     if type(canvas) is not FigureCanvasAgg:                     # one that shows itself in a window
         canvas = FigureCanvasAgg(figure)
     canvas.draw()
