@@ -182,6 +182,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_course.data.ImageSet.labels_at': ('data.html#imageset.labels_at', 'ddpm_course/data.py'),
                                   'ddpm_course.data.ImageSet.of': ('data.html#imageset.of', 'ddpm_course/data.py'),
                                   'ddpm_course.data.batch_indices': ('data.html#batch_indices', 'ddpm_course/data.py'),
+                                  'ddpm_course.data.bundled': ('data.html#bundled', 'ddpm_course/data.py'),
                                   'ddpm_course.data.check_arrays': ('data.html#check_arrays', 'ddpm_course/data.py'),
                                   'ddpm_course.data.check_split': ('data.html#check_split', 'ddpm_course/data.py'),
                                   'ddpm_course.data.digit_points': ('data.html#digit_points', 'ddpm_course/data.py'),

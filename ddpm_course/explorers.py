@@ -5,7 +5,6 @@ __all__ = ['picture_of', 'png_of', 'palette', 'Explorer']
 
 # %% ../nbs/00b_explorers.ipynb #0463d672
 import io
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ def picture_of(figure: 'Figure', dpi: float = 100) -> 'Image':
     from PIL import Image
     usual = figure.dpi
     figure.set_dpi(dpi)
-    canvas = figure.canvas              # kept, where it only draws: it has measured the texts
+    canvas = figure.canvas              # kept where it only draws: it knows the size of each text
     if type(canvas) is not FigureCanvasAgg:                     # one that shows itself in a window
         canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -58,7 +57,6 @@ class Explorer:
     ) -> None:
         self.figure, self.update = figure, update
         self.controls = controls
-        self.seconds = 0.0              # that the last picture took
 
     def still(self, **values: Any) -> 'Figure':
         "The figure at these values. Raises ValueError for a name that is no control's."
@@ -75,9 +73,7 @@ class Explorer:
         picture = Image(format='png', layout={'width': 'max-content', 'max_width': '100%'})
 
         def follow(change: object = None) -> None:
-            began = time.perf_counter()
             picture.value = png_of(self.still())
-            self.seconds = time.perf_counter() - began
         for control in self.controls.values():
             control.observe(follow, 'value')
         follow()
@@ -87,6 +83,6 @@ class Explorer:
         "An animated GIF (of IPython.display): control `name` walks through the values."
         from IPython.display import Image as Shown
         frames = palette([picture_of(self.still(**{name: v}), dpi) for v in values], 64)
-        out, times = io.BytesIO(), [ms] * (len(frames) - 1) + [10 * ms]
+        out, times = io.BytesIO(), [ms] * (len(frames) - 1) + [10 * ms]      # it rests at the end
         frames[0].save(out, 'GIF', save_all=True, append_images=frames[1:], duration=times, loop=0)
         return Shown(data=out.getvalue(), format='gif')

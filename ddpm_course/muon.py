@@ -13,7 +13,7 @@ from .config import TrainingConfig
 
 # %% ../nbs/11d_muon.ipynb #28572e01
 def orthogonal(matrices: Sequence[Tensor], rounds: int = 5) -> list[Tensor]:
-    "Matrices like these, (m, n) each, with their directions and singular values nearer to 1."
+    "For each of these, (m, n): one with its directions, and singular values nearer to 1."
     wide = [m.T if m.shape[0] > m.shape[1] else m for m in matrices]
     wide = [x / (x.norm() + 1e-7) for x in wide]            # no singular value above 1
     done: dict[int, Tensor] = {}

@@ -157,7 +157,7 @@ def followed(log: str | None, run: Run) -> Iterator[Tracker | None]:
 def headline(run: Run) -> str:
     "What is trained, on what, and with what."
     c, t = run.config, run.config.training
-    classes = f'{c.num_classes} classes' if c.num_classes else 'no classes'
+    classes = f'{c.num_classes or "no"} class' + 'es' * (c.num_classes != 1)
     million = sum(p.numel() for p in run.state.network.parameters()) / 1e6
     threads = f'{t.threads} thread' + 's' * (t.threads > 1)
     processes = f' in {run.group.world} processes' if run.group.world > 1 else ''

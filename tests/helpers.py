@@ -235,10 +235,11 @@ def is_workshop(path: Path) -> bool:
 NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "nbs" and p.name != "index.ipynb"]
 
-# What runs a notebook: those with explorers a browser, where there is one; COME_AGAIN, which neither train nor measure
-# time, a test that compares their outputs with those stored; all others nbdev_test.
+# What runs a notebook: those with explorers a browser, where there is one; of the others COME_AGAIN a test that runs
+# tools/execute.py, and the rest nbdev_test. COME_AGAIN neither train nor measure time: what they print is compared.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
+IN_BROWSER = WITH_EXPLORERS if CHROMIUM else []
 COME_AGAIN = [p for p in CHAPTERS if number(p) in ("00", "02", "03", "07", "13")]
 MINUTE = 60  # seconds that a notebook may take; ten times as long is taken for hanging
 
@@ -249,3 +250,31 @@ def each(paths: list[Path]):
 
 def each_check(*checks):
     return pytest.mark.parametrize("check", checks, ids=lambda c: c.__name__)
+
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def texts(notebook: dict) -> list[str]:
+    "What cells printed or showed as text, but for figures, widgets, and what says how long something took."
+    outputs = [o for c in notebook["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
+    outputs = [o for o in outputs if not o.get("data", {}).keys() & {"image/png", WIDGET_VIEW}]
+    found = ["".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs]
+    return [text for text in found if not re.search(r"milli|second|\bm?s\b|KB", text)]
+
+
+def other_words(one: str, other: str) -> bool:
+    "Whether two texts differ by more than a hundredth in their numbers; processors differ in last digits."
+    number = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
+    if re.sub(number, "#", one) != re.sub(number, "#", other):
+        return True
+    pairs = zip(re.findall(number, one), re.findall(number, other))
+    return any(abs(float(a) - float(b)) > 0.01 * abs(float(a)) + 1e-6 for a, b in pairs)
+
+
+def come_again(path: Path, run: dict):
+    "Assert that a notebook, run anew, printed what is stored."
+    kept, found = texts(json.loads(read(path))), texts(run)
+    assert len(kept) == len(found) > 5
+    differ = [(a, b) for a, b in zip(kept, found) if other_words(a, b)]
+    assert not differ, differ

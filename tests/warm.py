@@ -168,6 +168,10 @@ def warm_up():
     for name in ("cli", "commands", "train_command", "processes", "published", "scores"):
         __import__(f"ddpm_course.{name}")
     torch.optim.AdamW([torch.zeros(1)])  # its first use imports much, too
+    from ddpm_course.data import load_digits
+
+    for split in ("train", "test"):
+        load_digits(split, 16)
 
 
 if __name__ == "__main__":

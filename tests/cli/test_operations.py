@@ -239,25 +239,24 @@ def test_topology(tmp_path):
         assert "x_t" in text and "x_0 predicted" in text and ("y" in text.split()) == ("--no-conditional" not in words)
 
 
-def test_test_is_repeatable(tmp_path):
-    "The same numbers to the last bit, twice; and the shipped model needs no run."
-    first, second = (ddpm("test", "--out", name, cwd=tmp_path)[0] for name in ("a.json", "b.json"))
-    assert first.splitlines()[:-1] == second.splitlines()[:-1] and "500 test images" in first
-    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
-    assert a == b and 0.08 < a["losses"]["test"]["loss"]["mean"] < 0.14
-    assert all(len(a["losses"]["test"][name]["quarters_se"]) == 4 for name in ("loss", "eps_mse", "x0_mse"))
+def test_losses_again_and_quality_of_samples(tmp_path, refuses):
+    """The same losses to the last bit, twice; the shipped model needs no run.
 
-
-def test_quality_of_samples(tmp_path, refuses):
-    "--fid prints one line that carries n, extractor and floor, and refuses what it cannot measure."
+    --fid adds one line that carries n, extractor and floor, and refuses what it cannot measure.
+    """
+    losses = ddpm("test", "--out", "a.json", cwd=tmp_path)[0].splitlines()
     printed = ddpm("test", "--fid", 150, "--steps", 5, cwd=tmp_path)[0]
+    assert losses[:-1] == printed.splitlines()[: len(losses) - 1] and "500 test images" in losses[0]
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "test.json"))
+    assert a["losses"] == b["losses"] and 0.08 < a["losses"]["test"]["loss"]["mean"] < 0.14
+    assert all(len(a["losses"]["test"][name]["quarters_se"]) == 4 for name in ("loss", "eps_mse", "x0_mse"))
     assert (
         re.search(r"n = 150", printed)
         and "judge" in printed
         and "real against real" in printed
         and "FID" not in printed
     )
-    kept = json.loads((tmp_path / "test.json").read_text())["samples"]
+    kept = b["samples"]
     assert kept["n"] == 150 and kept["distance"] > kept["floor"] > 0
     assert abs(kept["kernel"]) < 2 and kept["kernel_se"] > 0 and "Kernel distance" in printed
     printed, said, _ = ddpm("test", "--fid", 20, "--steps", 2, cwd=tmp_path)

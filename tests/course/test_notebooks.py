@@ -25,19 +25,20 @@ from IPython.core.inputtransformer2 import TransformerManager
 from ddpm_course import core
 from helpers import (
     CHAPTERS,
-    CHROMIUM,
     COME_AGAIN,
+    IN_BROWSER,
     MINUTE,
     NOTEBOOKS,
     ROOT,
-    WITH_EXPLORERS,
     cells,
+    come_again,
     default_exp,
     directives,
     each,
     each_check,
     is_workshop,
     number,
+    other_words,
     promise,
     read,
     script,
@@ -335,7 +336,7 @@ def test_exercises(path, monkeypatch):
 
 def test_every_other_notebook_runs():
     "Those that no other test runs. What each took is shown, beside what is promised, at the end of the tests."
-    elsewhere = {*COME_AGAIN, *(WITH_EXPLORERS if CHROMIUM else ())}
+    elsewhere = {*COME_AGAIN, *IN_BROWSER}
     start = time.perf_counter()
     code, output = nbdev_test(ROOT, limit=10 * PROMISED, without=tuple(elsewhere))
     seconds = time.perf_counter() - start
@@ -348,33 +349,14 @@ def test_every_other_notebook_runs():
         promise(name, took, MINUTE)
 
 
-def texts(nb_cells: list[dict]) -> list[str]:
-    "What cells printed or showed as text, but for what says how long something took."
-    outputs = [o for c in nb_cells if c["cell_type"] == "code" for o in c["outputs"]]
-    found = ["".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs]
-    return [text for text in found if not re.search(r"milli|second|\bm?s\b|KB", text)]
-
-
-def other_words(one: str, other: str) -> bool:
-    "Whether two texts differ by more than a hundredth in their numbers; processors differ in last digits."
-    number = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
-    if re.sub(number, "#", one) != re.sub(number, "#", other):
-        return True
-    pairs = zip(re.findall(number, one), re.findall(number, other))
-    return any(abs(float(a) - float(b)) > 0.01 * abs(float(a)) + 1e-6 for a, b in pairs)
-
-
-@each(COME_AGAIN)
+@each([p for p in COME_AGAIN if p not in IN_BROWSER])
 def test_outputs_come_again(path, tmp_path):
     "Run anew, a chapter prints what is stored."
     copy = Path(shutil.copy(path, tmp_path))
     command, start = [sys.executable, ROOT / "tools/execute.py", copy], time.perf_counter()
     subprocess.run(command, cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     promise(path.name, time.perf_counter() - start, MINUTE)
-    kept, found = (texts(json.loads(read(p))["cells"]) for p in (path, copy))
-    assert len(kept) == len(found) > 5
-    differ = [(a, b) for a, b in zip(kept, found) if other_words(a, b)]
-    assert not differ, differ
+    come_again(path, json.loads(read(copy)))
 
 
 def test_other_words():

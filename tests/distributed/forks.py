@@ -22,7 +22,7 @@ from helpers import free_port
 def forks():
     "The way to start processes; the one that they are forked from has no threads, and ends with this one."
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["process_workers", "torch._dynamo"])  # the latter comes with the first optimizer
+    context.set_forkserver_preload(["preloaded"])
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), TORCH_CPP_LOG_LEVEL="ERROR"):
         forkserver.ensure_running()
     return context

@@ -35,6 +35,8 @@ TORCHRUN = str(Path(sys.executable).parent / "torchrun")
 CLASSES = tuple("0123456789")
 SMALL = "--batch 8 --channels 8 --T 8 --log-every 2 --save-every 4 --grid-every 0 --precision fp32".split()
 
+MNIST16 = PRESETS["mnist16"]
+HALF = override(MNIST16, channels=8)  # the same network with half the channels, where many runs are compared
 
 needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
 
@@ -83,15 +85,13 @@ def runs(config, worlds, accumulate, double=False):
     return config, base, results
 
 
-@pytest.mark.parametrize(
-    "steps, batch, worlds", [(12, 20, (2, 3, 4)), pytest.param(50, 64, (2, 3, 4), marks=pytest.mark.slow)]
-)
-def test_same_run_on_any_number_of_processes(steps, batch, worlds):
-    """mnist16 in float32. 20 images are 7, 7 and 6 on three processes.
+@pytest.mark.parametrize("plan, steps, batch", [(HALF, 12, 20), pytest.param(MNIST16, 50, 64, marks=pytest.mark.slow)])
+def test_same_run_on_any_number_of_processes(plan, steps, batch):
+    """In float32. 20 images are 7, 7 and 6 on three processes.
 
     Fifty steps are judged more strictly, in stretches, below.
     """
-    config, base, results = runs(override(PRESETS["mnist16"], steps=steps, batch=batch), worlds, 4)
+    config, base, results = runs(override(plan, steps=steps, batch=batch), (2, 3, 4), 4)
     results["2 threads"] = alone(process_workers.run, config, 2, False)
     found = differences(base, results)
     print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
@@ -100,13 +100,13 @@ def test_same_run_on_any_number_of_processes(steps, batch, worlds):
         assert all(d < min(1e-3, max(5e-5, 3 * floor)) for d, floor in zip(pair, found["2 threads"])), name
 
 
-@pytest.mark.parametrize("steps, length", [(6, 3), pytest.param(50, 10, marks=pytest.mark.slow)])
-def test_each_stretch_of_a_run(tmp_path, steps, length):
-    """mnist16 in float32, to 5e-5 at every step: the chain begins anew from each checkpoint of one process.
+@pytest.mark.parametrize("plan, steps, length", [(HALF, 6, 3), pytest.param(MNIST16, 50, 10, marks=pytest.mark.slow)])
+def test_each_stretch_of_a_run(tmp_path, plan, steps, length):
+    """In float32, to 5e-5 at every step: the chain begins anew from each checkpoint of one process.
 
     Over a whole run rounding grows tenfold in ten steps, whoever computes it, and hides what is compared.
     """
-    config = override(PRESETS["mnist16"], classes=CLASSES, precision="fp32", threads=1)
+    config = override(plan, classes=CLASSES, precision="fp32", threads=1)
     config = override(config, steps=steps, log_every=1, save_every=length, keep=steps)
     log = [line["loss"] for line in alone(process_workers.train_run, tmp_path, config)]
     ends = []
@@ -132,9 +132,9 @@ def test_each_stretch_of_a_run(tmp_path, steps, length):
         assert max(*losses, *weights) < 5e-5, name
 
 
-@pytest.mark.parametrize("steps", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_same_run_in_float64(steps):
-    _, base, results = runs(override(PRESETS["mnist16"], steps=steps, batch=20, warmup=0), (2, 3), 4, double=True)
+@pytest.mark.parametrize("plan, steps", [(HALF, 5), pytest.param(MNIST16, 20, marks=pytest.mark.slow)])
+def test_same_run_in_float64(plan, steps):
+    _, base, results = runs(override(plan, steps=steps, batch=20, warmup=0), (2, 3), 4, double=True)
     found = differences(base, results)
     print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
     assert all(d < 1e-9 for pair in found.values() for d in pair)
@@ -143,7 +143,7 @@ def test_same_run_in_float64(steps):
 @pytest.mark.parametrize("world", [2, 3])
 def test_exact_resume_with_dropout(tmp_path, world):
     "Stopped and continued on as many processes, with dropout and importance sampling: the same bits."
-    plan = override(PRESETS["mnist16"], steps=9, batch=16, channels=16, dropout=0.1, log_every=2, save_every=4)
+    plan = override(MNIST16, steps=9, batch=16, channels=16, dropout=0.1, log_every=2, save_every=4)
     plan = override(plan, threads=2, loss="vlb", variance="learned", T=4)
     together(process_workers.train_run, world, tmp_path / "calm", plan)
     together(process_workers.stop_after, world, tmp_path / "broken", plan, 6)
@@ -153,7 +153,7 @@ def test_exact_resume_with_dropout(tmp_path, world):
 
 
 def test_run_goes_on_with_another_number(tmp_path):
-    run, plan = tmp_path / "run", override(PRESETS["mnist16"], steps=8, batch=16, channels=16, log_every=2)
+    run, plan = tmp_path / "run", override(MNIST16, steps=8, batch=16, channels=16, log_every=2)
     plan = override(plan, save_every=4, threads=2, precision="fp32")
     before = together(process_workers.train_run, 2, run, plan)[0]
     shutil.rmtree(newest_checkpoint(run))  # back to step 4, as if killed there
@@ -281,7 +281,7 @@ def test_settings_that_the_first_decides():
 
 
 def test_last_line_of_the_log_is_there_for_all(tmp_path):
-    plan = override(PRESETS["mnist16"], steps=3, batch=8, channels=8, log_every=1, threads=2)
+    plan = override(MNIST16, steps=3, batch=8, channels=8, log_every=1, threads=2)
     logs = together(process_workers.train_run, 2, tmp_path / "run", plan)
     assert logs[0] == logs[1] and logs[1][-1]["step"] == 3
 
@@ -517,7 +517,7 @@ digits = load_digits("train", 16)                                      # stands 
 images = ImageSet.of(digits.pixels[:, 0], digits.labels, digits.classes)
 losses = []
 with join("cpu") as group:
-    plan = override(PRESETS["mnist16"], steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32", threads=1)
+    plan = override(MNIST16, steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32", threads=1)
     with Run.open(FOLDER, plan, images, group) as run:
         for record in run:
             if "logged" in record:
@@ -560,7 +560,7 @@ ALONE_IN_A_GROUP = """
 import os
 from ddpm_course import PRESETS, Run, join, load_digits, override
 with join("cpu") as group:
-    plan = override(PRESETS["mnist16"], steps=2, batch=8, channels=8, T=40, precision="fp32", threads=1)
+    plan = override(MNIST16, steps=2, batch=8, channels=8, T=40, precision="fp32", threads=1)
     with Run.open("run", plan, load_digits("train", 16), group) as run:
         for record in run:
             pass
