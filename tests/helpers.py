@@ -256,10 +256,15 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def texts(notebook: dict) -> list[str]:
-    "What cells printed or showed as text, but for figures, widgets, and what says how long something took."
-    outputs = [o for c in notebook["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
-    outputs = [o for o in outputs if not o.get("data", {}).keys() & {"image/png", WIDGET_VIEW}]
-    found = ["".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs]
+    """What cells printed or showed as text, but for widgets, and for what says how long something took.
+
+    A cell's figures come last: the order depends on who runs it.
+    """
+    found = []
+    for cell in notebook["cells"]:
+        outputs = [o for o in cell.get("outputs", ()) if WIDGET_VIEW not in o.get("data", ())]
+        for output in sorted(outputs, key=lambda o: "image/png" in o.get("data", ())):
+            found.append("".join(output.get("text") or output.get("data", {}).get("text/plain", "")))
     return [text for text in found if not re.search(r"milli|second|\bm?s\b|KB", text)]
 
 

@@ -1,8 +1,8 @@
 "What processes are forked from has these: the imports, the compiler that comes with the first optimizer, the digits."
 
-import torch._dynamo  # noqa: F401
+import torch
 
-import process_workers  # noqa: F401
-from ddpm_course.data import load_digits
+from process_workers import load_digits
 
+torch.optim.AdamW([torch.zeros(1)])
 load_digits("train", 16)
