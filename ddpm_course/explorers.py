@@ -22,7 +22,7 @@ def picture_of(figure: 'Figure', dpi: float = 100) -> 'Image':
     from PIL import Image
     usual = figure.dpi
     figure.set_dpi(dpi)
-    canvas = figure.canvas              # kept where it only draws: it knows the size of each text
+    canvas = figure.canvas              # one that only draws knows each text's size
     if type(canvas) is not FigureCanvasAgg:                     # one that shows itself in a window
         canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -38,7 +38,7 @@ def png_of(figure: 'Figure') -> bytes:
 
 # %% ../nbs/00b_explorers.ipynb #25b0fbad
 def palette(pictures: 'list[Image]', colors: int) -> 'list[Image]':
-    "The pictures in few colours, the same for all; rare colours are kept, too."
+    "The pictures in few colours, the same for all, chosen from some of them, rare ones too."
     from PIL.Image import Dither, Quantize, fromarray
     some = pictures[::max(1, len(pictures) // 6)]
     together = fromarray(np.concatenate([np.asarray(picture) for picture in some]))

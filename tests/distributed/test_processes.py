@@ -517,7 +517,7 @@ digits = load_digits("train", 16)                                      # stands 
 images = ImageSet.of(digits.pixels[:, 0], digits.labels, digits.classes)
 losses = []
 with join("cpu") as group:
-    plan = override(MNIST16, steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32", threads=1)
+    plan = override(PRESETS["mnist16"], steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32", threads=1)
     with Run.open(FOLDER, plan, images, group) as run:
         for record in run:
             if "logged" in record:
@@ -560,7 +560,7 @@ ALONE_IN_A_GROUP = """
 import os
 from ddpm_course import PRESETS, Run, join, load_digits, override
 with join("cpu") as group:
-    plan = override(MNIST16, steps=2, batch=8, channels=8, T=40, precision="fp32", threads=1)
+    plan = override(PRESETS["mnist16"], steps=2, batch=8, channels=8, T=40, precision="fp32", threads=1)
     with Run.open("run", plan, load_digits("train", 16), group) as run:
         for record in run:
             pass
