@@ -85,7 +85,8 @@ def lab(tmp_path_factory):
     command = [sys.executable, "-m", "jupyterlab", home / "nbs", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--port={port}", "--IdentityProvider.token=x", "--LabApp.news_url="]
     command += ["--LabApp.expose_app_in_browser=True"]
-    env = environment(JUPYTER_CONFIG_DIR=str(home), JUPYTER_DATA_DIR=str(home / "data"), OMP_WAIT_POLICY="PASSIVE")
+    env = environment(JUPYTER_CONFIG_DIR=str(home), JUPYTER_DATA_DIR=str(home / "data"))
+    env |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # as in conftest.py
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env["PYTHONPATH"]])
     with (home / "log").open("w") as log:
         server = subprocess.Popen(list(map(str, command)), env=env, stdout=log, stderr=log)
