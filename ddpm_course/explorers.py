@@ -22,7 +22,7 @@ def picture_of(figure: 'Figure', dpi: float = 100) -> 'Image':
     from PIL import Image
     usual = figure.dpi
     figure.set_dpi(dpi)
-    canvas = figure.canvas              # one that only draws knows each text's size
+    canvas = figure.canvas              # kept if it only draws: it knows each text's size
     if type(canvas) is not FigureCanvasAgg:                     # one that shows itself in a window
         canvas = FigureCanvasAgg(figure)
     canvas.draw()
