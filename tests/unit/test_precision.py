@@ -14,7 +14,7 @@ PLAN = override(
     PRESETS["mnist16"],
     steps=8,
     batch=16,
-    channels=16,
+    channels=8,
     T=50,
     log_every=1,
     save_every=100,
