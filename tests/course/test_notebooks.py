@@ -30,6 +30,7 @@ from helpers import (
     MINUTE,
     NOTEBOOKS,
     ROOT,
+    WIDGET,
     cells,
     come_again,
     default_exp,
@@ -48,7 +49,6 @@ PROMISED = 360  # seconds for all notebooks with two workers
 MAX_BYTES = 500_000
 MAX_BYTES_WITH_FILMS = 800_000  # where an animated GIF is stored
 LESSON_PAGES = [p for p in CHAPTERS if not is_workshop(p)]
-WIDGET = "application/vnd.jupyter.widget-"
 
 
 def load(name: str):
