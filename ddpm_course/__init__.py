@@ -3,20 +3,22 @@ __version__ = "0.1.0"
 
 _WHERE = {                              # the names for everyday use; each is loaded when it is first used
     "config": ["PRESETS", "RunConfig", "SamplingConfig", "override"],
-    "core": ["show_images"],
-    "data": ["ImageSet", "load_digits"],
-    "distributed": ["join"],
+    "criteria": ["CRITERIA", "Simple", "build_criterion"],
+    "data.sets": ["ImageSet", "load_digits"],
+    "data.sources": ["DATA", "load_data"],
     "film": ["film_strip", "grid_image", "save_gif", "sequence"],
     "heldout": ["heldout_loss", "plot_losses"],
-    "processes": ["launch"],
+    "lesson.tools": ["show_images"],
     "losses": ["OBJECTIVES", "Objective"],
-    "model": ["Model", "NETWORKS", "Prediction"],
-    "published": ["load_published"],
-    "runs": ["Run", "Stop", "load_model", "load_run"],
+    "model": ["NETWORKS", "Model", "Prediction"],
+    "run.distributed": ["join"],
+    "run.launch": ["launch"],
+    "run.runs": ["Run", "load_model", "load_run"],
+    "run.stopping": ["Interrupt", "Stop", "must_stop"],
+    "run.training": ["AUGMENTATIONS", "OPTIMIZERS", "RATES"],
     "sampling": ["SAMPLERS", "Step", "guided", "sample"],
     "schedules": ["SCHEDULES", "Schedule"],
-    "sources": ["DATA", "load_data"],
-    "training": ["AUGMENTATIONS", "CRITERIA", "OPTIMIZERS", "RATES", "Simple", "build_criterion"],
+    "share.published": ["load_published"],
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)
@@ -26,6 +28,8 @@ def __getattr__(name: str) -> object:
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
+    if _MODULE[name] != "config":           # which needs no PyTorch
+        from . import bound, flow           # noqa: F401  they add entries to CRITERIA and SAMPLERS
     return getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
 
 

@@ -13,10 +13,11 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from .base.fields import look_up
+from .base.group import Group
 from .config import SamplingConfig
-from .core import look_up
 from .draws import Purpose, normal
-from .model import Alone, Model, Prediction
+from .model import Model, Prediction
 from .sampling import SAMPLERS, Step, class_keys, columns_of, decide, guided
 from .sampling import sampling_indices, walk
 
@@ -34,6 +35,9 @@ def heun(step: Step) -> Tensor:
     slope = velocity(step.now, step.abar)
     ahead = step.ask(step.x + angle * slope)
     return step.x + angle * (slope + velocity(ahead, step.abar_next)) / 2
+
+
+SAMPLERS['heun'] = heun
 
 # %% ../nbs/17_flow.ipynb #2efe689e
 def no_noise(t: int = 0) -> NoReturn:
@@ -112,7 +116,7 @@ def sample_between(
     classes: Sequence[int] | None = None,   # one column each; None: see `columns_of`
     n: int = 8,                             # rows, both ends among them
     how: SamplingConfig = SamplingConfig(), # the first row is that of its seed
-    group: Alone = Alone(),                 # whose members share the samples
+    group: Group = Group(),                 # whose members share the samples
 ) -> Tensor:                                # (n * columns, C, H, W), row by row
     "Samples on the way from one seed to another. Raises ValueError for n < 2 and noisy samplers."
     if n < 2:
@@ -126,4 +130,4 @@ def sample_between(
         labels = y[column].to(model.device) if model.classes else None
         noises = between(a[column], b[column], share).to(model.device)
         return follow(model, noises, labels, how).cpu()
-    return group.spread(ends, n * len(keys), 100)
+    return group.map(ends, n * len(keys), 100)

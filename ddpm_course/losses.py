@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .core import look_up
+from .base.fields import look_up
 from .forward import q_sample
 from .schedules import Schedule
 

@@ -13,10 +13,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from .base.fields import look_up
+from .base.group import Group
 from .config import SamplingConfig
-from .core import look_up
 from .draws import Purpose, normal
-from .model import Alone, Model, Prediction
+from .model import Model, Prediction
 
 # %% ../nbs/12_sampling.ipynb #fa70df3c
 SPACINGS: dict[str, Callable[[int, int], list[int]]] = {    # (T, steps) -> from high to low
@@ -133,8 +134,7 @@ def dpm(step: Step) -> Tensor:
     return dpm_step(step.now.x0, before, step.x, step.abar_before, step.abar, step.abar_next)
 
 
-SAMPLERS: dict[str, Callable[[Step], Tensor] | str] = {
-    'ddpm': ddpm, 'ddim': ddim, 'dpm': dpm, 'heun': 'ddpm_course.flow:heun'}    # chapter 17
+SAMPLERS: dict[str, Callable[[Step], Tensor]] = {'ddpm': ddpm, 'ddim': ddim, 'dpm': dpm}
 
 # %% ../nbs/12_sampling.ipynb #f20fb7a5
 def decide(how: SamplingConfig, model: Model) -> SamplingConfig:
@@ -236,7 +236,7 @@ def draw(
     y: Tensor,                      # (len(keys),) classes
     how: SamplingConfig = SamplingConfig(),
     batch: int = 100,               # samples at a time; changes nothing but speed and memory
-    group: Alone = Alone(),         # whose members share the samples
+    group: Group = Group(),         # whose members share the samples
 ) -> Tensor:                        # (len(keys), C, H, W) on the CPU
     "Draw keyed samples: where the walks end."
     def ends(i: range) -> Tensor:
@@ -244,7 +244,7 @@ def draw(
         for _, x, _ in keyed_walk(model, keys[part], y[part], how):
             end = x
         return end.cpu()
-    return group.spread(ends, len(keys), batch)
+    return group.map(ends, len(keys), batch)
 
 
 def sample(
@@ -253,7 +253,7 @@ def sample(
     n: int = 1,                             # rows: samples of each class
     how: SamplingConfig = SamplingConfig(),
     batch: int = 100,                       # samples at a time
-    group: Alone = Alone(),                 # whose members share the samples
+    group: Group = Group(),                 # whose members share the samples
 ) -> Tensor:                                # (n * columns, C, H, W), row by row
     "A grid of samples in [-1, 1]. Sample k of a class and seed is the same picture in every grid."
     keys, y = class_keys(columns_of(model, classes), n)

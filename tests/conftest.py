@@ -20,7 +20,7 @@ def refuses(capsys, monkeypatch, tmp_path):
     """
     import torch
 
-    from ddpm_course.cli import main
+    from ddpm_course.cli.main import main
 
     def call(*words, sentence, cwd=tmp_path):
         monkeypatch.chdir(cwd)

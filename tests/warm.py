@@ -97,7 +97,7 @@ def child(request, folder):
     "What a forked child does: the command, and nothing after it."
     import resource
 
-    from ddpm_course.cli import main
+    from ddpm_course.cli.main import main
 
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script runs the tests in its background
@@ -168,7 +168,7 @@ def warm_up():
     for name in ("cli", "commands", "train_command", "processes", "published", "scores"):
         __import__(f"ddpm_course.{name}")
     torch.optim.AdamW([torch.zeros(1)])  # its first use imports much, too
-    from ddpm_course.data import load_digits
+    from ddpm_course.data.sets import load_digits
 
     for split in ("train", "test"):
         load_digits(split, 16)

@@ -11,11 +11,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ddpm_course.checkpoints import read_metrics
-from ddpm_course.cli import main as ddpm
-from ddpm_course.data import ASSETS, load_digits
+from ddpm_course.cli.main import main as ddpm
+from ddpm_course.data.sets import ASSETS, load_digits
 from ddpm_course.heldout import loss_floor, plot_losses
-from ddpm_course.runs import load_run
+from ddpm_course.run.checkpoints import read_metrics
+from ddpm_course.run.runs import load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "nbs/images"
@@ -23,7 +23,7 @@ IMAGES = ROOT / "nbs/images"
 
 def chain() -> bytes:
     "The figure of chapter 00 whose cell is labelled `fig-chain`, as it was stored when the chapter ran."
-    cells = json.loads((ROOT / "nbs/00_core.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads((ROOT / "nbs/00_start.ipynb").read_text(encoding="utf-8"))["cells"]
     (cell,) = [c for c in cells if "#| label: fig-chain" in "".join(c["source"])]
     (figure,) = [o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})]
     return base64.b64decode("".join(figure))

@@ -8,8 +8,8 @@ About half a minute. The weights are kept in bfloat16.
 import torch
 from safetensors.torch import save_file
 
-from ddpm_course.data import ASSETS, load_digits
-from ddpm_course.evaluation import extract, load_judge, train_judge
+from ddpm_course.data.sets import ASSETS, load_digits
+from ddpm_course.judge.evaluation import extract, load_judge, train_judge
 
 PATH = ASSETS / "judge.safetensors"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ddpm_course.checkpoints import checksum, newest_checkpoint, seal, verified
+from ddpm_course.run.checkpoints import checksum, newest_checkpoint, seal, verified
 
 PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
 

@@ -64,9 +64,9 @@ try:
     def draw(scale, steps, how):
         return sample(model, [3, 7], 2, SamplingConfig(guidance=scale, steps=steps, seed=1, **how))
 except ImportError:
-    from ddpm_course.data import ASSETS
+    from ddpm_course.data.sets import ASSETS
     from ddpm_course.sampling import class_keys, guided, sample
-    from ddpm_course.training import build_schedule, load_network
+    from ddpm_course.run.training import build_schedule, load_network
     network, config = load_network(ASSETS / "mnist16")
     keys, y = class_keys([3, 7], 2)
 

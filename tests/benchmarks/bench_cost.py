@@ -24,9 +24,9 @@ import torch
 from bench_default import keep, settings
 
 from ddpm_course.config import RunConfig
-from ddpm_course.data import ImageSet, load_digits
-from ddpm_course.processes import launch
-from ddpm_course.training import fit, new_state
+from ddpm_course.data.sets import ImageSet, load_digits
+from ddpm_course.run.launch import launch
+from ddpm_course.run.training import fit, new_state
 
 BATCHES = (8, 16, 32, 64, 128, 256)
 ROWS = {
@@ -52,10 +52,10 @@ def milliseconds(group, config: RunConfig, images: ImageSet, steps: int, threads
     began = 0.0
     for record in fit(new_state(config, group=group), images, config, group):
         if record["step"] == 3:
-            group.add(torch.zeros(1))
+            group.all_reduce(torch.zeros(1))
             began = time.perf_counter()
         if record["step"] == 3 + steps:
-            group.add(torch.zeros(1))
+            group.all_reduce(torch.zeros(1))
             break
     return 1000 * (time.perf_counter() - began) / (steps * config.training.batch)
 

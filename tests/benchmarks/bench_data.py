@@ -26,8 +26,8 @@ from PIL import Image
 BATCH = 64
 LOAD = """
 import os, resource, sys, time
-from ddpm_course.sources import load_data
-import ddpm_course.training             # what a training run imports anyway
+from ddpm_course.data.sources import load_data
+import ddpm_course.run.training             # what a training run imports anyway
 busy = lambda: sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 wall, cpu = time.perf_counter(), busy()
 train, test = load_data(sys.argv[1], 32)
@@ -53,14 +53,14 @@ def paint(task: tuple[str, int]) -> None:
 
 def work(pixels: str, files: list[str], first: int) -> None:
     "What a process of its own does with a part."
-    from ddpm_course.decoding import decode_rows
+    from ddpm_course.data.decoding import decode_rows
 
     decode_rows(files, np.load(pixels, mmap_mode="r+"), first, None)
 
 
 def by_threads(files: list[str], pixels: Path, threads: int) -> None:
     "As `decode` does, with so many threads."
-    from ddpm_course.decoding import decode
+    from ddpm_course.data.decoding import decode
 
     decode(files, np.load(pixels, mmap_mode="r+"), threads=threads)
 
@@ -124,8 +124,8 @@ def start(folder: Path, cache: Path) -> list[str]:
 def step_seconds() -> float:
     "One training step of mnist16, the median of twelve."
     from ddpm_course.config import PRESETS, override
-    from ddpm_course.data import load_digits
-    from ddpm_course.training import fit, new_state
+    from ddpm_course.data.sets import load_digits
+    from ddpm_course.run.training import fit, new_state
 
     config = override(PRESETS["mnist16"], image_channels=1, classes=tuple("0123456789"), steps=14, precision="bf16")
     times, last = [], time.perf_counter()
@@ -138,8 +138,8 @@ def step_seconds() -> float:
 def batch_seconds(folder: Path, size: int, batch: int, cache: Path) -> float:
     "Choosing, reading and converting one batch from the memory map, the median of 200."
     os.environ["DDPM_CACHE"] = str(cache)
-    from ddpm_course.data import batch_indices, to_float
-    from ddpm_course.sources import load_images
+    from ddpm_course.data.sets import batch_indices, to_float
+    from ddpm_course.data.sources import load_images
 
     images, times = load_images(folder, "train", size), []
     for k in range(200):
@@ -152,8 +152,8 @@ def batch_seconds(folder: Path, size: int, batch: int, cache: Path) -> float:
 def epochs_ours(folder: Path, cache: Path, count: int) -> Iterator[float]:
     "Seconds of each of the first epochs, from files to batches on the device; loading belongs to the first."
     os.environ["DDPM_CACHE"] = str(cache)
-    from ddpm_course.data import batch_indices, to_float
-    from ddpm_course.sources import load_images
+    from ddpm_course.data.sets import batch_indices, to_float
+    from ddpm_course.data.sources import load_images
 
     began = time.perf_counter()
     images = load_images(folder, "train", 32)

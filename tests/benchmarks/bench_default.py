@@ -24,14 +24,16 @@ from pathlib import Path
 
 import torch
 
-from ddpm_course import evaluation
-from ddpm_course.cli import make_parser, prepare, read_settings
+from ddpm_course.base.machine import pick_precision
+from ddpm_course.cli.main import make_parser, prepare, read_settings
 from ddpm_course.config import RunConfig, SamplingConfig, override
-from ddpm_course.data import ImageSet, load_digits, to_float, to_uint8
+from ddpm_course.criteria import Simple
+from ddpm_course.data.sets import ImageSet, load_digits, to_float, to_uint8
 from ddpm_course.heldout import heldout_loss
-from ddpm_course.model import Model, pick_precision
+from ddpm_course.judge import evaluation
+from ddpm_course.model import Model
+from ddpm_course.run.training import fit, new_state
 from ddpm_course.sampling import sample
-from ddpm_course.training import Simple, fit, new_state
 
 PER_CLASS = 50
 

@@ -13,9 +13,9 @@ import time
 import torch
 
 from ddpm_course.config import PRESETS, override
-from ddpm_course.data import load_digits
-from ddpm_course.processes import launch
-from ddpm_course.training import fit, new_state
+from ddpm_course.data.sets import load_digits
+from ddpm_course.run.launch import launch
+from ddpm_course.run.training import fit, new_state
 
 
 def speed(group, config, threads: int) -> float:
@@ -24,9 +24,9 @@ def speed(group, config, threads: int) -> float:
     state, began = new_state(config, group=group), 0.0
     for record in fit(state, load_digits("train", config.data.size), config, group=group):
         if record["step"] == 5:
-            group.add(torch.zeros(1))
+            group.all_reduce(torch.zeros(1))
             began = time.perf_counter()
-    group.add(torch.zeros(1))
+    group.all_reduce(torch.zeros(1))
     return (config.training.steps - 5) * config.training.batch / (time.perf_counter() - began)
 
 

@@ -4,7 +4,7 @@
     python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality] | --tune
 
 Every run begins from random weights and takes as many steps as fit into its seconds (20 are timed first). All go
-through the same loop (`ddpm_course.training.fit`), which spares the peers their own loops' overhead, and are judged
+through the same loop (`ddpm_course.run.training.fit`), which spares the peers their own loops' overhead, and are judged
 alike: 500 digits, 25 ancestral steps, no guidance; their Fréchet distance to the training digits, beside that of the
 500 held-out digits, and the share that is read as the class asked for, by the judge that ships and by a second one of
 other seeds. Peers come twice:
@@ -25,12 +25,13 @@ import torch
 from bench_default import asked, distances, keep, settings, step_seconds, train
 from torch import Tensor, nn
 
-from ddpm_course import evaluation
+from ddpm_course.base.machine import pick_precision
 from ddpm_course.config import RunConfig, SamplingConfig, override
-from ddpm_course.data import load_digits
+from ddpm_course.criteria import Simple
+from ddpm_course.data.sets import load_digits
 from ddpm_course.heldout import heldout_loss
-from ddpm_course.model import NETWORKS, Model, pick_precision
-from ddpm_course.training import Simple
+from ddpm_course.judge import evaluation
+from ddpm_course.model import NETWORKS, Model
 
 OURS = "ddpm_course"
 

@@ -22,11 +22,12 @@ import torch
 from bench_default import keep
 from torch import Tensor, nn
 
-from ddpm_course import evaluation
+from ddpm_course.base.machine import pick_precision
 from ddpm_course.config import SamplingConfig
-from ddpm_course.data import load_digits, to_uint8
-from ddpm_course.model import Model, pick_precision
-from ddpm_course.runs import load_model
+from ddpm_course.data.sets import load_digits, to_uint8
+from ddpm_course.judge import evaluation
+from ddpm_course.model import Model
+from ddpm_course.run.runs import load_model
 
 Draw = Callable[[Model, Tensor, int], Tensor]  # (model, y, steps) -> uint8 images
 

@@ -16,7 +16,7 @@ import sys
 WORK = """
 import sys, time
 from ddpm_course import PRESETS, load_digits, override
-from ddpm_course.training import fit, new_state
+from ddpm_course.run.training import fit, new_state
 steps, began = int(sys.argv[1]), 0.0
 config = override(PRESETS["mnist16"], steps=steps, precision="fp32", classes=tuple("0123456789"))
 for record in fit(new_state(config), load_digits("train", 16), config):

@@ -21,14 +21,13 @@ from bench_default import keep
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm_course.cli import make_parser, prepare, read_settings
+from ddpm_course.base.machine import LOW, cores, pick_device, pick_precision
+from ddpm_course.cli.main import make_parser, prepare, read_settings
 from ddpm_course.config import RunConfig, override
-from ddpm_course.data import ImageSet
-from ddpm_course.decoding import cores
-from ddpm_course.model import LOW, pick_device, pick_precision
-from ddpm_course.processes import launch
-from ddpm_course.sources import load_data
-from ddpm_course.training import TrainState, fit, make_batch, new_state, train_step, update_ema
+from ddpm_course.data.sets import ImageSet
+from ddpm_course.data.sources import load_data
+from ddpm_course.run.launch import launch
+from ddpm_course.run.training import TrainState, fit, make_batch, new_state, train_step, update_ema
 
 
 class Clock:
@@ -105,9 +104,9 @@ def speed(group, config: RunConfig, images: ImageSet, steps: int, threads: int) 
     clock = Clock(state.model.device)
     for record in fit(state, images, config, group):
         if record["step"] == 5:
-            group.add(torch.zeros(1))
+            group.all_reduce(torch.zeros(1))
             clock.start()
-    group.add(torch.zeros(1))
+    group.all_reduce(torch.zeros(1))
     clock.lap("all")
     return steps * config.training.batch / (clock.parts["all"][0] / 1000)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_course.data import ASSETS, load_digits
+from ddpm_course.criteria import build_criterion
+from ddpm_course.data.sets import ASSETS, load_digits
 from ddpm_course.heldout import heldout_loss
-from ddpm_course.runs import load_model, load_run
-from ddpm_course.training import build_criterion
+from ddpm_course.run.runs import load_model, load_run
 from helpers import colour_folder, contents, ddpm, fresh, one_sentence, promise
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 8 --threads 1".split()

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from ddpm_course.cli import make_parser
+from ddpm_course.cli.main import make_parser
 from ddpm_course.config import PRESETS, differences, from_json
 from helpers import ROOT
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from ddpm_course import commands
-from ddpm_course.cli import make_parser
-from ddpm_course.model import Alone
-from ddpm_course.runs import load_run
+from ddpm_course.base.group import Group
+from ddpm_course.cli import commands
+from ddpm_course.cli.main import make_parser
+from ddpm_course.run.runs import load_run
 from ddpm_course.unet import UNet
 from helpers import colour_folder, contents, ddpm, old_names, refused
 
@@ -270,7 +270,7 @@ def test_inception_weights_reach_the_extractor():
     def test(*words):
         args = make_parser().parse_args(["test", *words])
         args.plugins = ()
-        commands.test(args, Alone())
+        commands.test(args, Group())
 
     with pytest.raises(ValueError, match="--inception is for samples: ddpm test draws them for --fid N"):
         test("--inception", "x.pth")

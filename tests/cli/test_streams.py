@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ddpm_course.checkpoints import newest_checkpoint
+from ddpm_course.run.checkpoints import newest_checkpoint
 from helpers import ddpm, environment, warm
 
 TINY = "train --steps 3 --batch 8 --channels 8 --T 8 --log-every 1 --grid-every 0 --threads 1 --out run".split()

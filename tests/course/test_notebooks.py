@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from ddpm_course import core
+from ddpm_course.lesson import tools
 from helpers import (
     CHAPTERS,
     COME_AGAIN,
@@ -98,7 +98,7 @@ def unstyled(path: Path) -> list[str]:
     "notebook that draws without the course's style"
     source = "\n".join(cells(path))
     draws = re.search(r"^import matplotlib", source, re.M) and "plt.subplots" in source
-    return ["no plt.style.use"] * bool(draws and f"plt.style.use('{core.STYLE}')" not in source)
+    return ["no plt.style.use"] * bool(draws and f"plt.style.use('{STYLE}')" not in source)
 
 
 def unguarded(path: Path) -> list[str]:

@@ -13,8 +13,8 @@ from unittest import mock
 
 import torch
 
-from ddpm_course.decoding import cores
-from ddpm_course.distributed import Place, joined
+from ddpm_course.base.machine import cores
+from ddpm_course.run.distributed import Place, joined
 from helpers import free_port
 
 

@@ -6,19 +6,19 @@ from itertools import islice
 
 import torch
 
-from ddpm_course import checkpoints
-from ddpm_course.checkpoints import load_checkpoint, read_metrics, read_window
+from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
-from ddpm_course.data import load_digits
-from ddpm_course.distributed import Group
-from ddpm_course.model import Alone
-from ddpm_course.runs import Stop
-from ddpm_course.sources import load_data
-from ddpm_course.training import fit, new_state
+from ddpm_course.data.sets import load_digits
+from ddpm_course.data.sources import load_data
+from ddpm_course.run import checkpoints
+from ddpm_course.run.checkpoints import load_checkpoint, read_metrics, read_window
+from ddpm_course.run.distributed import DDPGroup
+from ddpm_course.run.stopping import Stop
+from ddpm_course.run.training import fit, new_state
 from helpers import train
 
 
-class Doubled(Alone):
+class Doubled(Group):
     "A group whose network computes in float64."
 
     def __init__(self, group):
@@ -28,14 +28,14 @@ class Doubled(Alone):
     def wrap(self, network):
         return self.group.wrap(network.double())
 
-    def add(self, x):
-        return self.group.add(x)
+    def all_reduce(self, x):
+        return self.group.all_reduce(x)
 
     def average(self, network):
         self.group.average(network)
 
 
-def run(group: Group | Alone, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
+def run(group: DDPGroup | Group, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
     "Losses of each step, and the weights at the end as one vector."
     torch.set_num_threads(threads)
     group = Doubled(group) if double else group
@@ -48,7 +48,7 @@ def run(group: Group | Alone, config, threads: int, double: bool) -> tuple[list[
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
 
-def stretches(group: Group | Alone, config, run, length: int) -> list[tuple[list[float], torch.Tensor]]:
+def stretches(group: DDPGroup | Group, config, run, length: int) -> list[tuple[list[float], torch.Tensor]]:
     "From each checkpoint of a run, and from its beginning: losses of the next steps, and the weights after them."
     torch.set_num_threads(1)
     found = []
@@ -62,32 +62,32 @@ def stretches(group: Group | Alone, config, run, length: int) -> list[tuple[list
     return found
 
 
-def fail(group: Group, rank: int) -> None:
+def fail(group: DDPGroup, rank: int) -> None:
     "One rank fails after it has printed; the others wait for it."
     print(f"rank {group.rank} was here", flush=True)
     if group.rank == rank:
         raise KeyError("nothing of that name")
-    group.add(torch.zeros(1))
+    group.all_reduce(torch.zeros(1))
 
 
-def chat(group: Group) -> int:
+def chat(group: DDPGroup) -> int:
     print(f"rank {group.rank} says hello", flush=True)
     return group.rank
 
 
-def waiting(group: Group) -> tuple[str | None, str | None]:
+def waiting(group: DDPGroup) -> tuple[str | None, str | None]:
     "How this process's threads wait."
     return os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")
 
 
-def train_run(group: Group, run, config) -> list[dict]:
+def train_run(group: DDPGroup, run, config) -> list[dict]:
     "Begin or continue a run on the data that its configuration names; the lines of its log."
     images, _ = load_data(config.data.data, config.data.size, config.data.image_channels or None)
     train(run, config, images, group)
     return read_metrics(run)
 
 
-def stop_after(group: Group, run, config, step: int) -> None:
+def stop_after(group: DDPGroup, run, config, step: int) -> None:
     "`train_run`, stopped after a step, as by SIGTERM."
     train(run, config, load_digits("train", config.data.size), group, stop_after=step)
 
@@ -104,14 +104,14 @@ def disturbed(run, kind: str) -> None:
     train(run, config, load_digits("train", 16))
 
 
-def stop(group: Group) -> None:
+def stop(group: DDPGroup) -> None:
     "A worker that ends early by choice, in every process."
     raise Stop(f"enough, says rank {group.rank}")
 
 
-def judged(group: Group | Alone) -> tuple[int, list[torch.Tensor]]:
+def judged(group: DDPGroup | Group) -> tuple[int, list[torch.Tensor]]:
     "How many images this process's judge has seen; features, logits and nearest distances of all."
-    from ddpm_course.evaluation import extract, load_judge, nearest_distances
+    from ddpm_course.judge.evaluation import extract, load_judge, nearest_distances
 
     judge, images, seen = load_judge(), load_digits("test", 16).pixels[:101], []
     judge.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
@@ -119,9 +119,9 @@ def judged(group: Group | Alone) -> tuple[int, list[torch.Tensor]]:
     return sum(seen), [features, logits, nearest_distances(images, images[::3], 20, group)]
 
 
-def settled(group: Group) -> tuple[int, str]:
+def settled(group: DDPGroup) -> tuple[int, str]:
     "Threads and precision of a run whose processes would each choose other ones."
-    from ddpm_course import runs
+    from ddpm_course.run import runs
 
     runs.cores = lambda: 3 + group.rank
     runs.pick_precision = lambda name, device: ("fp32", "bf16")[group.rank]

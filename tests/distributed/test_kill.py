@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import process_workers
-from ddpm_course.checkpoints import newest_checkpoint, read_metrics
+from ddpm_course.run.checkpoints import newest_checkpoint, read_metrics
 from forks import forks
 from helpers import GUARD, running, same_bits, timeless, wait_for
 

@@ -20,13 +20,13 @@ from PIL import Image, ImageSequence
 from safetensors.torch import load_file
 
 import process_workers
-from ddpm_course.checkpoints import newest_checkpoint, read_log, read_metrics
+from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
-from ddpm_course.data import load_digits
-from ddpm_course.distributed import Place, joined
-from ddpm_course.model import Alone
-from ddpm_course.processes import launch
-from ddpm_course.runs import Stop
+from ddpm_course.data.sets import load_digits
+from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
+from ddpm_course.run.distributed import Place, joined
+from ddpm_course.run.launch import launch
+from ddpm_course.run.stopping import Stop
 from forks import together
 from helpers import GUARD, children, ddpm, environment, free_port, one_sentence, promise, running, same_bits, wait_for
 
@@ -65,7 +65,7 @@ def alone(work, *args):
     "What `work` returns to a group of one, in this process; it may set other threads."
     threads = torch.get_num_threads()
     try:
-        return work(Alone("cpu"), *args)
+        return work(Group("cpu"), *args)
     finally:
         torch.set_num_threads(threads)
 

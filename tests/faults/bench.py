@@ -29,7 +29,7 @@ TRAIN = ["train", "--data", "photos", "--out", "run", *TINY, "--steps"]
 SAMPLE = "sample run --n 1 --steps 1".split()
 NEWEST = "run/checkpoints/step_00000004"
 STOP = """
-from ddpm_course import train_command
+from ddpm_course.cli import train as train_command
 def after_one(interrupt, group):
     interrupt.signal = 15
     return True

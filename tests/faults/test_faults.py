@@ -46,7 +46,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import helpers
-from ddpm_course.checkpoints import checksum, newest_checkpoint, seal
+from ddpm_course.run.checkpoints import checksum, newest_checkpoint, seal
 
 GO_ON = [*TRAIN, 8]
 STOPPED = {"code": STOP}
@@ -262,7 +262,7 @@ def payloads(mark):
             "importlib import_module": "antigravity",
             "torch.serialization load": str(mark),
             "numpy ndarray": (1, 3072),
-            "ddpm_course.runs load_plugin": str(mark),
+            "ddpm_course.run.runs load_plugin": str(mark),
             "torch._utils _rebuild_tensor": 5,
             "collections OrderedDict": 7,
             "functools partial": 7,
@@ -353,8 +353,8 @@ PUBLISHED = "sample --weights published --n 1 --steps 1 --guidance 1".split()
 @pytest.fixture(scope="module")
 def published(bench):
     "The tiny run's weights as a diffusers pipeline, beside the run."
-    from ddpm_course.published import to_diffusers
-    from ddpm_course.runs import load_run
+    from ddpm_course.run.runs import load_run
+    from ddpm_course.share.published import to_diffusers
 
     model, _ = load_run(bench.good / "run")
     config, state = to_diffusers(model.network, 8)
@@ -924,7 +924,8 @@ def test_permissions(bench):
 
 GO = ("run/config.json*", "run/metrics.jsonl*", "run/checkpoints/.*")
 NO_WORK = """
-from ddpm_course import sampling, heldout
+from ddpm_course import sampling
+from ddpm_course.run import heldout
 def never(*args, **kwargs):
     raise AssertionError('the work began, and its result cannot be kept')
 sampling.walk = sampling.draw = never
@@ -1114,7 +1115,7 @@ def test_a_refused_start_leaves_the_folder_free(bench):
 
 
 NAN_LOSS = """
-from ddpm_course import training
+from ddpm_course.run import training
 honest = training.Simple.losses
 training.Simple.losses = lambda *args: {name: value * float('nan') for name, value in honest(*args).items()}
 """
@@ -1152,7 +1153,7 @@ torch.nn.Conv2d.forward = full
 def test_losses_that_are_no_numbers(bench):
     "NaN and infinity, at once, later, in the gradient alone: said, and the last checkpoint is intact."
     at = """
-from ddpm_course import training
+from ddpm_course.run import training
 honest, calls = training.Simple.losses, [0]
 def losses(self, model, batch):
     found = honest(self, model, batch)
@@ -1187,7 +1188,7 @@ def at_record(k, act):
     "Code of a child: does something after the k-th step."
     return f"""
 import os, signal, threading, time
-from ddpm_course import train_command
+from ddpm_course.cli import train as train_command
 honest, calls = train_command.must_stop, [0]
 def watched(interrupt, group):
     calls[0] += 1
@@ -1231,7 +1232,7 @@ def test_signals(bench):
     )
     tries.append(Try("SIGHUP under nohup", [*TRAIN, 6], codes=(0,), how={"code": code}))
     for kind in (signal.SIGINT,):
-        for moment in ("ddpm_course.sampling.walk", "ddpm_course.train_command.load_data"):
+        for moment in ("ddpm_course.sampling.walk", "ddpm_course.cli.train.load_data"):
             module, name = moment.rsplit(".", 1)
             code = f"import os, {module} as m\nm.{name} = lambda *a, **k: os.kill(os.getpid(), {int(kind)})\n"
             words = SAMPLE if "walk" in moment else GO_ON
@@ -1246,7 +1247,7 @@ import os
 def start_second():
     pid = os.fork()
     if pid == 0:
-        from ddpm_course import cli
+        from ddpm_course.cli import main as cli
         try:
             cli.main({[str(word) for word in GO_ON]!r})
         except SystemExit as end:
@@ -1344,7 +1345,7 @@ def test_names_of_any_kind(bench):
 
 
 SOON = """
-import ddpm_course.distributed as d
+import ddpm_course.run.distributed as d
 d.join.__wrapped__.__defaults__ = ('auto', False, 3.0)
 """  # others are waited for three seconds
 
@@ -1377,7 +1378,7 @@ def test_processes(bench):
     trap = lambda folder: (folder / "torch.py").write_text("open('mark', 'w'); raise SystemExit(3)\n")
     words = [*SAMPLE, "--nproc", "2"]
     kill = """
-from ddpm_course import processes
+from ddpm_course.run import launch as processes
 honest = processes.wait
 def wait(started, signals):
     import signal, time

@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from ddpm_course import cache as caching
-from ddpm_course import decoding, sources
-from ddpm_course.data import ImageSet, load_digits, resize, to_float
-from ddpm_course.sources import DATA, load_data, load_images
+from ddpm_course.data import cache as caching
+from ddpm_course.data import decoding, sources
+from ddpm_course.data.sets import ImageSet, load_digits, resize, to_float
+from ddpm_course.data.sources import DATA, load_data, load_images
 
 LEVEL = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -600,7 +600,9 @@ def test_default_place(monkeypatch):
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)         # ignored in what a shell has put into the background
-from ddpm_course import cache, decoding, sources
+from ddpm_course.data import cache
+from ddpm_course.data import decoding
+from ddpm_course.data import sources
 real = decoding.decode_rows
 def slowly(*args):
     print("decoding", flush=True)
@@ -970,7 +972,7 @@ FORGED = {
 LOAD = """
 import sys, warnings
 from pathlib import Path
-from ddpm_course.sources import load_data
+from ddpm_course.data.sources import load_data
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     try:
         load_data(folder, 32)

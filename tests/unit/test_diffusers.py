@@ -6,10 +6,10 @@ import torch
 from ddpm_course.config import PRESETS, SamplingConfig
 from ddpm_course.forward import q_posterior
 from ddpm_course.model import Model, build_network
-from ddpm_course.published import from_diffusers, to_diffusers
 from ddpm_course.sampling import sampling_indices
 from ddpm_course.sampling import walk as our_walk
 from ddpm_course.schedules import cosine, linear
+from ddpm_course.share.published import from_diffusers, to_diffusers
 from ddpm_course.unet import UNet
 from helpers import old_names
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from ddpm_course import evaluation as ev
-from ddpm_course import scores as sc
 from ddpm_course.config import PRESETS, SamplingConfig, override
-from ddpm_course.data import ASSETS, ImageSet, load_digits
+from ddpm_course.criteria import Simple
+from ddpm_course.data.sets import ASSETS, ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.heldout import heldout_draws, heldout_loss
+from ddpm_course.judge import evaluation as ev
+from ddpm_course.judge import scores as sc
 from ddpm_course.model import build_model
-from ddpm_course.runs import load_model
-from ddpm_course.training import Simple
+from ddpm_course.run.runs import load_model
 
 FrechetInceptionDistance = pytest.importorskip("torchmetrics.image.fid").FrechetInceptionDistance
 poly_mmd = pytest.importorskip("torchmetrics.image.kid").poly_mmd

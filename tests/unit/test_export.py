@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from ddpm_course.config import PRESETS, SamplingConfig, override
-from ddpm_course.export import save_onnx, save_pipeline
 from ddpm_course.model import build_model
-from ddpm_course.published import load_published
 from ddpm_course.sampling import sample
+from ddpm_course.share.export import save_onnx, save_pipeline
+from ddpm_course.share.published import load_published
 
 
 def awake(config):

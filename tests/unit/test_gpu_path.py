@@ -12,11 +12,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_course import bound, evaluation, heldout, sampling, training
+from ddpm_course import bound, sampling
+from ddpm_course.base.machine import prefetch
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
-from ddpm_course.data import load_digits
-from ddpm_course.model import in_advance
-from ddpm_course.training import Simple, fit, new_state
+from ddpm_course.criteria import Simple
+from ddpm_course.data.sets import load_digits
+from ddpm_course.judge import evaluation
+from ddpm_course.run import heldout, training
+from ddpm_course.run.training import fit, new_state
 
 DIGITS = load_digits("train", 16)
 
@@ -117,11 +120,11 @@ def test_what_is_made_ahead_may_fail():
             raise ValueError("no batch")
         return step
 
-    ahead = in_advance(make, range(4), torch.device("meta"))
+    ahead = prefetch(make, range(4), torch.device("meta"))
     assert [next(ahead), next(ahead)] == [0, 1]
     with pytest.raises(ValueError, match="no batch"):
         next(ahead)
-    assert list(in_advance(make, range(3, 3), torch.device("meta"))) == []
+    assert list(prefetch(make, range(3, 3), torch.device("meta"))) == []
 
 
 def test_importance_sampling_reads_its_losses_once_a_step(read_back):

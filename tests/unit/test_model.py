@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ddpm_course import SamplingConfig, evaluation, load_model, sample
-from ddpm_course.data import load_digits, to_float, to_uint8
+from ddpm_course import SamplingConfig, load_model, sample
+from ddpm_course.data.sets import load_digits, to_float, to_uint8
+from ddpm_course.judge import evaluation
 
 PER_CLASS = 100
 

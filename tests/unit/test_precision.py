@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ddpm_course.checkpoints import newest_checkpoint, read_window
 from ddpm_course.config import PRESETS, override
-from ddpm_course.data import load_digits
-from ddpm_course.training import fit, make_batch, new_state, train_step
+from ddpm_course.data.sets import load_digits
+from ddpm_course.run.checkpoints import newest_checkpoint, read_window
+from ddpm_course.run.training import fit, make_batch, new_state, train_step
 from helpers import same_bits, train
 
 PLAN = override(

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm_course.cli import make_parser, read_settings
+from ddpm_course.cli.main import make_parser, read_settings
 from ddpm_course.config import PRESETS, RunConfig, flatten, from_json, override, to_json
-from ddpm_course.data import resize, to_float, to_uint8
-from ddpm_course.decoding import open_image
+from ddpm_course.data.decoding import open_image
+from ddpm_course.data.sets import resize, to_float, to_uint8
 from ddpm_course.losses import OBJECTIVES, target, x0_and_eps
 from ddpm_course.model import Model
 from ddpm_course.sampling import SAMPLERS, SPACINGS, SamplingConfig, sampling_indices, walk

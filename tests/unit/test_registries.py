@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ddpm_course as dc
-from ddpm_course.cli import main
+from ddpm_course.cli.main import main
 from ddpm_course.config import override
 
 PLUGIN = """
@@ -95,7 +95,7 @@ def test_from_the_command_line(plugin, tmp_path, refuses, capsys):
 
 
 def test_from_python(plugin, tmp_path):
-    from ddpm_course.runs import load_plugin
+    from ddpm_course.run.runs import load_plugin
 
     load_plugin(tmp_path / plugin)
     images, _ = dc.load_data("stripes", 16)

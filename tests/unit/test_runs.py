@@ -12,8 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ddpm_course import PRESETS, Run, SamplingConfig, checkpoints, load_digits, load_model, override
-from ddpm_course.checkpoints import (
+from ddpm_course import PRESETS, Run, SamplingConfig, load_digits, load_model, override
+from ddpm_course.base.group import Group
+from ddpm_course.heldout import heldout_loss
+from ddpm_course.model import build_model
+from ddpm_course.run import checkpoints
+from ddpm_course.run.checkpoints import (
     checksum,
     contents,
     load_checkpoint,
@@ -23,11 +27,9 @@ from ddpm_course.checkpoints import (
     read_metrics,
     write_checkpoint,
 )
-from ddpm_course.heldout import heldout_loss
-from ddpm_course.model import Alone, build_model
-from ddpm_course.runs import read_config, start_from
+from ddpm_course.run.runs import read_config, start_from
+from ddpm_course.run.training import fit, new_state
 from ddpm_course.sampling import decide
-from ddpm_course.training import fit, new_state
 from helpers import same_bits, train
 
 PLAN = override(
@@ -154,7 +156,7 @@ def test_the_first_files_are_read(tmp_path, digits):
 def test_threads_and_precision_are_as_before(tmp_path, digits):
     torch.set_float32_matmul_precision("highest")
     before = torch.get_num_threads()
-    with Run.open(tmp_path / "run", override(PLAN, threads=3), digits, Alone("cpu")):
+    with Run.open(tmp_path / "run", override(PLAN, threads=3), digits, Group("cpu")):
         assert torch.get_num_threads() == 3 and torch.get_float32_matmul_precision() == "high"
     assert torch.get_num_threads() == before and torch.get_float32_matmul_precision() == "highest"
 
@@ -388,7 +390,9 @@ def test_files_have_the_modes_that_the_user_chose(tmp_path, digits):
 
 def test_each_thing_is_done_once(tmp_path, monkeypatch, capsys):
     "A command parses config.json once and builds the network once; a finished run prints one line."
-    from ddpm_course import cli, model, runs
+    from ddpm_course import model
+    from ddpm_course.cli import main as cli
+    from ddpm_course.run import runs
 
     counts = {"parsed": 0, "built": 0}
 

@@ -12,10 +12,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from ddpm_course import diagram, load_model, sampling, topology
+from ddpm_course import load_model, sampling
 from ddpm_course.attention import AttentionBlock
 from ddpm_course.draws import Purpose, normal
 from ddpm_course.model import read_answer
+from ddpm_course.share import diagram, topology
 from ddpm_course.unet import ResidualBlock, Stage, UNet
 
 pytest.importorskip("pygraphviz")
@@ -588,5 +589,5 @@ def test_missing_package_is_one_sentence(missing, monkeypatch):
 
 
 def test_import_needs_no_drawing_package():
-    code = "import sys; sys.modules.update(pygraphviz=None, torchviz=None, matplotlib=None); import ddpm_course.diagram"
+    code = "import sys; sys.modules.update(pygraphviz=None, torchviz=None, matplotlib=None); import ddpm_course.share.diagram"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,1 @@
+"A training run: the loop, its optimizer, checkpoints, folders, several processes, trackers."
