@@ -181,7 +181,7 @@ def bits_per_dim(
         for k, within in enumerate(zip(edges, edges[1:])):
             b = heldout_batch(images, i, k, model, within, by_time=True)
             xt = q_sample(b.x0, b.t, b.eps, model.schedule)
-            bits, x0_hat = output_bound(model, model.network(xt, b.t, b.y), b.x0, xt, b.t)
+            bits, x0_hat = output_bound(model, model.answer(xt, b.t, b.y), b.x0, xt, b.t)
             columns.append(bits.cpu())
             errors.append((x0_hat - b.x0).square().flatten(1).mean(1).cpu())
         return torch.stack([c.double() for c in (*columns, *errors)], 1)
@@ -222,8 +222,8 @@ def simple_and_bound(
     "Losses of L_simple, and the term of the bound, (B,) bits per dimension."
     x0 = batch.x0
     xt = q_sample(x0, batch.t, batch.eps, model.schedule)
-    output = model.network(xt, batch.t, batch.y).to(x0.dtype)
-    simple = diffusion_losses(output, x0, batch.eps, batch.t, model.schedule, model.objective)
+    output, scales = model.answer(xt, batch.t, batch.y), model.schedule.scales(batch.t, like=xt)
+    simple = diffusion_losses(output, xt, x0, batch.eps, scales, model.objective)
     mean, v = output.split(x0.shape[1], dim=1)
     answer = output if share else torch.cat([mean.detach(), v], 1)
     term, _ = output_bound(model, answer, x0, xt, batch.t, clip=False)

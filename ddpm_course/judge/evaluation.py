@@ -297,8 +297,9 @@ def class_errors(
                                     for name, x in vars(one).items()}
             b = Batch(**each)
             xt = q_sample(b.x0, b.t, b.eps, model.schedule)
-            losses = diffusion_losses(model.network(xt, b.t, y), b.x0, b.eps, b.t,
-                                      model.schedule, model.objective)
+            scales = model.schedule.scales(b.t, like=xt)
+            losses = diffusion_losses(model.answer(xt, b.t, y), xt, b.x0, b.eps, scales,
+                                      model.objective)
             rows.append(losses['eps_mse'].cpu().double().view(len(i), K))
         return torch.stack(rows, 1)
     return group.map(errors, len(images), batch).transpose(0, 1)

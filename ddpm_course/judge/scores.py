@@ -23,7 +23,7 @@ from .evaluation import frechet_distance, kernel_distance, load_judge
 from .evaluation import nearest_distances
 from .evaluation import real_floor, real_subset
 from ..model import Model
-from ..sampling import decide
+from ..sampling import plan
 
 # %% ../../nbs/workshops/15a_scores.ipynb #a5f46d0a
 class PassOn(nn.Module):
@@ -267,7 +267,8 @@ def evaluate_samples(
 
     Raises ValueError where n is too small, or where the model cannot be sampled like that.
     """
-    how = decide(replace(how, guidance=1.0) if how.guidance is None else how, model)
+    route = plan(replace(how, guidance=1.0) if how.guidance is None else how, model)
+    how = replace(route.how, variance=route.variance if how.sampler == 'ddpm' else how.variance)
     if extractor is not None:
         can_fit(n, extractor.num_features, len(data[0]))
     eyes = (extractor or pick_extractor(data[0], n)).to(model.device)

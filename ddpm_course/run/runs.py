@@ -297,7 +297,7 @@ def load_run(run: Path | str, device: torch.device | str = 'cpu',
             raise
         return load_run(run, device, plugins)   # a run still training has dropped it meanwhile
     model.network.to(device).eval().requires_grad_(False)
-    return model, config
+    return replace(model, precision=pick_precision('auto', torch.device(device))), config
 
 
 def load_model(run: Path | str | None = None, device: torch.device | str = 'cpu') -> Model:
