@@ -64,22 +64,25 @@ def reserve(path: Path, shape: tuple) -> np.ndarray:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    "Hold a lock file while the block runs, after others; without one where the disk refuses."
+def lock(path: Path) -> Iterator[bool]:
+    "Hold a lock file while the block runs, after others; False where the disk refuses."
     holder = FileLock(path, fallback_to_soft=False)
     with suppress(OSError):                 # a disk without locks, or a link
         holder.acquire()
     try:
-        yield
+        yield holder.is_locked
     finally:
         holder.release()
 
 # %% ../../nbs/workshops/01b_cache.ipynb #7d0e8e60
-def make_cache(folder: Path, source: Source, size: int, channels: int | None) -> None:
-    "Decode `source` into `folder`, whole or not at all."
+def make_cache(
+    folder: Path, source: Source, size: int, channels: int | None, locked: bool = False,
+) -> None:
+    "Decode `source` into `folder`, whole or not at all; `locked`: nobody else is at it."
     for left in folder.parent.glob('*.part'):               # by processes that were killed
         with suppress(FileNotFoundError):                   # another may be removing it, too
-            if time.time() - left.stat().st_mtime > 24 * 3600:
+            old = time.time() - left.stat().st_mtime > 24 * 3600
+            if old or (locked and left.name.startswith(folder.name)):
                 shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory('.part', f'{folder.name}.', folder.parent) as made:
         aside = Path(made)
@@ -106,9 +109,9 @@ def prepare(source: Source, size: int, channels: int | None) -> tuple[np.ndarray
     reason: Any = 'what was written cannot be read back'
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock(folder.with_suffix('.lock')):
+        with lock(folder.with_suffix('.lock')) as locked:
             if not open_cache(folder):                      # made while this one waited
-                make_cache(folder, source, size, channels)
+                make_cache(folder, source, size, channels, locked)
             if found := open_cache(folder):
                 return found
     except OSError as error:
