@@ -98,7 +98,7 @@ def unstyled(path: Path) -> list[str]:
     "notebook that draws without the course's style"
     source = "\n".join(cells(path))
     draws = re.search(r"^import matplotlib", source, re.M) and "plt.subplots" in source
-    return ["no plt.style.use"] * bool(draws and f"plt.style.use('{STYLE}')" not in source)
+    return ["no plt.style.use"] * bool(draws and f"plt.style.use('ddpm_course.assets.course')" not in source)
 
 
 def unguarded(path: Path) -> list[str]:
@@ -169,7 +169,7 @@ def no_next(path: Path) -> list[str]:
     following = [p.name for p in LESSON_PAGES if number(p) > number(path)][:1]
     if not following:
         return []
-    linked = [target for line in lines if line.startswith("**Next:**") for target in links(line)]
+    linked = [Path(target).name for line in lines if line.startswith("**Next:**") for target in links(line)]
     return [] if linked and following[0] in linked else [f"{following[0]} is not among {linked}"]
 
 
@@ -218,21 +218,23 @@ FILE_CHECKS = [
 
 def unlinked(path: Path) -> list[str]:
     "chapter whose workshops or solutions it does not link to"
-    own = [p for p in path.parent.glob("*.ipynb") if is_workshop(p) and number(p)[:-1] == number(path)]
-    own += sorted((path.parent / "solutions").glob(f"{path.stem}_solution.ipynb"))
-    linked = links("\n".join(cells(path, "markdown")))
-    return [p.name for p in own if p.relative_to(path.parent).as_posix() not in linked]
+    own = [p for p in NOTEBOOKS if is_workshop(p) and p in CHAPTERS and number(p)[:-1] == number(path)]
+    own += [p for p in NOTEBOOKS if p.name == f"{path.stem}_solution.ipynb"]
+    linked = {(path.parent / target).resolve() for target in links("\n".join(cells(path, "markdown")))}
+    return [p.name for p in own if p not in linked]
 
 
 def no_way_back(path: Path) -> list[str]:
     "solutions that belong to no chapter or do not link to theirs"
-    home = f"../{path.name.replace('_solution', '')}"
-    return [home] * (home not in links("\n".join(cells(path, "markdown"))) or not (path.parent / home).exists())
+    home = [p for p in CHAPTERS if p.name == path.name.replace("_solution", "")]
+    linked = {(path.parent / target).resolve() for target in links("\n".join(cells(path, "markdown")))}
+    return [] if home and home[0] in linked else [path.name]
 
 
 def no_way_to_all(path: Path) -> list[str]:
     "last text without a link to the index"
-    return [] if "index.ipynb" in links((cells(path, "markdown") or [""])[-1]) else ["no link to the index"]
+    last = (cells(path, "markdown") or [""])[-1]
+    return [] if any(Path(target).name == "index.ipynb" for target in links(last)) else ["no link to the index"]
 
 
 CHAPTER_CHECKS = [no_way_to_all, late_default_exp, other_title, no_next, unmarked, unlinked]
@@ -312,7 +314,7 @@ def test_needed():
 @each([p for p in LESSON_PAGES if judges(p)])
 def test_exercises(path, monkeypatch):
     "The checks accept the solutions, and refuse at least two wrong answers each, with a hint."
-    refused, honest = [], core.expect_error
+    refused, honest = [], tools.expect_error
 
     @contextmanager
     def noted(kind, words=""):
@@ -320,7 +322,7 @@ def test_exercises(path, monkeypatch):
             refused.append(words) if kind is AssertionError else None
             yield
 
-    monkeypatch.setattr(core, "expect_error", noted)
+    monkeypatch.setattr(tools, "expect_error", noted)
     space: dict = {"__name__": path.stem}
     run = TransformerManager().transform_cell
     for source in chain(*exercises(path)):
@@ -329,7 +331,7 @@ def test_exercises(path, monkeypatch):
     assert all(space[f"check_{name}"](space[name]) is None for name in names), "nothing is written yet"
     print(f"{path.stem}: {len(names)} answers are judged, {len(refused)} wrong ones refused: {refused}")
     assert all(refused) and len(refused) >= 2 * len(names)
-    for source in needed(map(run, cells(path.parent / f"solutions/{path.stem}_solution.ipynb")), names):
+    for source in needed(map(run, cells(ROOT / f"nbs/solutions/{path.stem}_solution.ipynb")), names):
         exec(source, space)
     assert [name for name in names if space[f"check_{name}"](space[name]) is not True] == []
 
