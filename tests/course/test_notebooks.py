@@ -92,9 +92,9 @@ def file_faults(path: Path) -> Iterable[str]:
             yield f"{cell['id']} is not folded as tools/execute.py folds it"
         if "slow" in directives(text) and "if slow():" not in text:
             yield f"{cell['id']} takes minutes and runs under Run All"
-    if re.search(r"^import matplotlib", source, re.M) and "plt.subplots" in source:
-        if "plt.style.use('ddpm_course.assets.course')" not in source:
-            yield "it draws without the course's style"
+    draws = re.search(r"^import matplotlib", source, re.M) and "plt.subplots" in source
+    if draws and "plt.style.use('ddpm_course.assets.course')" not in source:
+        yield "it draws without the course's style"
     yield from re.findall(r"^\s*assert\b.*\b(?:m?seconds|took|elapsed)\b[^=\n]*<.*", source, re.M)  # on busy machines
     yield from (f"{target.name} is no file" for target in linked(path) if not target.exists())
 
@@ -241,8 +241,8 @@ def test_notebooks_that_changed_and_a_sixth_run():
     due = [path for path in NOTEBOOKS if differ[path] - {"torch"}]  # another PyTorch alone: the second tier
     sixth = [path for path in NOTEBOOKS[turn() :: 6] if path not in due]
     others = sum(found == {"torch"} for found in differ.values())
-    line = f"{len(due)} notebooks are run that have changed, and of the {len(NOTEBOOKS) - len(due)} others a sixth"
-    line += f", number {turn()}: {' '.join(number(p) + 's' * (p in SOLUTIONS) for p in sixth)}"
+    line = f"{len(due)} notebooks have changed and are run; of the {len(NOTEBOOKS) - len(due)} others sixth number "
+    line += f"{turn()}: {' '.join(number(p) + 's' * (p in SOLUTIONS) for p in sixth)} (-m thorough: all)"
     helpers.PROMISES.append(line + f"; the outputs of {others} are of another PyTorch" * bool(others))
     nbdev_test(due + sixth, workers=1, limit=10 * PROMISED)
 
