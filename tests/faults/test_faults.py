@@ -57,7 +57,7 @@ NO_WORK = """
 from ddpm_course.model import Model
 def never(*args, **kwargs):
     raise AssertionError('the work began, and its result cannot be kept')
-Model.predict = never
+Model.answer = never
 """  # a command that is refused must be refused before it asks a network
 
 
