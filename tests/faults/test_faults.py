@@ -247,34 +247,6 @@ def test_pickles_of_strangers_run_nothing(bench):
     yield Try("an archive with ../", archive, CIFAR, (2,), changes=NEW, after=nothing_ran)
 
 
-@faults
-def test_optimizers_that_are_none(bench):
-    "Contents of optimizer.pt that torch.load accepts, and no optimizer has."
-
-    def changed(change):
-        def make(path):
-            kept = torch.load(path, weights_only=True)
-            change(kept, kept["optimizer"])
-            torch.save(kept, path)
-
-        return make
-
-    contents = {
-        "no optimizer": changed(lambda k, o: k.pop("optimizer")),
-        "optimizer of a list": changed(lambda k, o: k.update(optimizer=[])),
-        "optimizer without state": changed(lambda k, o: o.pop("state")),
-        "no groups": changed(lambda k, o: o["param_groups"].clear()),
-        "groups of numbers": changed(lambda k, o: o.update(param_groups=[1])),
-        "other parameters": changed(lambda k, o: o["param_groups"][0].update(params=[0])),
-        "no scaler": changed(lambda k, o: k.pop("scaler")),
-        "no window": changed(lambda k, o: k.pop("window")),
-    }
-    for value in (None, 3, "x", [], {}, torch.zeros(3)):
-        contents[f"the value {value!r:.20}"] = lambda path, value=value: torch.save(value, path)
-    for name, content in contents.items():
-        yield stranger(name, "optimizer.pt", content, GO_ON, (2,), STOPPED)
-
-
 # -- published weights -------------------------------------------------------------------------------------------------
 
 PUBLISHED = "sample --weights published --n 1 --steps 1 --guidance 1".split()
@@ -302,22 +274,6 @@ def binary(content):
 def test_published_folders(bench):
     for name in (UNET, SCHEDULER, BLOB):
         yield from by_file(bench, name, PUBLISHED)
-    for name, content in SAFETENSORS.items():
-        yield Try(f"published: {name}", write(BLOB, content), PUBLISHED)
-    for file, name, value in (
-        (UNET, "block_out_channels", [10**6, 10**6]),
-        (UNET, "block_out_channels", []),
-        (UNET, "layers_per_block", 10**7),
-        (UNET, "sample_size", 10**6),
-        (UNET, "in_channels", 10**9),
-        (UNET, "norm_num_groups", 0),
-        (UNET, "num_class_embeds", 10**12),
-        (SCHEDULER, "num_train_timesteps", 10**9),
-        (SCHEDULER, "num_train_timesteps", 0),
-        (SCHEDULER, "beta_schedule", "x"),
-    ):
-        change = lambda kept, name=name, value=value: kept.update({name: value})
-        yield Try(f"published {name} = {value}", edit(file, change), PUBLISHED)
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -447,15 +403,13 @@ def test_end_at_each_change_of_a_cache(bench):
 
 @faults
 def test_a_largest_file(bench):
-    "No file may grow beyond so many bytes, as on a full disk: for a run that begins, one that goes on, and results."
+    "No file may grow beyond so many bytes, as on a full disk: for a run that begins or goes on, and for results."
     for size in (1000, 20_000, 150_000, 400_000):
         how = {"file_size": size}
         again = lambda folder, result: bench.goes_on(folder) if result.code else None
         yield Try(f"going on, files of {size}", nothing, GO_ON, GOES, STOPPED | how, changes=GO, after=again)
         yield Try(f"beginning, files of {size}", nothing, DATA, GOES, STOPPED | how, changes=NEW)
         yield Try(f"arrays, files of {size}", nothing, [*SAMPLE, "--npz", "s.npz", "--out", "s.png"], how=how)
-        yield Try(f"an export, files of {size}", nothing, ["export", "run", "out"], how=how)
-        yield Try(f"numbers, files of {size}", nothing, ["test", "run"], how=how)
 
 
 # -- places that cannot be written or read -----------------------------------------------------------------------------
@@ -464,21 +418,15 @@ def test_a_largest_file(bench):
 @faults
 def test_permissions(bench):
     "Folders and files that this user may not read or write: said before the work."
-    early, going = {**PLAIN, "code": NO_WORK}, {**PLAIN, **STOPPED}
+    going = {**PLAIN, **STOPPED}
 
     def closed(name, mode=0o555):
         return lambda folder: (folder / name).chmod(mode)
 
-    locked = lambda folder: (folder / "locked").mkdir(0o555)
-    for flag, path in {"--out": "locked/s.png", "--npz": "locked/s.npz", "--images": "locked/pngs"}.items():
-        yield Try(f"sample {flag} locked", locked, [*SAMPLE, "--out", "s.png", flag, path], (2,), early, "locked")
     new = ["train", "--data", "photos", "--out", "locked/new", *TINY]
     yield from (
-        Try("test --out locked", locked, ["test", "run", "--out", "locked/t.json"], (2,), early, "locked"),
-        Try("genseq --out locked", locked, ["genseq", "run", "--out", "locked/f.gif"], (2,), early, "locked"),
-        Try("topology --out locked", locked, ["topology", "--out", "locked/t"], (2,), PLAIN, "locked"),
-        Try("train --out locked", locked, new, (2,), going, "locked"),
-        Try("sample in a locked run", closed("run"), SAMPLE, (2,), early, "run"),
+        Try("train --out locked", lambda folder: (folder / "locked").mkdir(0o555), new, (2,), going, "locked"),
+        Try("sample in a locked run", closed("run"), SAMPLE, (2,), {**PLAIN, "code": NO_WORK}, "run"),
         Try("train in a locked run", closed("run"), GO_ON, (2,), going, "run"),
         Try("checkpoints locked", closed("run/checkpoints"), GO_ON, (2,), going, "checkpoints", GO),
         Try("photos locked", closed("photos", 0), DATA, (2,), PLAIN, "photos"),
@@ -488,33 +436,15 @@ def test_permissions(bench):
 
 
 @faults
-def test_outputs_that_are_something_else(bench):
-    "A result whose place is taken by a folder, or by a link to a file of mine in a stranger's run."
-    folder = lambda f: (f / "s.png").mkdir()
-    for flag in ("--out", "--npz"):
-        yield Try(f"sample {flag}, a folder", folder, [*SAMPLE, flag, "s.png"], (2,), {"code": NO_WORK}, "s.png")
-    mine = "photos/cats/00.png"
-    bits = ["test", "run", "--bpd"]
-    genseq = ["genseq", "run", "--n", "1", "--steps", "2"]
-    for name, words in (
-        (".lock", GO_ON),
-        ("metrics.jsonl.new", GO_ON),
-        ("config.json.new", GO_ON),
-        ("checkpoints/.writing", GO_ON),
-        ("checkpoints/.dropped", GO_ON),
-        ("samples.png", SAMPLE),
-        ("test.json", ["test", "run"]),
-        ("bits.png", bits),
-        ("denoising.gif", genseq),
-        ("denoising_strip.png", genseq),
-    ):
+def test_a_strangers_run_with_links(bench):
+    "Where a run writes for itself lie links to a photo of mine."
+    for name in (".lock", "metrics.jsonl.new", "config.json.new", "checkpoints/.writing", "checkpoints/.dropped"):
 
         def hung(folder, name=name):
             (folder / "run" / name).unlink(missing_ok=True)
-            (folder / "run" / name).symlink_to(folder / mine)
+            (folder / "run" / name).symlink_to(folder / "photos/cats/00.png")
 
-        codes, how = (GOES, STOPPED) if words is GO_ON else ((0, 2), {})
-        yield Try(f"a run's {name} is a link to a photo", hung, words, codes, how, changes=("run/*",))
+        yield Try(f"a run's {name} is a link to a photo", hung, GO_ON, GOES, STOPPED, changes=("run/*",))
 
 
 @faults
@@ -692,13 +622,11 @@ def start_second():
 
 @faults
 def test_surroundings(bench):
-    "Closed, full and unread streams, no home, any language: the work is done and kept, whoever listens."
+    "Streams that take nothing, no home, any language: the work is done and kept, whoever listens."
     words, sixth = [*TRAIN, 6], "step_00000006"
     finished = lambda folder, result: None if newest_checkpoint(folder / "run").name == sixth else "not finished"
-    for stream in ("stdout", "stderr"):
-        for end in ("closed", "full", "ascii"):
-            yield Try(f"train, {stream} {end}", nothing, words, (0,), {stream: end}, after=finished)
-            yield Try(f"a refusal, {stream} {end}", nothing, ["sample", "x"], (2,), {stream: end})
+    for how in ({"stdout": "closed"}, {"stderr": "full"}):
+        yield Try(f"train, {how}", nothing, words, (0,), how, after=finished)
     for env in (
         {"HOME": None, "DDPM_CACHE": None},
         {"LANG": "C", "LC_ALL": "C"},
