@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
 
 from ..base.files import naming, read_whole, write_whole
 from ..base.group import Group
@@ -109,9 +108,8 @@ def look_into(run: Path) -> tuple[RunConfig | None, Path | None]:
 
     Raises ValueError where the folder holds something else, or two things that do not fit.
     """
-    found = {path.name for path in run.iterdir()} if run.is_dir() else set()
-    strange = found - {'config.json.new', 'config.new', '.lock'} or run.exists() and not run.is_dir()
-    if strange and 'config.json' not in found:
+    found = {path.name for path in run.iterdir()} if run.exists() else set()
+    if found - {'config.json.new', 'config.new', '.lock'} and 'config.json' not in found:
         raise ValueError(f'{run} is not empty and holds no run: choose another folder')
     newest = checkpoints.newest_checkpoint(run)
     config = read_config(run) if newest else None
