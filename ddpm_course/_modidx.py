@@ -455,6 +455,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'ddpm_course/run/checkpoints.py'),
                                              'ddpm_course.run.checkpoints.every_checkpoint': ( 'workshops/checkpoints.html#every_checkpoint',
                                                                                                'ddpm_course/run/checkpoints.py'),
+                                             'ddpm_course.run.checkpoints.gather_window': ( 'workshops/checkpoints.html#gather_window',
+                                                                                            'ddpm_course/run/checkpoints.py'),
                                              'ddpm_course.run.checkpoints.load_checkpoint': ( 'workshops/checkpoints.html#load_checkpoint',
                                                                                               'ddpm_course/run/checkpoints.py'),
                                              'ddpm_course.run.checkpoints.log_line': ( 'workshops/checkpoints.html#log_line',

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['checksum', 'versions', 'step_of', 'every_checkpoint', 'newest_checkpoint', 'contents', 'write_checkpoint', 'Writer',
            'damage', 'read_meta', 'read_file', 'set_weights', 'set_rest', 'load_checkpoint', 'read_log', 'read_metrics',
-           'cut_metrics', 'append_line', 'read_window', 'log_line']
+           'cut_metrics', 'append_line', 'gather_window', 'read_window', 'log_line']
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #ac68e0bb
 import hashlib
@@ -187,6 +187,8 @@ def load_checkpoint(checkpoint: Path, state: TrainState, group: Group = Group())
         content = group.broadcast(read_file(checkpoint, name) if group.rank == 0 else None)
         with damage(checkpoint, name):
             take(content)
+    if group.rank:                                  # the sums of all are with the first process
+        state.window = torch.zeros_like(state.window)
     state.step = step_of(checkpoint)
     return group.broadcast(read_meta(checkpoint) if group.rank == 0 else None)
 
@@ -226,9 +228,18 @@ def append_line(run: Path, line: dict) -> None:
         file.write(json.dumps(line) + '\n')
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #32a288a7
-def read_window(state: TrainState) -> dict[str, Any]:
-    "Means since the last call, overall and by quarter of t (None without a sample); begins anew."
-    sums, counts = state.window.cpu().unbind(1)
+def gather_window(state: TrainState, group: Group) -> None:
+    "Give the first process the sums of all; the others begin anew."
+    total = group.all_reduce(state.window)
+    state.window = total if group.rank == 0 else torch.zeros_like(total)
+
+
+def read_window(state: TrainState, group: Group = Group()) -> dict[str, Any]:
+    """Means since the last call, over all processes, overall and by quarter of t.
+
+    A quarter without a sample is None. Afterwards the sums begin anew.
+    """
+    sums, counts = group.all_reduce(state.window).cpu().unbind(1)
     state.window = torch.zeros_like(state.window)
     line = {}
     for name, s, n in zip(LOSSES, sums, counts):
@@ -237,9 +248,10 @@ def read_window(state: TrainState) -> dict[str, Any]:
     return line
 
 
-def log_line(state: TrainState, record: dict, images_per_s: float) -> dict[str, Any]:
+def log_line(state: TrainState, record: dict, images_per_s: float,
+             group: Group = Group()) -> dict[str, Any]:
     "The means since the last line. Raises ValueError where the loss is no longer finite."
-    line = {'step': state.step, **read_window(state), 'lr': record['lr'],
+    line = {'step': state.step, **read_window(state, group), 'lr': record['lr'],
             'grad_norm': float(record['grad_norm']), 'images_per_s': round(images_per_s, 1)}
     if not math.isfinite(line['loss']):
         raise ValueError(f'the loss is {line["loss"]} at step {state.step}: '

@@ -200,6 +200,7 @@ class Run:
 
     def save(self, wait: bool = True) -> None:
         "Save a checkpoint of this step, in every process; if not waited for, soon."
+        checkpoints.gather_window(self.state, self.group)
         if self.group.rank == 0:
             self.writer.begin(self.state)
         if wait:
@@ -232,7 +233,7 @@ def training_records(run: Run) -> Iterator[dict]:
         if state.step % plan.log_every == 0 or last:
             now = time.perf_counter()
             speed = (state.step - done) * plan.batch / (now - since)
-            record['logged'] = checkpoints.log_line(state, record, speed)
+            record['logged'] = checkpoints.log_line(state, record, speed, run.group)
             if writes:
                 checkpoints.append_line(run.folder, record['logged'])
             since, done = now, state.step

@@ -106,7 +106,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler    # of the loss, in fp16
     step: int                   # steps done
-    window: Tensor      # (3, 2, 4) sums and counts of LOSSES by quarter of t, since a log line
+    window: Tensor      # (3, 2, 4) sums and counts of LOSSES by quarter of t, since a log line;
+                        # of this process alone until `gather_window`
 
 
 def new_state(config: RunConfig, device: torch.device | str = 'cpu',
@@ -167,7 +168,7 @@ def train_step(state: TrainState, batches: Sequence[Batch], config: RunConfig,
     state.scaler.step(state.optimizer)
     state.scaler.update()
     update_ema(state.ema.network, network, ema_decay(state.step, training.ema, training.ema_warmup))
-    state.window = state.window.to(sums.device) + group.all_reduce(sums)
+    state.window = state.window.to(sums.device) + sums
     state.criterion.end_step(group, training.batch)
     state.step += 1
     return norm
