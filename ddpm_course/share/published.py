@@ -249,7 +249,8 @@ def read_pipeline(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     words, scheduler = parts / 'config.json', folder / 'scheduler' / 'scheduler_config.json'
     scheduler = scheduler if scheduler.exists() else folder / 'scheduler_config.json'
     weights = parts / 'diffusion_pytorch_model.safetensors'
-    weights = weights.with_suffix('.bin') if weights.with_suffix('.bin').is_file() else weights
+    if not weights.is_file() and weights.with_suffix('.bin').is_file():
+        weights = weights.with_suffix('.bin')
     for path in (words, scheduler, weights):
         if not path.is_file():
             raise FileNotFoundError(f'{folder} is no diffusers pipeline: there is no '

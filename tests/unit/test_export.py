@@ -66,7 +66,9 @@ def test_a_model_comes_back_as_it_was(name, tmp_path):
     save_pipeline(model, config, tmp_path / "out")  # once more, into its own folder
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [*list(CONFIGS)[:2], *(pytest.param(name, marks=pytest.mark.thorough) for name in list(CONFIGS)[2:])]
+)
 def test_onnx_agrees_for_two_batch_sizes(name, tmp_path, recwarn):
     onnxruntime = pytest.importorskip("onnxruntime")
     model = awake(CONFIGS[name])
