@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ddpm_course.config import PRESETS, from_json, override
 from ddpm_course.model import build_model
+from ddpm_course.share.diagram import draw_all
 from ddpm_course.share.export import save_onnx, save_pipeline
 from ddpm_course.share.published import find_published, load_published
 
@@ -126,6 +127,18 @@ def test_export_without_onnx(tmp_path, refuses, monkeypatch):
     refuses("export", "run", "out", "--onnx", "m.onnx", sentence="ONNX needs: pip install onnx")
     refuses("export", "run", "out", "--onnx", "run/config.json", sentence="goes into a .onnx file")
     assert not list(tmp_path.iterdir())
+
+
+def test_drawings_make_room_for_themselves(model, tmp_path):
+    "In a stranger's folder, links to a file of mine under the names of the drawings."
+    pytest.importorskip("pygraphviz")
+    (tmp_path / "mine").write_text("mine")
+    for name in ("diagram.png", "diffusion.svg", "unet_raw.svg"):
+        (tmp_path / name).symlink_to(tmp_path / "mine")
+    inputs = {"xt": torch.zeros(1, 1, 8, 8), "t": torch.tensor([5]), "y": torch.tensor([1])}
+    paths = draw_all(model.network, lambda xt, t, y: {"answer": model.network(xt, t, y)}, inputs, tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert paths and all(path.stat().st_size > 1000 and not path.is_symlink() for path in paths)
 
 
 # -- what is read -----------------------------------------------------------------------------------------------------

@@ -374,27 +374,24 @@ def test_a_run_does_not_begin_with_another_function(tmp_path):
 # -- whole pipelines --------------------------------------------------------------------------------------------------
 
 
-def publish(folder, config, name="diffusion_pytorch_model.safetensors", **scheduler):
+def publish(folder, config, ending="safetensors"):
     "A folder as google/ddpm-cifar10-32 is laid out, all files beside each other; and the model that is read from it."
     theirs = their_model(**config).float()
-    folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(dict(theirs.config)))
-    scheduler = {"num_train_timesteps": 1000, "variance_type": "fixed_large", **scheduler}
-    (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
-    state = old_names(theirs.state_dict())
-    torch.save(state, folder / name) if name.endswith("bin") else save_file(state, folder / name)
+    (folder / "scheduler_config.json").write_text(json.dumps({"variance_type": "fixed_large"}))
+    save = torch.save if ending == "bin" else save_file
+    save(old_names(theirs.state_dict()), folder / f"diffusion_pytorch_model.{ending}")
     return load_published(str(folder))[0]
 
 
-@pytest.mark.parametrize("file", ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"])
-@pytest.mark.parametrize("other", [{}, dict(norm_eps=1e-5, downsample_padding=1, attention_head_dim=8)])
+@pytest.mark.parametrize(
+    "file, other", [("safetensors", dict(norm_eps=1e-5, downsample_padding=1, attention_head_dim=8)), ("bin", {})]
+)
 def test_a_published_model_draws_what_diffusers_draws(file, other, tmp_path):
     "The same walk through the same network, ours or theirs, with the same noise; in float64, as a walk amplifies."
     model = publish(tmp_path, SMALL | other, file)
     assert isinstance(model.network, TheirUNet if other else UNet) and model.variance == "large"
-    scheduler = with_our_tables(
-        DDPMScheduler(**json.loads((tmp_path / "scheduler_config.json").read_text())), model.schedule
-    )
+    scheduler = with_our_tables(DDPMScheduler(variance_type="fixed_large"), model.schedule)
     pipeline = diffusers.DDPMPipeline(their_model(**(SMALL | other)).float().double(), scheduler)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(2, torch.Generator().manual_seed(0), 20, output_type="np").images
