@@ -174,10 +174,10 @@ def sample(args: argparse.Namespace, group: Group) -> None:
     model, _, folder = load(args, group)
     how, n = SamplingConfig(**given_fields(args, SamplingConfig())), rows(args)
     columns = sampling.columns_of(model, chosen_classes(args.classes, model.classes))
-    decided = sampling.decide(how, model)                               # complaints before the work
+    sampling.plan(how, model)                                         # complaints before the work
     edit = wanted_edit(args, model.shape)
     if edit:
-        plan_edit(model, edit, decided)
+        plan_edit(model, edit, how)
     path = output_path(args.out, folder, 'drawn.png' if args.run else 'samples.png')
     for more in filter(None, (args.npz, args.images and f'{args.images}/x.png')):
         can_write(Path(more))
@@ -202,7 +202,7 @@ def genseq(args: argparse.Namespace, group: Group) -> None:
     model, _, folder = load(args, group)
     how, n = SamplingConfig(**given_fields(args, SamplingConfig())), rows(args)
     classes = chosen_classes(args.classes, model.classes)
-    sampling.decide(how, model)
+    sampling.plan(how, model)
     path = output_path(args.out, folder, 'denoising.gif')
     film = sequence(model, classes, n, how, group)
     print_once(group, 'wrote', *save_film(film, path, args.frames, group))
@@ -247,7 +247,7 @@ def test(args: argparse.Namespace, group: Group) -> None:
         raise ValueError(f'--{next(iter(given), "inception")} is for samples: ddpm test draws them '
                          'for --fid N')
     how = SamplingConfig(**given)
-    sampling.decide(how, model)                                         # complaints before the work
+    sampling.plan(how, model)                                         # complaints before the work
     images, held_out = load_data(args.data or d.data, d.size, d.image_channels or None)
     if model.classes and held_out.classes != model.classes:
         raise ValueError(f'the model knows the classes {",".join(model.classes)}, the images have '

@@ -277,7 +277,8 @@ def check_plugins(run: Path, config: RunConfig, given: Sequence[str] | None) -> 
 
 # %% ../../nbs/workshops/11b_runs.ipynb #47487575
 def load_run(run: Path | str, device: torch.device | str = 'cpu',
-             plugins: Sequence[str] | None = None) -> tuple[Model, RunConfig]:
+             plugins: Sequence[str] | None = None,
+             precision: str = 'auto') -> tuple[Model, RunConfig]:
     """The averaged model of a run's newest checkpoint, ready to sample, and its configuration.
 
     Raises FileNotFoundError without one, ValueError for damage or, given `plugins`, a missing one.
@@ -295,14 +296,15 @@ def load_run(run: Path | str, device: torch.device | str = 'cpu',
     except (ValueError, FileNotFoundError):
         if checkpoints.newest_checkpoint(run) == checkpoint:
             raise
-        return load_run(run, device, plugins)   # a run still training has dropped it meanwhile
+        return load_run(run, device, plugins, precision)    # a run still training has dropped it meanwhile
     model.network.to(device).eval().requires_grad_(False)
-    return model, config
+    return replace(model, precision=pick_precision(precision, torch.device(device))), config
 
 
-def load_model(run: Path | str | None = None, device: torch.device | str = 'cpu') -> Model:
+def load_model(run: Path | str | None = None, device: torch.device | str = 'cpu',
+               precision: str = 'auto') -> Model:
     "The averaged model of a run; without one, the model that ships. See `load_run`."
-    return load_run(ASSETS / 'mnist16' if run is None else run, device)[0]
+    return load_run(ASSETS / 'mnist16' if run is None else run, device, None, precision)[0]
 
 # %% ../../nbs/workshops/11b_runs.ipynb #00146b90
 def load_plugin(path: Path | str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..base.fields import look_up
 from ..base.group import Group
-from ..base.machine import LOW, prefetch
+from ..base.machine import prefetch
 from ..config import RunConfig, TrainingConfig
 from ..criteria import LOSSES, Batch, Simple, build_criterion, every_t
 from ..data.sets import ImageSet, batch_indices, to_float
@@ -139,9 +139,7 @@ def add_gradients(
     if config.network.dropout:
         stream = generator(training.seed, Purpose.DROPOUT, state.step, part)
         torch.manual_seed(int(stream.integers(2**63)))
-    low = look_up('precision', LOW, training.precision)
-    with torch.autocast(batch.x0.device.type, low, enabled=low is not None):
-        losses = state.criterion.losses(state.model, batch)
+    losses = state.criterion.losses(state.model, batch)
     loss = (batch.weight * losses['loss']).sum() * world / training.batch
     state.scaler.scale(loss).backward()
     return {name: value.detach() for name, value in losses.items()}

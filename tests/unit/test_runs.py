@@ -29,7 +29,7 @@ from ddpm_course.run.checkpoints import (
 )
 from ddpm_course.run.runs import read_config, start_from
 from ddpm_course.run.training import fit, new_state
-from ddpm_course.sampling import decide
+from ddpm_course.sampling import plan
 from helpers import same_bits, train
 
 PLAN = override(
@@ -178,7 +178,7 @@ def test_variance_of_the_model_decides():
     model = load_model()
     full = SamplingConfig(sampler="ddpm", steps=1000)
     assert (
-        decide(full, model).variance == "large" and decide(full, replace(model, variance="small")).variance == "small"
+        plan(full, model).variance == "large" and plan(full, replace(model, variance="small")).variance == "small"
     )
     assert decide(SamplingConfig(sampler="ddpm", steps=50), model).variance == "small"
     assert decide(SamplingConfig(), model) == SamplingConfig(steps=20, guidance=1.75)
