@@ -93,7 +93,7 @@ def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> P
     "The parser of one command; `parallel`: it runs in any number of processes."
     said = {'help': help, 'description': help.capitalize() + '.'}
     p = commands.add_parser(name, allow_abbrev=False, **said)
-    p.set_defaults(parser=p, plugins=(), words=())
+    p.set_defaults(command=name, parser=p, plugins=(), words=())
     if parallel:
         p.add_argument('--device', default='auto', help='auto, cpu, cuda or mps')
         p.add_argument('--nproc', type=whole(1, 256),
@@ -110,8 +110,7 @@ def make_parser() -> Parser:
     parser = Parser('ddpm', description='Train, test and sample denoising diffusion models.',
                     allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'ddpm {__version__}')
-    commands = parser.add_subparsers(title='commands', metavar='COMMAND', parser_class=Parser,
-                                       dest='command', required=True)
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', parser_class=Parser)
     p = new_command(commands, 'train', 'train a model (defaults need no data, network or GPU)')
     add_preset(p, SECTIONS, 'runs/PRESET, runs/PRESET-DATA with --data')
     p.add_argument('--log', metavar='TRACKER', help='also tell tensorboard, wandb, or your own')
