@@ -231,7 +231,7 @@ def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
         for name in SECTIONS:
             section = type(getattr(RunConfig(), name))
             needed = {field.name for field in dataclasses.fields(section)}
-            values = {k: LATER[k] for k in needed & set(LATER)}
+            values: dict[str, Any] = {k: LATER[k] for k in needed & set(LATER)}
             values |= {k: plain(v) for k, v in stored.get(name, {}).items()}
             if 'flip' in values:                                # as it was called in version 0.1
                 values['augment'] = {True: 'flip', False: 'none'}[values.pop('flip')]

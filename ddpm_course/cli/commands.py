@@ -61,13 +61,14 @@ def output(path: Path | str, *inputs: str | None) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        raise ValueError(f'{path} is no file that can be written: name another')
-    inputs_too = path.exists() and any(path.samefile(given) for given in inputs if given)
-    if inputs_too or path.name in ('config.json', 'meta.json'):
-        raise ValueError(f'{path} is needed as it is: name another')
-    closed = path.is_file() and not path.is_symlink() and not os.access(path, os.W_OK)
-    if closed or not os.access(path.parent, os.W_OK):
+    there = path.exists()
+    needed = path.name in ('config.json', 'meta.json') or there and any(
+        path.samefile(given) for given in inputs if given)
+    if needed or there and not path.is_file():
+        reason = 'needed as it is' if needed else 'no file that can be written'
+        raise ValueError(f'{path} is {reason}: name another')
+    protected = there and not path.is_symlink() and not os.access(path, os.W_OK)
+    if protected or not os.access(path.parent, os.W_OK):
         raise PermissionError(errno.EACCES, 'this may not be written', str(path))
     return path
 
