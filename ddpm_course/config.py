@@ -124,12 +124,18 @@ class RunConfig:
         wrong = [a for a in self.network.attention if a not in sizes]
         if wrong:
             raise ValueError(f'attention at {wrong[0]} is not among the resolutions '
-                             f'{", ".join(map(str, sizes))}: choose some of them with --attention')
+                             f'{", ".join(map(str, sizes))}')
 
     @property
     def num_classes(self) -> int:
         "How many classes the network is told; 0 where it is told none."
         return len(self.data.classes) if self.network.conditional else 0
+
+    @property
+    def loss_name(self) -> str:
+        "What is minimised, in words."
+        d = self.diffusion
+        return f'{d.objective if d.loss == "simple" else d.loss} loss'
 
 # %% ../nbs/workshops/09a_config.ipynb #d6785f98
 SECTIONS = ('data', 'diffusion', 'network', 'training')
@@ -143,13 +149,13 @@ def flatten(config: RunConfig) -> dict[str, Any]:
 
 def override(config: RunConfig, **changes: Any) -> RunConfig:
     "A copy with settings changed by name. Raises ValueError for an unknown name or a bad value."
-    if unknown := set(changes) - set(flatten(config)):
-        raise ValueError(f'no setting is called {", ".join(sorted(unknown))}')
     parts = {}
     for name in SECTIONS:
         section = getattr(config, name)
-        mine = {k: value for k, value in changes.items() if k in vars(section)}
+        mine = {k: changes.pop(k) for k in vars(section) if k in changes}
         parts[name] = dataclasses.replace(section, **mine)
+    if changes:
+        raise ValueError(f'no setting is called {", ".join(sorted(changes))}')
     return dataclasses.replace(config, **parts)
 
 # %% ../nbs/workshops/09a_config.ipynb #f646bf50
@@ -223,19 +229,18 @@ def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
     try:
         stored, parts = json.loads(text), {}
         for name in SECTIONS:
-            values = {k: plain(v) for k, v in stored[name].items()}
-            if 'flip' in values:                                # as it was called in version 0.1
-                values['augment'] = {True: 'flip', False: 'none'}[values.pop('flip')]
             section = type(getattr(RunConfig(), name))
             needed = {field.name for field in dataclasses.fields(section)}
-            values = {k: LATER[k] for k in needed & set(LATER)} | values
+            values: dict[str, Any] = {k: LATER[k] for k in needed & set(LATER)}
+            values |= {k: plain(v) for k, v in stored.get(name, {}).items()}
+            if 'flip' in values:                                # as it was called in version 0.1
+                values['augment'] = {True: 'flip', False: 'none'}[values.pop('flip')]
             if missing := needed - set(values):
                 raise ValueError(f'{", ".join(sorted(missing))} is missing')
             parts[name] = section(**values)
-        return RunConfig(stored['preset'], **parts, plugins=plain(stored.get('plugins', ())))
+        return RunConfig(stored.get('preset'), **parts, plugins=plain(stored.get('plugins', ())))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        reason = 'it is nested too deeply' if isinstance(error, RecursionError) else error
-        raise ValueError(f'{where} is damaged or from another version ({reason})') from error
+        raise ValueError(f'{where} is damaged or from another version ({error})') from error
 
 # %% ../nbs/workshops/09a_config.ipynb #9eeffca6
 @dataclass(frozen=True)

@@ -42,21 +42,19 @@ def check(section: Any) -> None:
     "Raise ValueError with one sentence where a field has the wrong type or leaves its limits."
     hints = get_type_hints(type(section))
     for f in dataclasses.fields(section):
-        value, m = getattr(section, f.name), f.metadata
-        kinds, many = accepted(hints[f.name])
+        value, hint, limits = getattr(section, f.name), hints[f.name], f.metadata
+        kinds, many = accepted(hint)
         values = value if many else (value,)
+        low, high, choices = (limits.get(name) for name in ('low', 'high', 'choices'))
+        expected = ''
         if not isinstance(values, tuple) or any(type(v) not in kinds for v in values):
-            hint = hints[f.name]
-            expected = hint.__name__ if isinstance(hint, type) else hint
-            raise ValueError(f'{f.name} must be of type {expected}, not {value!r}')
-        if m.get('choices') and value not in m['choices']:
-            choices = ', '.join(str(c) for c in m['choices'] if c is not None)
-            raise ValueError(f'{f.name} must be one of {choices}, not {value!r}')
-        low, high = m.get('low'), m.get('high')
-        if any(out_of_range(v, low, high) for v in values if v is not None):
-            limits = f'at least {low}' if high is None else f'between {low} and {high}'
-            limits = f'at most {high}' if low is None else limits
-            raise ValueError(f'{f.name} must be {limits}, not {value!r}')
+            expected = f'of type {hint.__name__ if isinstance(hint, type) else hint}'
+        elif choices and value not in choices:
+            expected = f'one of {", ".join(str(c) for c in choices if c is not None)}'
+        elif any(out_of_range(v, low, high) for v in values if v is not None):
+            expected = f'at least {low}' if high is None else f'between {low} and {high}'
+        if expected:
+            raise ValueError(f'{f.name} must be {expected}, not {value!r}')
 
 # %% ../../nbs/workshops/00d_fields.ipynb #53588bce
 def look_up(
@@ -104,9 +102,10 @@ def add_fields(
                            help=f.metadata['help'] + said, **how)
 
 # %% ../../nbs/workshops/00d_fields.ipynb #cb90bdc0
-def given_fields(args: argparse.Namespace, section: Any) -> dict[str, Any]:
-    "The fields of a section that flags gave, by name."
-    given = {f.name: getattr(args, f.name, None) for f in dataclasses.fields(section)}
+def given_fields(args: argparse.Namespace, *sections: Any) -> dict[str, Any]:
+    "The fields of sections that flags gave, by name."
+    given = {f.name: getattr(args, f.name, None)
+             for section in sections for f in dataclasses.fields(section)}
     return {name: value for name, value in given.items() if value is not None}
 
 # %% ../../nbs/workshops/00d_fields.ipynb #0676d4a9
@@ -120,10 +119,11 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         "Read the words of a command line. Raises ValueError for what it does not know."
         read, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            known = getattr(read, 'parser', self)._option_string_actions    # of the command chosen
-            wrong = unknown[0].split('=')[0]
-            close = [flag for flag in difflib.get_close_matches(wrong, known, 2) if flag != wrong]
-            hint = f': did you mean {close[0]}?' if close else ': see --help'
-            raise ValueError(f'{unknown[0]} is not known here{hint}')
+        for word in unknown:
+            if word != '--':                    # which only says that no more flags follow
+                known = getattr(read, 'parser', self)._option_string_actions    # of its command
+                others = [flag for flag in known if flag != word]
+                close = difflib.get_close_matches(word.split('=')[0], others, 1, cutoff=0.75)
+                hint = f'did you mean {close[0]}?' if close else 'see --help'
+                raise ValueError(f'{word} is not known here: {hint}')
         return read

@@ -16,7 +16,7 @@ def survived(folder):
     return newest_checkpoint(folder / "run").name == "step_00000003" and (folder / "run/loss.png").exists()
 
 
-@pytest.mark.parametrize("how", ["full", "gone"])
+@pytest.mark.parametrize("how", ["full", pytest.param("gone", marks=pytest.mark.thorough)])
 def test_run_survives_its_error_stream(tmp_path, how):
     "A stream that takes no more, or that nobody reads any longer."
     done = warm().run(TINY, tmp_path, stderr=how)
@@ -29,9 +29,10 @@ def test_run_without_an_error_stream(tmp_path):
     assert subprocess.run(command, cwd=tmp_path, env=environment()).returncode == 0 and survived(tmp_path)
 
 
+@pytest.mark.thorough
 def test_processes_run_no_code_from_the_folder(tmp_path):
     (tmp_path / "torch.py").write_text("raise SystemExit('code from the current folder was run')\n")
-    program = "import sys; sys.path.remove(''); from ddpm_course.cli import main; main(sys.argv[1:])"
+    program = "import sys; sys.path.remove(''); from ddpm_course.cli.main import main; main(sys.argv[1:])"
     words = ["sample", "--nproc", "2", "--n", "1", "--steps", "2"]
     done = subprocess.run(
         [sys.executable, "-c", program, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True
@@ -39,12 +40,14 @@ def test_processes_run_no_code_from_the_folder(tmp_path):
     assert done.returncode == 0 and done.stdout == "wrote samples.png\n", done.stderr
 
 
+@pytest.mark.thorough
 def test_asked_channels_reach_all_processes(tmp_path):
     out = ddpm(*TINY, "--image-channels", 3, "--nproc", 2, cwd=tmp_path)[0]
     assert "in 2 processes" in out
     assert json.loads((tmp_path / "run/config.json").read_text())["data"]["image_channels"] == 3
 
 
+@pytest.mark.thorough
 def test_processes_may_change(tmp_path):
     ddpm(*TINY, "--warmup", 1, "--nproc", 2, cwd=tmp_path)
     longer = [word if word != "3" else "5" for word in TINY]

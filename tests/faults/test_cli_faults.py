@@ -1,0 +1,197 @@
+"What a command must not lose, overwrite or leave undone, whoever made its folder and whatever happens on the way."
+
+import json
+import shutil
+import signal
+
+import pytest
+from bench import NEWEST, SAMPLE, TRAIN, photos
+
+from ddpm_course.cli.parser import printable
+from ddpm_course.unet import UNet
+from helpers import contents, ddpm, fresh, one_sentence, warm
+
+NO_WORK = """
+from ddpm_course import sampling
+from ddpm_course.cli import commands
+def never(*args, **kwargs):
+    raise AssertionError('the work began, and its result cannot be kept')
+sampling.sample = commands.sequence = commands.heldout_loss = commands.draw_all = never
+"""  # what is refused must be refused before it draws
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    "A folder with photos and a finished run on them."
+    folder = tmp_path_factory.mktemp("good")
+    photos(folder / "photos")
+    ddpm(*TRAIN, 4, cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def here(good, tmp_path):
+    shutil.copytree(good, tmp_path / "here")
+    return tmp_path / "here"
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+RESULTS = {  # command: what it writes into a run
+    "sample run --n 1 --steps 1": ("drawn.png",),
+    "genseq run --n 1 --steps 1": ("denoising.gif", "denoising_strip.png"),
+    "test run --bpd": ("test.json", "bits.png"),
+    "train --data photos --out run --size 8 --multipliers 1,2 --channels 8 --T 20 --batch 4 --warmup 0 --threads 1 "
+    "--precision fp32 --log-every 1 --save-every 2 --keep 9 --steps 8 --grid-every 6": (
+        "samples/step_00000006.png",
+        "samples.png",
+        "loss.png",
+        "denoising.gif",
+        "denoising_strip.png",
+    ),
+    "topology run": ("topology/diagram.png", "topology/diffusion.svg"),
+}
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(w, marks=[pytest.mark.thorough] * (w == "topology run")) for w in RESULTS]
+)
+def test_links_in_a_strangers_run_make_room(here, words):
+    "Each result of a command has a link at its place, to a file of mine: that one stays as it is."
+    (here / "mine.txt").write_text("precious")
+    for name in RESULTS[words]:
+        path = here / "run" / name
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(here / "mine.txt")
+    ddpm(*words.split(), cwd=here)
+    assert (here / "mine.txt").read_text() == "precious"
+    for name in RESULTS[words]:
+        path = here / "run" / name
+        assert path.is_file() and not path.is_symlink() and path.stat().st_size > 100, name
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ("sample run --from photos/cats/00.png --out photos/cats/00.png", "photos/cats/00.png is needed as it is"),
+        ("sample run --from photos/cats/00.png --mask m.png --out ./photos/../m.png", "m.png is needed as it is"),
+        ("sample run --npz run/config.json", "argument --npz: must name a .npz file"),
+        ("export run --onnx run/config.json", "argument --onnx: must name a .onnx file"),
+        ("test run --out run/config.json", "run/config.json is needed as it is"),
+        (f"test run --out {NEWEST}/meta.json", "meta.json is needed as it is"),
+        ("sample run --out folder.png", "folder.png is no file that can be written"),
+        ("sample run --npz folder.npz", "folder.npz is no file that can be written"),
+        ("genseq run --out a.gif", "a_strip.png is no file that can be written"),
+    ],
+)
+def test_results_replace_nothing_that_is_needed(here, refuses, monkeypatch, words, sentence):
+    shutil.copy(here / "photos/cats/01.png", here / "m.png")
+    for name in ("folder.png", "folder.npz", "a_strip.png"):
+        (here / name).mkdir()
+    before = contents(here)
+    monkeypatch.setattr(UNet, "forward", lambda *given: pytest.fail("the network was called"))
+    refuses(*words.split(), cwd=here, sentence=sentence)
+    assert contents(here) == before
+
+
+LOCKED = {
+    "sample run --out locked/s.png": "locked/s.png",
+    "sample run --out s.png --npz locked/s.npz": "locked/s.npz",
+    "sample run --out s.png --images locked/pngs": "locked/pngs",
+    "sample run --out kept.png": "kept.png",
+    "genseq run --out locked/f.gif": "locked/f.gif",
+    "test run --out locked/t.json": "locked/t.json",
+    "topology --out locked/t": "locked/t",
+}
+
+
+@pytest.mark.parametrize(
+    "words", [list(LOCKED)[0], *(pytest.param(w, marks=pytest.mark.thorough) for w in list(LOCKED)[1:])]
+)
+def test_results_that_cannot_be_written(here, words):
+    "A place that this user may not write to is refused before the work."
+    (here / "locked").mkdir(0o555)
+    (here / "kept.png").touch(0o444)
+    done = warm().run(words.split(), here, plain=True, code=NO_WORK)
+    assert done.code == 2, done
+    one_sentence(done.err, LOCKED[words])
+
+
+# -- ways to end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)])
+def test_stopped_while_the_last_pictures_are_drawn(here, kind):
+    "Obeyed after the part that is drawn; the same line makes what is missing."
+    code = f"""
+import os
+from ddpm_course.cli import train
+drawing = train.sequence
+def interrupted(*given, **more):
+    os.kill(os.getpid(), {int(kind)})
+    return drawing(*given, **more)
+train.sequence = interrupted
+train.heldout_loss = lambda *given, **more: 1 / 0
+"""
+    (here / "run/loss.png").unlink()
+    words = [*map(str, TRAIN), "6"]
+    done = warm().run(words, here, code=code)
+    assert done.code == 128 + kind and not (here / "run/loss.png").exists(), done
+    assert f"stopped and saved step_00000006; go on with:  ddpm {' '.join(words)}\n" in done.out
+    assert "continuing run from step_00000006" in ddpm(*words, cwd=here)[0]
+    assert (here / "run/loss.png").exists()
+
+
+def test_a_tracker_that_fails_at_the_end_fails_no_run(here):
+    code = """
+from ddpm_course.run import trackers
+class Offline:
+    def __init__(self, *given): pass
+    def numbers(self, line): pass
+    def picture(self, *given): pass
+    def close(self): raise ConnectionError('nobody answers')
+trackers.TRACKERS['offline'] = Offline
+"""
+    done = warm().run([*TRAIN, 5, "--log", "offline"], here, code=code)
+    assert done.code == 0 and "next:  ddpm sample run" in done.out
+    assert [line for line in done.err.splitlines() if "ddpm: the tracker did not end well (nobody answers)" in line]
+
+
+STREAMS = [(stream, how) for stream in ("stdout", "stderr") for how in ("closed", "full", "gone", "ascii")]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("stream, how", STREAMS)
+def test_streams(here, stream, how):
+    "Closed, full and unread streams, ASCII: the work is done and kept, whoever listens."
+    for words, code in (([*TRAIN, 6], 0), (["test", "run"], 0), (SAMPLE, 0), (["sample", "x"], 2)):
+        done = warm().run(words, here, **{stream: how})
+        assert done.code == code and not set(("Traceback", "Exception")) & set(done.err.split()), done
+    assert {"test.json", "loss.png", "drawn.png"} <= {path.name for path in (here / "run").iterdir()}
+
+
+# -- what is around a command ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["MPLBACKEND", pytest.param("matplotlibrc", marks=pytest.mark.thorough)])
+def test_figures_need_no_display(here, monkeypatch, how):
+    "A backend that there is not, from the environment or a file in the current folder."
+    if how == "MPLBACKEND":
+        monkeypatch.setenv("MPLBACKEND", "foo")
+    else:
+        (here / "matplotlibrc").write_text("backend: module://nowhere\n")
+    fresh("test", "run", "--bpd", cwd=here)
+    assert (here / "run/bits.png").stat().st_size > 1000
+
+
+def test_names_of_strangers_reach_the_terminal_as_text(here):
+    "A class that would set a terminal's title and clear its screen."
+    config = json.loads((here / "run/config.json").read_text())
+    config["data"]["classes"][0] = wild = "\x1b]0;title\x07\x1b[2Jcats"
+    (here / "run/config.json").write_text(json.dumps(config))
+    _, err, _ = ddpm(*SAMPLE, "--classes", "zz", cwd=here, code=2)
+    one_sentence(err, "expected some of \\x1b]0;title\\x07\\x1b[2Jcats,dogs")
+    assert printable(wild) in err and "\x1b" not in err and "\x07" not in err
+    out, _, _ = ddpm(*SAMPLE, "--classes", wild, "--images", "pngs", cwd=here)
+    assert out == "wrote run/drawn.png pngs\n"
