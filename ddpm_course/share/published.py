@@ -6,6 +6,7 @@ __all__ = ['SCHEDULER_NAMES', 'diffusers_names', 'to_diffusers', 'our_settings',
            'described', 'load_published']
 
 # %% ../../nbs/workshops/12b_published.ipynb #98426ad2
+import dataclasses
 import inspect
 import math
 import re
@@ -18,6 +19,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from ..base.files import naming, read_json, read_whole
+from ..base.machine import pick_precision
 from ..config import RunConfig, from_json, override
 from ..model import Model, build_model, build_network
 from ..unet import Stage, UNet
@@ -292,6 +294,7 @@ def described(source: str, u: dict, scheduler: dict, network: nn.Module) -> RunC
 def load_published(
     source: str,                            # a folder, or a name on the Hugging Face hub
     device: torch.device | str = 'cpu',
+    precision: str = 'auto',                # of the network: what the device is good at
 ) -> tuple[Model, RunConfig]:
     """A diffusers pipeline of `UNet2DModel` and scheduler: the model, ready to sample, and what
     configuration would train such a one. Raises FileNotFoundError or ValueError."""
@@ -310,4 +313,5 @@ def load_published(
             said = ' '.join(str(error).split())
             raise ValueError(f'its settings are damaged ({said})') from error
     network.to(device).eval().requires_grad_(False)
-    return build_model(config, network), config
+    model = build_model(config, network)
+    return dataclasses.replace(model, precision=pick_precision(precision, model.device)), config
