@@ -1,11 +1,14 @@
 "What the processes of test_processes.py run: functions of a module that new processes can import."
 
 import os
+import signal
 import time
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
 
+import ddpm_course.bound  # noqa: F401  registers the loss "vlb"
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
@@ -62,22 +65,57 @@ def stretches(group: DDPGroup | Group, config, run, length: int) -> list[tuple[l
     return found
 
 
-def fail(group: DDPGroup, rank: int) -> None:
-    "One rank fails after it has printed; the others wait for it."
+ERRORS = {kind.__name__: kind for kind in (ValueError, FileNotFoundError, MemoryError, Stop, KeyError)}
+
+
+def fail(group: DDPGroup, rank: int, kind: str) -> None:
+    "One rank fails, or is killed; the others wait for it."
     print(f"rank {group.rank} was here", flush=True)
     if group.rank == rank:
-        raise KeyError("nothing of that name")
+        if kind == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ERRORS[kind]("nothing of that name")
     group.all_reduce(torch.zeros(1))
 
 
-def chat(group: DDPGroup) -> int:
+def chat(group: DDPGroup) -> torch.Tensor:
     print(f"rank {group.rank} says hello", flush=True)
+    return group.all_reduce(torch.full((2,), 1.0 + group.rank))
+
+
+def late(group: DDPGroup, seconds: float) -> int:
+    "The last rank comes to the barrier so much later than the others."
+    time.sleep(seconds * (group.rank + 1 == group.world))
+    group.barrier()
     return group.rank
 
 
-def waiting(group: DDPGroup) -> tuple[str | None, str | None]:
-    "How this process's threads wait."
-    return os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")
+class Choosy(torch.nn.Module):
+    "A network that never uses some of its parameters, and others in every third step only."
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.always, self.sometimes, self.never = (torch.nn.Linear(300, 300) for _ in range(3))
+        self.step = 0
+
+    def forward(self, x):
+        return self.sometimes(self.always(x)) if self.step % 3 == 2 else self.always(x)
+
+
+def choosy_gradients(group: DDPGroup | Group) -> list[torch.Tensor]:
+    "The gradient of each of four steps, of two slices each: only the second has anything to say to others."
+    network, found = Choosy(), []
+    wrapped = group.wrap(network)
+    x = torch.randn(4, group.world, 2, 3, 300, generator=torch.Generator().manual_seed(1))
+    for network.step, parts in enumerate(x[:, group.rank]):
+        network.zero_grad()
+        for k, part in enumerate(parts):
+            with wrapped.no_sync() if k == 0 and wrapped is not network else nullcontext():
+                wrapped(part).square().mean().backward()
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
+        found.append(torch.cat([grad.flatten() for grad in grads]))
+    return found
 
 
 def train_run(group: DDPGroup, run, config) -> list[dict]:
@@ -102,11 +140,6 @@ def disturbed(run, kind: str) -> None:
         honest = checkpoints.flush
         checkpoints.flush = lambda path: (time.sleep(0.05), honest(path))
     train(run, config, load_digits("train", 16))
-
-
-def stop(group: DDPGroup) -> None:
-    "A worker that ends early by choice, in every process."
-    raise Stop(f"enough, says rank {group.rank}")
 
 
 def judged(group: DDPGroup | Group) -> tuple[int, list[torch.Tensor]]:
