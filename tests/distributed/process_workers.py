@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from contextlib import nullcontext
-from itertools import islice
 
 import torch
 
@@ -14,7 +13,7 @@ from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
 from ddpm_course.data.sources import load_data
 from ddpm_course.run import checkpoints
-from ddpm_course.run.checkpoints import load_checkpoint, read_metrics, read_window
+from ddpm_course.run.checkpoints import read_metrics, read_window
 from ddpm_course.run.distributed import DDPGroup
 from ddpm_course.run.stopping import Stop
 from ddpm_course.run.training import fit, new_state
@@ -49,20 +48,6 @@ def run(group: DDPGroup | Group, config, threads: int, double: bool) -> tuple[li
         read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)
     ]
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
-
-
-def stretches(group: DDPGroup | Group, config, run, length: int) -> list[tuple[list[float], torch.Tensor]]:
-    "From each checkpoint of a run, and from its beginning: losses of the next steps, and the weights after them."
-    torch.set_num_threads(1)
-    found = []
-    for start in range(0, config.training.steps, length):
-        state = new_state(config, group=group)
-        if start:
-            load_checkpoint(run / f"checkpoints/step_{start:08d}", state)
-        steps = islice(fit(state, load_digits("train", config.data.size), config, group=group), length)
-        losses = [read_window(state)["loss"] for _ in steps]
-        found.append((losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])))
-    return found
 
 
 ERRORS = {kind.__name__: kind for kind in (ValueError, FileNotFoundError, MemoryError, Stop, KeyError)}
@@ -140,16 +125,6 @@ def disturbed(run, kind: str) -> None:
         honest = checkpoints.flush
         checkpoints.flush = lambda path: (time.sleep(0.05), honest(path))
     train(run, config, load_digits("train", 16))
-
-
-def judged(group: DDPGroup | Group) -> tuple[int, list[torch.Tensor]]:
-    "How many images this process's judge has seen; features, logits and nearest distances of all."
-    from ddpm_course.judge.evaluation import extract, load_judge, nearest_distances
-
-    judge, images, seen = load_judge(), load_digits("test", 16).pixels[:101], []
-    judge.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    features, logits = extract(judge, images, batch=20, group=group)
-    return sum(seen), [features, logits, nearest_distances(images, images[::3], 20, group)]
 
 
 def settled(group: DDPGroup) -> tuple[int, str]:
