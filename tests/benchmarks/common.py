@@ -19,7 +19,8 @@ import torch
 
 from ddpm_course.base.group import Group
 from ddpm_course.base.machine import pick_precision
-from ddpm_course.cli.main import make_parser, prepare, read_settings
+from ddpm_course.cli.main import prepare
+from ddpm_course.cli.parser import make_parser, read_settings
 from ddpm_course.config import RunConfig, SamplingConfig, override
 from ddpm_course.criteria import Simple
 from ddpm_course.data.sets import ImageSet, load_digits
