@@ -140,8 +140,9 @@ def check_restart() -> None:
         raise ValueError('restarted workers would find only old addresses in the store that they '
                          'share with torchrun: start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, '
                          'and with --rdzv-backend=c10d or --standalone')
-    own = e.get('TORCHELASTIC_ERROR_FILE')                  # RUN/attempt_1/0/error.json
-    for path in Path(own).parents[2].glob('attempt_*/*/error.json') if own else ():
+    own = Path(e.get('TORCHELASTIC_ERROR_FILE') or '-/-/-/-')           # RUN/attempt_1/0/error.json
+    earlier = set(own.parents[2].glob('attempt_*/*/error.json')) - set(own.parents[1].glob('*/*'))
+    for path in earlier:
         kind, _, sentence = json.loads(path.read_text())['message']['message'].partition(': ')
         if kind == 'ValueError':
             raise ValueError(sentence)

@@ -92,7 +92,7 @@ def start(folder: str, world: int, port: int, timeout: float | None) -> PContext
 def failure(ended: RunProcsResult) -> Exception:
     "What went wrong first, as others fail in its wake: a process's sentence, or how it ended."
     failures = ended.failures
-    said = [k for k, f in failures.items() if isinstance(f.message, dict)]
+    said = [k for k, f in failures.items() if Path(f.error_file).is_file()]
     first = min(said, key=lambda k: os.stat(failures[k].error_file).st_mtime_ns,
                 default=min(failures))
     how = f'rank {first} ended with code {failures[first].exitcode}'
@@ -132,12 +132,12 @@ def supervise(begin: Callable[[], PContext]) -> tuple[RunProcsResult, int]:
         for number, handler in before.items():
             if handler == signal.SIG_IGN:                           # but not those of nohup
                 signal.signal(number, handler)
-        return context.wait(period=0.05), 0
+        return context.wait(period=0.05) or RunProcsResult(), 0
     except SignalException as told:
         restore()                                                   # a second one stops at once
         if context:
             context.close(signal.SIGTERM, timeout=30)               # time to save
-        return context.wait(0) if context else RunProcsResult(), told.sigval
+        return (context and context.wait(0)) or RunProcsResult(), told.sigval
     finally:
         restore()
         if context:
@@ -165,7 +165,7 @@ def launch(
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / 'work').write_bytes(pickle.dumps((worker, args, kind)))
         ended, stop = supervise(lambda: start(folder, world, store.port, timeout))
-        if stop and not any(isinstance(f.message, dict) for f in ended.failures.values()):
+        if stop and not any(Path(f.error_file).is_file() for f in ended.failures.values()):
             sys.exit(128 + stop)
         if ended.failures:
             raise failure(ended)
