@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm_course.cli.main import make_parser, read_settings
+from ddpm_course.cli.parser import make_parser, read_settings
 from ddpm_course.config import PRESETS, RunConfig, flatten, from_json, override, to_json
 from ddpm_course.data.decoding import open_image
 from ddpm_course.data.sets import resize, to_float, to_uint8
