@@ -119,6 +119,4 @@ def start_tracker(name: str, folder: Path, config: RunConfig, began: int) -> Tra
     try:
         return Tracker(name, entry(folder, config, began))
     except Exception as error:
-        missing = error.name or name if isinstance(error, ImportError) else ''
-        why = f'needs: pip install {missing}' if missing else f'cannot begin: {error}'
-        raise ValueError(f'the tracker {name} {why}') from error
+        raise ValueError(f'the tracker {name} cannot begin: {error}') from error
