@@ -37,7 +37,8 @@ setup(
     package_data={"ddpm_course": ["py.typed", "*.pyi", "assets/*", "assets/**/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={
-        name: cfg[f"{name}_requirements"].split() for name in ("course", "dev", "tensorboard", "wandb", "onnx")
+        name: cfg[f"{name}_requirements"].split()
+        for name in ("course", "dev", "tensorboard", "wandb", "onnx", "diffusers")
     },
     entry_points={"console_scripts": [cfg["console_scripts"]]},
     zip_safe=False,

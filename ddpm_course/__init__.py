@@ -15,6 +15,7 @@ _WHERE = {                              # the names for everyday use; each is lo
     "run.launch": ["launch"],
     "run.runs": ["Run", "load_model", "load_run"],
     "run.stopping": ["Interrupt", "Stop", "must_stop"],
+    "run.trackers": ["TRACKERS"],
     "run.training": ["AUGMENTATIONS", "OPTIMIZERS", "RATES"],
     "sampling": ["SAMPLERS", "Step", "guided", "sample"],
     "schedules": ["SCHEDULES", "Schedule"],

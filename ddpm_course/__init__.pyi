@@ -31,6 +31,7 @@ from .run.runs import load_run as load_run
 from .run.stopping import Interrupt as Interrupt
 from .run.stopping import Stop as Stop
 from .run.stopping import must_stop as must_stop
+from .run.trackers import TRACKERS as TRACKERS
 from .run.training import AUGMENTATIONS as AUGMENTATIONS
 from .run.training import OPTIMIZERS as OPTIMIZERS
 from .run.training import RATES as RATES

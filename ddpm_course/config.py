@@ -245,7 +245,7 @@ def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
 # %% ../nbs/workshops/09a_config.ipynb #9eeffca6
 @dataclass(frozen=True)
 class SamplingConfig:
-    "How samples are drawn. None: decided by the model, in one place (`sampling.decide`)."
+    "How samples are drawn. None: decided by the model, in one place (`sampling.plan`)."
     sampler: str = option('dpm', 'dpm (DPM-Solver++), heun, ddim, ddpm, or your own')
     steps: int | None = option(None, 'steps of the walk (default: 20, or all if there are fewer)')
     guidance: float | None = option(None, '1 is none (default: 1.75; 1 where not trained for)',

@@ -54,8 +54,8 @@ class Simple:
     def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         "Line 5: (B,) values of 'loss', which is minimised; 'eps_mse' and 'x0_mse' are watched."
         xt = q_sample(batch.x0, batch.t, batch.eps, model.schedule)
-        out = model.network(xt, batch.t, batch.y)
-        return diffusion_losses(out, batch.x0, batch.eps, batch.t, model.schedule, model.objective)
+        out, scales = model.answer(xt, batch.t, batch.y), model.schedule.scales(batch.t, like=xt)
+        return diffusion_losses(out, xt, batch.x0, batch.eps, scales, model.objective)
 
     def see(self, batch: Batch, loss: Tensor) -> None:
         "Learn from the losses of a slice; nothing, here."

@@ -5,7 +5,7 @@ __all__ = ['read_picture', 'noised', 'Edit', 'plan_edit', 'edit', 'sample_edits'
 
 # %% ../nbs/19_editing.ipynb #1633e446
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base.fields import look_up
 from .base.group import Group
 from .config import SamplingConfig
 from .data.decoding import open_image
 from .data.sets import resize, to_float
 from .draws import Purpose, normal
 from .model import Model
-from .sampling import SAMPLERS, Step, class_keys, columns_of, decide, guided
-from .sampling import sampling_indices
+from .sampling import Plan, Step, class_keys, columns_of, plan, walk
 
 # %% ../nbs/19_editing.ipynb #d88f0538
 def read_picture(
@@ -63,59 +61,46 @@ class Edit:
             raise ValueError('more than one round is for pictures with a mask')
 
 # %% ../nbs/19_editing.ipynb #b7ebe044
-def plan_edit(
-    model: Model, wanted: Edit, how: SamplingConfig,        # decided
-) -> tuple[list[int], bool]:        # indices from high to low; whether they are a whole walk's
-    "The levels that an edit visits. Raises ValueError where picture, model and spacing do not fit."
-    assert how.steps is not None                            # that is decided
+def plan_edit(model: Model, wanted: Edit, how: SamplingConfig) -> Plan:
+    "The plan of an edit's walk. Raises ValueError where picture, model and spacing do not fit."
     if tuple(wanted.picture.shape) != tuple(model.shape):
         raise ValueError(f'the picture is {tuple(wanted.picture.shape)}, and the model draws '
                          f'{tuple(model.shape)}')
-    indices = sampling_indices(model.schedule.T, how.steps, how.spacing)
-    kept = max(1, round(wanted.strength * len(indices)))
-    if kept == len(indices) and model.schedule.alpha_bars[indices[0]] > 0.05:
-        raise ValueError(f'{how.spacing} spacing starts where the picture is not yet noise: take '
-                         'a strength below 1')
-    return indices[-kept:], kept == len(indices)
+    return plan(how, model, wanted.strength)
 
 # %% ../nbs/19_editing.ipynb #e23185c4
-@torch.no_grad()
 def edit(
     model: Model,
     wanted: Edit,
     keys: Sequence[int],            # one for each sample
     y: Tensor,                      # (len(keys),) classes; of no effect on a model without
     how: SamplingConfig = SamplingConfig(),
-) -> Iterator[tuple[int, Tensor, Tensor]]:      # as `keyed_walk`; a step comes once each round
+) -> Iterator[tuple[int, Tensor, Tensor]]:      # as `walk`
     "The walk of an edit. Raises ValueError where the wishes do not fit the model, or each other."
-    how = decide(how, model)
-    assert how.guidance is not None                         # that is decided
-    indices, whole = plan_edit(model, wanted, how)
-    abars = [model.schedule.alpha_bars[t].item() for t in indices] + [1.0]
-    step_by, guide = look_up('sampler', SAMPLERS, how.sampler), guided(model.eval(), how.guidance)
-    picture, labels = wanted.picture.to(model.device), y.to(model.device) if model.classes else None
+    route = plan_edit(model, wanted, how)
+    picture, latest = wanted.picture.to(model.device), None
 
     def noise(purpose: Purpose, t: int, again: int = 0) -> Tensor:      # of its own in each round
         step = t + 1 + again * 2**32
         return normal(model.shape, how.seed, purpose, step, keys).to(model.device)
-    ask = lambda k, x: guide.predict(x, indices[k], labels, how.clip)
-    x, now = noise(Purpose.SAMPLE, -1), None
-    if not whole:
-        x = noised(picture, abars[0], x)                                # the beginning
-    for k, t in enumerate(indices):
-        before = now
-        abar, abar_next = abars[k:k + 2]
-        for again in range(wanted.rounds if abar_next < 1 else 1):
+
+    def take(step: Step) -> Tensor:
+        nonlocal latest                     # what the model said in the last round
+        x, step = step.x, replace(step, before=latest)
+        for again in range(wanted.rounds if step.abar_next < 1 else 1):
             if again > 0:                                               # back up
-                x, before = noised(x, abar / abar_next, noise(Purpose.AGAIN, t, again)), None
-            now = ask(k, x)
-            yield t + 1, x, now.x0
-            x = step_by(Step(x, now, before, abars[max(0, k - 1)], abar, abar_next,
-                             partial(noise, Purpose.SAMPLE, t, again), partial(ask, k + 1), how))
+                x = noised(x, step.abar / step.abar_next, noise(Purpose.AGAIN, step.t, again))
+                step = replace(step, x=x, now=step.ask(x, step.t), before=None)
+            x = route.take(replace(step, noise=partial(noise, Purpose.SAMPLE, step.t, again)))
             if wanted.mask is not None:                                 # the known pixels
-                known = noised(picture, abar_next, noise(Purpose.KNOWN, t, again))
+                known = noised(picture, step.abar_next, noise(Purpose.KNOWN, step.t, again))
                 x = torch.where(wanted.mask.to(model.device), x, known)
-    yield 0, x, x
+        latest = step.now
+        return x
+
+    start = noise(Purpose.SAMPLE, -1)
+    start = start if route.whole else noised(picture, route.abars[0], start)
+    yield from walk(model, replace(route, take=take), partial(noise, Purpose.SAMPLE), y, start)
 
 # %% ../nbs/19_editing.ipynb #9c3704cc
 def sample_edits(
@@ -131,9 +116,8 @@ def sample_edits(
 
     def ends(i: range) -> Tensor:
         part = slice(i.start, i.stop)
-        for _, x, _ in edit(model, wanted, keys[part], y[part], how):
-            end = x
-        return end.cpu()
+        *_, (_, x, _) = edit(model, wanted, keys[part], y[part], how)
+        return x.cpu()
     return group.map(ends, len(keys), batch=100)
 
 # %% ../nbs/19_editing.ipynb #d5d1db90

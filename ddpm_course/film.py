@@ -17,7 +17,7 @@ from .base.group import Group
 from .config import SamplingConfig
 from .data.sets import to_uint8
 from .model import Model
-from .sampling import class_keys, columns_of, decide, keyed_walk, sampling_indices
+from .sampling import class_keys, columns_of, keyed_noise, plan, walk
 
 # %% ../nbs/workshops/12a_film.ipynb #d810a169
 def grid_image(
@@ -67,18 +67,17 @@ def sequence(
     group: Group = Group(),                 # whose members share the samples
 ) -> Film:
     "Film the walks of a grid of samples."
-    how = decide(how, model)
-    assert how.steps is not None            # that is decided
+    route = plan(how, model)
     keys, y = class_keys(columns_of(model, classes), n)
 
     def states(i: range) -> Tensor:         # (len(i), S + 1, 2, C, H, W)
         part = slice(i.start, i.stop)
+        noise = keyed_noise(model, how.seed, keys[part])
         seen = [torch.stack([to_uint8(x), to_uint8(x0)], 1).cpu()
-                for _, x, x0 in keyed_walk(model, keys[part], y[part], how)]
+                for _, x, x0 in walk(model, route, noise, y[part])]
         return torch.stack(seen, 1)
     xs, x0s = group.map(states, len(keys)).transpose(0, 1).unbind(2)
-    indices = sampling_indices(model.schedule.T, how.steps, how.spacing)
-    return Film([*(t + 1 for t in indices), 0], xs, x0s, n)
+    return Film([t + 1 for t in route.indices], xs, x0s, n)
 
 # %% ../nbs/workshops/12a_film.ipynb #c5dde5fe
 def pick_frames(states: Tensor, count: int) -> list[int]:

@@ -7,19 +7,16 @@ __all__ = ['velocity', 'heun', 'no_noise', 'along', 'follow', 'invert', 'between
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from .base.fields import look_up
 from .base.group import Group
 from .config import SamplingConfig
 from .draws import Purpose, normal
 from .model import Model, Prediction
-from .sampling import SAMPLERS, Step, class_keys, columns_of, decide, guided
-from .sampling import sampling_indices, walk
+from .sampling import SAMPLERS, Step, class_keys, columns_of, plan, walk
 
 # %% ../nbs/17_flow.ipynb #b5aed735
 def velocity(said: Prediction, abar: float) -> Tensor:
@@ -33,7 +30,7 @@ def heun(step: Step) -> Tensor:
         return step.now.x0
     angle = math.acos(step.abar_next**0.5) - math.acos(step.abar**0.5)
     slope = velocity(step.now, step.abar)
-    ahead = step.ask(step.x + angle * slope)
+    ahead = step.ask(step.x + angle * slope, step.t_next)
     return step.x + angle * (slope + velocity(ahead, step.abar_next)) / 2
 
 
@@ -45,7 +42,6 @@ def no_noise(t: int = 0) -> NoReturn:
     raise ValueError('the flow has no noise: expected the sampler dpm, heun, or ddim with eta 0')
 
 
-@torch.no_grad()
 def along(
     model: Model,
     x: Tensor,                              # (B, ...) at the level of the first index
@@ -54,20 +50,12 @@ def along(
     how: SamplingConfig = SamplingConfig(), # steps and spacing are of no effect
 ) -> Tensor:                                # like x, at the level of the last index
     "Where the flow carries `x`."
-    how = decide(how, model)
-    assert how.guidance is not None         # that is decided
-    model, step_by = guided(model.eval(), how.guidance), look_up('sampler', SAMPLERS, how.sampler)
-    abars = [model.schedule.alpha_bars[t].item() for t in indices]
-    ask = lambda k, x: model.predict(x, indices[k], y, how.clip)
-    now = None
-    for k in range(len(indices) - 1):
-        before, now = now, ask(k, x)
-        x = step_by(Step(x, now, before, abars[max(0, k - 1)], abars[k], abars[k + 1],
-                         no_noise, partial(ask, k + 1), how))
-    return x
+    abars = tuple(model.schedule.alpha_bars[t].item() for t in indices)
+    route = replace(plan(how, model), indices=tuple(indices), abars=abars)
+    *_, (_, end, _) = walk(model, route, no_noise, y, x)
+    return end
 
 # %% ../nbs/17_flow.ipynb #987e68c5
-@torch.no_grad()
 def follow(
     model: Model,
     x: Tensor,                              # (B, C, H, W), noise
@@ -75,12 +63,8 @@ def follow(
     how: SamplingConfig = SamplingConfig(),
 ) -> Tensor:                                # like x
     "The images to which noises flow."
-    how = decide(how, model)
-    assert how.guidance is not None         # that is decided
-    steered = guided(model.eval(), how.guidance)
-    for _, end, _ in walk(steered, x, no_noise, y, replace(how, guidance=1.0)):
-        x = end
-    return x
+    *_, (_, end, _) = walk(model, plan(how, model), no_noise, y, x)
+    return end
 
 
 def invert(
@@ -90,10 +74,7 @@ def invert(
     how: SamplingConfig = SamplingConfig(),
 ) -> Tensor:                                # like x0
     "The noises that flow to these images, but for the sampler's error; by ddim, DDIM inversion."
-    steps = decide(how, model).steps
-    assert steps is not None                # that is decided
-    indices = sampling_indices(model.schedule.T, steps, how.spacing)
-    return along(model, x0, sorted({0, *indices}), y, how)
+    return along(model, x0, sorted({0, *plan(how, model).indices} - {-1}), y, how)
 
 # %% ../nbs/17_flow.ipynb #68709eeb
 def between(
@@ -127,7 +108,6 @@ def sample_between(
     def ends(i: range) -> Tensor:
         places = torch.arange(i.start, i.stop)
         column, share = places % len(keys), places // len(keys) / (n - 1)
-        labels = y[column].to(model.device) if model.classes else None
         noises = between(a[column], b[column], share).to(model.device)
-        return follow(model, noises, labels, how).cpu()
+        return follow(model, noises, y[column], how).cpu()
     return group.map(ends, n * len(keys), 100)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .base.fields import look_up
-from .forward import q_sample
 from .schedules import Schedule
 
 # %% ../nbs/09_losses.ipynb #6d1742c2
@@ -59,21 +58,21 @@ def x0_and_eps(
 # %% ../nbs/09_losses.ipynb #88c16e18
 def diffusion_losses(
     output: Tensor,                 # the network's answer to x_t, like x0, further channels allowed
-    x0: Tensor,                     # (B, C, H, W) in [-1, 1]
-    eps: Tensor,                    # like x0, the noise in x_t
-    t: Tensor,                      # (B,) indices
-    schedule: Schedule,
+    xt: Tensor,                     # (B, C, H, W), what it was asked about
+    x0: Tensor,                     # like xt, in [-1, 1]
+    eps: Tensor,                    # like xt, the noise in it
+    scales: tuple[Tensor, Tensor],  # `schedule.scales(t, like=x0)`: its shares of image and noise
     objective: str,                 # a name in `OBJECTIVES`
 ) -> dict[str, Tensor]:             # 'loss', 'eps_mse', 'x0_mse': (B,) means over pixels
     "Line 5 of Algorithm 1 (Ho et al.): the loss of each sample, and its errors in eps and x0."
     output = output[:, :x0.shape[1]].to(x0.dtype)       # a learned variance does not count here
-    xt = q_sample(x0, t, eps, schedule)
-    x0_hat, eps_hat = x0_and_eps(objective, output.detach(), xt, t, schedule)
+    asked = look_up('objective', OBJECTIVES, objective)
+    x0_hat, eps_hat = asked.solve(output.detach(), xt, *scales)
 
     def error(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().flatten(1).mean(1)
 
-    return {'loss': error(output, target(objective, x0, eps, t, schedule)),
+    return {'loss': error(output, asked.target(x0, eps, *scales)),
             'eps_mse': error(eps_hat, eps),
             'x0_mse': error(x0_hat.clamp(-1, 1), x0)}
 

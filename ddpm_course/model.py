@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .base.fields import look_up
+from .base.machine import autocast
 from .config import RunConfig
 from .losses import OBJECTIVES, x0_and_eps
 from .schedules import Schedule, make_schedule
@@ -54,6 +55,7 @@ class Model:
     variance: str = 'large'                 # of its reverse steps: 'large', 'small' or 'learned'
     classes: tuple[str, ...] = ()           # names of the classes that it is told; none: ()
     can_guide: bool = False                 # it also knows "no class", index len(classes)
+    precision: str = 'fp32'                 # in which the network computes: 'bf16', 'fp16'
 
     @property
     def device(self) -> torch.device:
@@ -67,12 +69,17 @@ class Model:
             self.network.eval()
         return self
 
+    def answer(self, xt: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        "What the network says, computed in the model's precision, in the type of `xt`."
+        with autocast(self.precision, xt.device):
+            return self.network(xt, t, y).to(xt.dtype)
+
     def predict(self, xt: Tensor, t: int | Tensor, y: Tensor | None = None,
                 clip: bool = True) -> Prediction:
         "Ask the network about `xt` (B, ...) at index `t`, one for all or (B,); y (B,) classes."
         times = (t.to(xt.device).expand(xt.shape[0]) if isinstance(t, Tensor) else
                  torch.full((xt.shape[0],), t, device=xt.device))
-        return read_answer(self.network(xt, times, y), xt, t, self.schedule, self.objective, clip)
+        return read_answer(self.answer(xt, times, y), xt, t, self.schedule, self.objective, clip)
 
 # %% ../nbs/workshops/09c_model.ipynb #57150988
 def unet(config: RunConfig) -> UNet:
@@ -103,4 +110,5 @@ def build_model(config: RunConfig, network: Callable[..., Tensor] | None = None)
     return Model(build_network(config) if network is None else network, build_schedule(config),
                  c.objective, (d.image_channels or 1, d.size, d.size), c.variance,
                  d.classes if config.num_classes else (),
-                 bool(config.num_classes and config.training.label_drop))
+                 bool(config.num_classes and config.training.label_drop),
+                 config.training.precision)

@@ -48,11 +48,31 @@ def pytest_runtest_makereport(item):
     return report
 
 
+LEFT = {"out": 0}  # tests of the second tier that were not asked for
+
+
+def pytest_deselected(items):
+    LEFT["out"] += sum(item.get_closest_marker("thorough") is not None for item in items)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # a process of xdist tells the first one
+        session.config.workeroutput["left"] = LEFT["out"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    LEFT["out"] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
 def pytest_terminal_summary(terminalreporter):
-    "What took how long, beside what is promised."
+    "What took how long, beside what is promised; and what was left to the second tier."
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
     lines = [line for report in reports for name, line in report.user_properties if name == "promise"]
     if lines:
         terminalreporter.section("seconds, and what is promised")
         for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)
+    if LEFT["out"]:
+        line = f"{LEFT['out']} tests were left to the second tier: python -m pytest -m thorough"
+        terminalreporter.write_line(line, yellow=True)

@@ -224,62 +224,14 @@ def default_exp(path: Path) -> list[str]:
 
 
 def number(path: Path) -> str:
-    "The chapter's number, which is its place in the order: lesson `05` < its workshop `05a` < lesson `06`."
+    "The chapter's number, its place in the order: lesson `05` < its workshop `05a` < lesson `06`."
     return path.name.split("_")[0]
-
-
-def is_workshop(path: Path) -> bool:
-    return number(path)[-1].isalpha()
 
 
 NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 CHAPTERS = sorted((p for p in NOTEBOOKS if p.parent.name != "solutions" and p.name != "index.ipynb"), key=number)
-
-# What runs a notebook: those with explorers a browser, where there is one; of the others COME_AGAIN a test that runs
-# tools/execute.py, and the rest nbdev_test. COME_AGAIN neither train nor measure time: what they print is compared.
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
-IN_BROWSER = WITH_EXPLORERS if CHROMIUM else []
-COME_AGAIN = [p for p in CHAPTERS if number(p) in ("00", "02", "03", "07", "23")]
 MINUTE = 60  # seconds that a notebook may take; ten times as long is taken for hanging
 
 
 def each(paths: list[Path]):
     return pytest.mark.parametrize("path", paths, ids=lambda p: p.name)
-
-
-def each_check(*checks):
-    return pytest.mark.parametrize("check", checks, ids=lambda c: c.__name__)
-
-
-WIDGET = "application/vnd.jupyter.widget-"
-
-
-def texts(notebook: dict) -> list[str]:
-    """What cells printed or showed as text, but for widgets, and for what says how long something took.
-
-    A cell's figures come last: the order depends on who runs it.
-    """
-    found = []
-    for cell in notebook["cells"]:
-        outputs = [o for o in cell.get("outputs", ()) if not any(m.startswith(WIDGET) for m in o.get("data", ()))]
-        for output in sorted(outputs, key=lambda o: "image/png" in o.get("data", ())):
-            found.append("".join(output.get("text") or output.get("data", {}).get("text/plain", "")))
-    return [text for text in found if not re.search(r"milli|second|\bm?s\b|KB", text)]
-
-
-def other_words(one: str, other: str) -> bool:
-    "Whether two texts differ by more than a hundredth in their numbers; processors differ in last digits."
-    number = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
-    if re.sub(number, "#", one) != re.sub(number, "#", other):
-        return True
-    pairs = zip(re.findall(number, one), re.findall(number, other))
-    return any(abs(float(a) - float(b)) > 0.01 * abs(float(a)) + 1e-6 for a, b in pairs)
-
-
-def come_again(path: Path, run: dict):
-    "Assert that a notebook, run anew, printed what is stored."
-    kept, found = texts(json.loads(read(path))), texts(run)
-    assert len(kept) == len(found) > 5
-    differ = [(a, b) for a, b in zip(kept, found) if other_words(a, b)]
-    assert not differ, differ

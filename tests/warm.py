@@ -5,6 +5,7 @@
 
 import json
 import os
+import pkgutil
 import select
 import signal
 import subprocess
@@ -165,8 +166,11 @@ def warm_up():
     import torch
 
     torch.set_num_threads(1)
-    for name in ("cli", "commands", "train_command", "processes", "published", "scores"):
-        __import__(f"ddpm_course.{name}")
+    import ddpm_course
+
+    for module in pkgutil.walk_packages(ddpm_course.__path__, "ddpm_course."):
+        if not module.name.endswith("__main__"):
+            __import__(module.name)
     torch.optim.AdamW([torch.zeros(1)])  # its first use imports much, too
     from ddpm_course.data.sets import load_digits
 

@@ -1,6 +1,6 @@
 """Count what a stranger must read: exported lines, guards, tests, and the rooms that `ddpm train` visits.
 
-    python tools/count.py [FOLDER]      # default: this checkout
+python tools/count.py [FOLDER]      # default: this checkout
 """
 
 import ast

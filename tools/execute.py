@@ -1,6 +1,7 @@
 """Execute notebooks in place and keep their real outputs.
 
-    python tools/execute.py                      # every notebook
+    python tools/execute.py                      # notebooks whose cells, or the modules behind them, have changed
+    python tools/execute.py --all                # every notebook
     python tools/execute.py nbs/02_schedules.ipynb ...
     python tools/execute.py --flags slow         # cells marked `#| slow` too
 
@@ -20,16 +21,39 @@ import re
 import sys
 import time
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
+
+from arrows import behind_text, modules
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def source_hash(cells: list[dict]) -> str:
-    "A fingerprint of the code cells, kept beside the outputs: it shows when outputs belong to other code."
+def digest(*texts: str) -> str:
+    "The same with other comments: lines that are nothing else are left out."
+    lines = [line.rstrip() for text in texts for line in text.splitlines() if not re.match(r" *# ", line)]
+    return sha256(json.dumps(lines).encode()).hexdigest()[:16]
+
+
+def fingerprint(cells: list[dict]) -> dict[str, str]:
+    "Kept beside the outputs, `executed`: of which code cells they are, of which modules, of which PyTorch."
     code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    return sha256(json.dumps(code).encode()).hexdigest()[:16]
+    below = [modules()[name].read_text(encoding="utf-8") for name in sorted(behind_text("\n".join(code)))]
+    torch = ".".join(version("torch").split(".")[:2])
+    return {"cells": sha256(json.dumps(code).encode()).hexdigest()[:16], "modules": digest(*below), "torch": torch}
+
+
+def changed(path: Path) -> set[str]:
+    "What is not as it was when a notebook's outputs were made: cells, modules, torch."
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    kept = nb["metadata"].get("executed")
+    kept = kept if isinstance(kept, dict) else {}
+    return {name for name, now in fingerprint(nb["cells"]).items() if kept.get(name) != now}
+
+
+def notebooks() -> list[Path]:
+    return sorted(p for p in (ROOT / "nbs").rglob("[!.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
 def skipped(source: str, flags: set[str]) -> bool:
@@ -39,8 +63,11 @@ def skipped(source: str, flags: set[str]) -> bool:
 
 
 def stored(outputs: list[dict]) -> list[dict]:
-    "Outputs as they are committed: no widget views, no progress bars."
-    return [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
+    "Outputs as they are committed: no widget views, no progress bars, no line end after a picture."
+    kept = [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
+    for data in [o["data"] for o in kept if "data" in o]:
+        data.update({kind: data[kind].strip() for kind in data if kind in ("image/png", "image/jpeg", "image/gif")})
+    return kept
 
 
 def complaints(outputs: list[dict]) -> list[str]:
@@ -104,14 +131,15 @@ def execute(path: Path, flags: set[str]) -> float:
             sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
         cell.update(outputs=stored(outputs), execution_count=None)
     nb["metadata"].pop("language_info", None)  # as nbdev_clean leaves it
-    nb["metadata"]["executed"] = source_hash(nb["cells"])
+    nb["metadata"]["executed"] = fingerprint(nb["cells"])
     path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     return time.time() - start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook under nbs/")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: those under nbs/ that have changed")
+    parser.add_argument("--all", action="store_true", help="every notebook under nbs/")
     parser.add_argument("--flags", default="", help="flags whose cells run too, for example: slow")
     args = parser.parse_args()
     config = configparser.ConfigParser()
@@ -119,8 +147,8 @@ def main() -> None:
     flags = set(config["DEFAULT"]["tst_flags"].split()) - set(args.flags.split())
     os.environ["DDPM_SLOW"] = "1" if "slow" in args.flags.split() else "0"  # what `slow()` asks
     sys.path.insert(0, str(ROOT))
-    paths = args.notebooks or sorted((ROOT / "nbs").rglob("[!.]*.ipynb"))
-    paths = [p.resolve() for p in paths if ".ipynb_checkpoints" not in p.parts]
+    paths = args.notebooks or [p for p in notebooks() if args.all or changed(p) - {"torch"}]
+    paths = [p.resolve() for p in paths]
     if len(paths) == 1:
         os.chdir(paths[0].parent)
         print(f"{execute(paths[0], flags):5.1f} s  {paths[0].name}")

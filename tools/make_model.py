@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
-from ddpm_course.run.checkpoints import checksum, newest_checkpoint, seal, verified
+from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_file, read_meta
 
 PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
 
@@ -23,14 +23,14 @@ def main() -> None:
     checkpoint = newest_checkpoint(run)
     if checkpoint is None:
         sys.exit(f"{run} holds no checkpoint")
-    weights = load_file(verified(checkpoint, "ema.safetensors"))
-    meta = json.loads((checkpoint / "meta.json").read_text())
+    weights, meta = load(read_file(checkpoint, "ema.safetensors")), read_meta(checkpoint)
     shutil.rmtree(PATH, ignore_errors=True)
     folder = PATH / "checkpoints" / checkpoint.name
     folder.mkdir(parents=True)
-    save_file({name: weight.to(torch.bfloat16) for name, weight in weights.items()}, folder / "ema.safetensors")
-    meta["files"] = {"ema.safetensors": checksum(folder / "ema.safetensors")}
-    (folder / "meta.json").write_text(json.dumps(seal(meta), indent=2) + "\n")
+    content = save({name: weight.to(torch.bfloat16) for name, weight in weights.items()})
+    (folder / "ema.safetensors").write_bytes(content)
+    meta["files"] = {"ema.safetensors": checksum(content)}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
     for name in ("config.json", "metrics.jsonl"):
         shutil.copy(run / name, PATH / name)
     size = sum(path.stat().st_size for path in PATH.rglob("*") if path.is_file())

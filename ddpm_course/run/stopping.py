@@ -23,6 +23,7 @@ class Interrupt:
     def __enter__(self) -> 'Interrupt':
         self.signal: int | None = None
         self.since = 0.0
+        self.steps, self.due, self.asked = 0, 1, time.monotonic()       # see `must_stop`
         hangup = getattr(signal, 'SIGHUP', signal.SIGTERM)          # Windows has none
         if signal.getsignal(hangup) == signal.SIG_IGN:              # as under nohup
             hangup = signal.SIGTERM
@@ -43,6 +44,17 @@ class Interrupt:
 
 # %% ../../nbs/workshops/09e_stopping.ipynb #ff089409
 def must_stop(interrupt: Interrupt, group: Group) -> bool:
-    "Whether to stop after this step; a signal reaches processes at different ones, so they agree."
-    wish = torch.tensor([float(bool(interrupt.signal))])
-    return group.all_reduce(wish).item() > 0                       # on the CPU: no GPU waits for it
+    """Whether to stop after this step, the same in every process: to be asked after each step.
+
+    Alone it is said at once. Several processes ask each other about once a second.
+    """
+    interrupt.steps += 1
+    if group.world > 1 and interrupt.steps < interrupt.due:
+        return False
+    now = time.monotonic()
+    mine = [int(bool(interrupt.signal)), round(1000 * (now - interrupt.asked))]
+    wishes, ms = group.all_reduce(torch.tensor(mine)).tolist()      # on the CPU: no GPU waits
+    in_a_second = 1000 * group.world * interrupt.steps // max(1, ms)
+    interrupt.due = min(max(1, in_a_second), 2 * interrupt.due)     # the first steps may be odd
+    interrupt.steps, interrupt.asked = 0, now
+    return wishes > 0

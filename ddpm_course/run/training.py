@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..base.fields import look_up
 from ..base.group import Group
-from ..base.machine import LOW, prefetch
+from ..base.machine import prefetch
 from ..config import RunConfig, TrainingConfig
 from ..criteria import LOSSES, Batch, Simple, build_criterion, every_t
 from ..data.sets import ImageSet, batch_indices, to_float
@@ -106,7 +106,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler    # of the loss, in fp16
     step: int                   # steps done
-    window: Tensor      # (3, 2, 4) sums and counts of LOSSES by quarter of t, since a log line
+    window: Tensor      # (3, 2, 4) sums and counts of LOSSES by quarter of t, since a log line;
+                        # of this process alone until `gather_window`
 
 
 def new_state(config: RunConfig, device: torch.device | str = 'cpu',
@@ -139,9 +140,7 @@ def add_gradients(
     if config.network.dropout:
         stream = generator(training.seed, Purpose.DROPOUT, state.step, part)
         torch.manual_seed(int(stream.integers(2**63)))
-    low = look_up('precision', LOW, training.precision)
-    with torch.autocast(batch.x0.device.type, low, enabled=low is not None):
-        losses = state.criterion.losses(state.model, batch)
+    losses = state.criterion.losses(state.model, batch)
     loss = (batch.weight * losses['loss']).sum() * world / training.batch
     state.scaler.scale(loss).backward()
     return {name: value.detach() for name, value in losses.items()}
@@ -169,7 +168,7 @@ def train_step(state: TrainState, batches: Sequence[Batch], config: RunConfig,
     state.scaler.step(state.optimizer)
     state.scaler.update()
     update_ema(state.ema.network, network, ema_decay(state.step, training.ema, training.ema_warmup))
-    state.window = state.window.to(sums.device) + group.all_reduce(sums)
+    state.window = state.window.to(sums.device) + sums
     state.criterion.end_step(group, training.batch)
     state.step += 1
     return norm

@@ -5,34 +5,27 @@
 Milliseconds, medians of rounds in which the two take turns.
 """
 
-import argparse
-import statistics
-import time
+from functools import partial
 
 import torch
+from common import arguments, medians, seconds
 from torch.nn import functional as F
 
 SIZES = ((64, 16, 64), (64, 64, 64), (16, 256, 256), (4, 1024, 64))  # batch, places, channels
 
 
-def milliseconds(x: torch.Tensor, times: int = 10) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        F.scaled_dot_product_attention(x, x, x).sum().backward()
-    return 1e3 * (time.perf_counter() - began) / times
+def milliseconds(x: torch.Tensor) -> float:
+    return 1e3 * seconds(lambda: F.scaled_dot_product_attention(x, x, x).sum().backward(), 10)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+    rounds = arguments(__doc__, rounds=5).rounds
     for size in SIZES:
         for kind in (torch.float32, torch.bfloat16):
-            three = torch.randn(size, dtype=kind, requires_grad=True)
-            four = three.detach()[:, None].requires_grad_()
-            rounds = [(milliseconds(three), milliseconds(four)) for _ in range(args.rounds)]
-            plain, fused = (statistics.median(side) for side in zip(*rounds))
-            print(f"{size} {str(kind)[6:]:8}  plain {plain:6.2f}  fused {fused:6.2f}  {fused / plain:.2f} times")
+            x = torch.randn(size, dtype=kind)
+            ways = {"plain": x.clone().requires_grad_(), "fused": x[:, None].clone().requires_grad_()}
+            taken = medians({name: partial(milliseconds, x) for name, x in ways.items()}, rounds)
+            print(size, str(kind)[6:], taken, f"{taken['fused'] / taken['plain']:.2f} times")
 
 
 if __name__ == "__main__":

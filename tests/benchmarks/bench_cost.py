@@ -8,25 +8,21 @@ from the shell of `import ddpm_course`, `ddpm --help` and a first step, each in 
 Writes OUT.json, with machine and versions, and OUT.png.
 """
 
-import argparse
 import re
-import resource
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from bench_default import keep, settings
+from common import arguments, draw, in_turn, keep, medians, pace, settings
 
-from ddpm_course.config import RunConfig
 from ddpm_course.data.sets import ImageSet, load_digits
 from ddpm_course.run.launch import launch
-from ddpm_course.run.training import fit, new_state
 
 BATCHES = (8, 16, 32, 64, 128, 256)
 ROWS = {
@@ -35,6 +31,7 @@ ROWS = {
     "images": ["1000", "10000", "100000", "1000000"],
     "T": ["--T 100", "--T 1000", "--T 4000"],
     "processes": ["1", "2"],
+    "memory": [f"--batch {n}" for n in BATCHES],
 }
 
 
@@ -46,46 +43,14 @@ def images_of(size: int, n: int) -> ImageSet:
     return ImageSet.of(pixels, draws.integers(0, 10, n), digits.classes)
 
 
-def milliseconds(group, config: RunConfig, images: ImageSet, steps: int, threads: int) -> float:
-    "Milliseconds an image, the first three steps left out."
-    torch.set_num_threads(threads)
-    began = 0.0
-    for record in fit(new_state(config, group=group), images, config, group):
-        if record["step"] == 3:
-            group.all_reduce(torch.zeros(1))
-            began = time.perf_counter()
-        if record["step"] == 3 + steps:
-            group.all_reduce(torch.zeros(1))
-            break
-    return 1000 * (time.perf_counter() - began) / (steps * config.training.batch)
-
-
-def peak(group, config: RunConfig, images: ImageSet) -> float:
-    "MB that a process has held after three steps."
-    milliseconds(group, config, images, 3, 2)
-    status = Path("/proc/self/status")  # ru_maxrss begins with what the parent had
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
-
-
 def cost(row: str, value: str) -> float:
-    import bench_cost  # new processes find the work in the module, not in __main__
-
-    words = value if value.startswith("--") else ""
+    "Milliseconds an image; of the row `memory`, MB."
     size = int(value.split()[1]) if row == "size" else 16
-    images = images_of(size, int(value) if row == "images" else 1000)
-    config, _ = settings(words, images)
+    config, images = settings(value * value.startswith("--"), images_of(size, int(value) if row == "images" else 1000))
     steps = max(3, 640 // config.training.batch * (16 * 16) // max(256, size * size))
     world, threads = (int(value), 1) if row == "processes" else (1, torch.get_num_threads())
-    return launch(bench_cost.milliseconds, world, config, images, steps, threads)[0]
-
-
-def memory(batch: int) -> float:
-    import bench_cost
-
-    images = images_of(16, 1000)
-    return launch(bench_cost.peak, 1, settings(f"--batch {batch}", images)[0], images)[0]
+    taken, held = launch(pace, world, config, images, 3 if row == "memory" else steps, threads)[0]
+    return held if row == "memory" else 1000 * taken / config.training.batch
 
 
 def starts() -> dict[str, list[str]]:
@@ -100,7 +65,7 @@ def starts() -> dict[str, list[str]]:
     }
 
 
-def seconds(command: list[str]) -> float:
+def lasts(command: list[str]) -> float:
     "Until it has ended; a training run, until a step is in its log."
     with tempfile.TemporaryDirectory() as desk:
         log, began = Path(desk) / "runs/mnist16/metrics.jsonl", time.perf_counter()
@@ -120,7 +85,7 @@ def plot(found: dict, path: Path) -> None:
     upper, lower = fig.subfigures(2)  # so that the long names below do not push the curves above apart
     axes = [*upper.subplots(1, 4), *lower.subplots(1, 3, width_ratios=[1, 1, 2])]
     for row, ax in zip(["batch", "size", "images", "T", "processes", "memory", "start"], axes, strict=True):
-        names = [re.sub("000$", "k", re.sub("000000$", "M", name.removeprefix(f"--{row} "))) for name in found[row]]
+        names = [re.sub("000$", "k", re.sub("000000$", "M", re.sub("--[a-zA-Z]+ ", "", name))) for name in found[row]]
         if row == "start":
             ax.bar_label(ax.barh(names, list(found[row].values()), color="tab:blue"), padding=3)
             ax.invert_yaxis()
@@ -130,24 +95,18 @@ def plot(found: dict, path: Path) -> None:
             ax.set_xticks(range(len(names)), labels=names)
             ax.set(ylim=(0, 1.1 * max(found[row].values())), xlabel="batch" if row == "memory" else row)
             ax.set(ylabel="MB at the peak" if row == "memory" else "ms an image")
-        ax.spines[["top", "right"]].set_visible(False)
-    fig.savefig(path, dpi=90)
+    draw(fig, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", default="cost")
-    args = parser.parse_args()
+    args = arguments(__doc__, rounds=3, out="cost")
     found: dict[str, dict[str, float]] = {}
     for row, values in ROWS.items():
-        taken = [{value: cost(row, value) for value in values} for _ in range(args.rounds)]
-        found[row] = {value: round(statistics.median(t[value] for t in taken), 3) for value in values}
+        once = 1 if row == "memory" else args.rounds
+        found[row] = medians({value: partial(cost, row, value) for value in values}, once)
         print(row, found[row], flush=True)
-    found["memory"] = {str(batch): round(memory(batch)) for batch in BATCHES}
-    print("memory", found["memory"], flush=True)
-    taken = [{name: seconds(command) for name, command in starts().items()} for _ in range(args.rounds)]
-    found["start"] = {name: round(min(t[name] for t in taken), 2) for name in starts()}
+    taken = in_turn({name: partial(lasts, command) for name, command in starts().items()}, args.rounds)
+    found["start"] = {name: round(min(all), 2) for name, all in taken.items()}
     print("start", found["start"], flush=True)
     keep(found, Path(f"{args.out}.json"), "torch")
     plot(found, Path(f"{args.out}.png"))

@@ -1,7 +1,7 @@
 """Quality against training time on the bundled digits: ours, diffusers' network and denoising-diffusion-pytorch's.
 
     pip install diffusers denoising-diffusion-pytorch
-    python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality] | --tune
+    python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality] | --tune 1
 
 Every run begins from random weights and takes as many steps as fit into its seconds (20 are timed first). All go
 through the same loop (`ddpm_course.run.training.fit`), which spares the peers their own loops' overhead, and are judged
@@ -16,22 +16,15 @@ other seeds. Peers come twice:
 Writes OUT.json, with machine and versions, and OUT.png.
 """
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from bench_default import asked, distances, keep, settings, step_seconds, train
+from common import CPU, arguments, asked, digits_and_judges, distances, draw, keep, pick_precision, plain_digits, train
 from torch import Tensor, nn
 
-from ddpm_course.base.machine import pick_precision
-from ddpm_course.config import RunConfig, SamplingConfig, override
-from ddpm_course.criteria import Simple
-from ddpm_course.data.sets import load_digits
-from ddpm_course.heldout import heldout_loss
-from ddpm_course.judge import evaluation
-from ddpm_course.model import NETWORKS, Model
+from ddpm_course.config import RunConfig
+from ddpm_course.model import NETWORKS
 
 OURS = "ddpm_course"
 
@@ -96,33 +89,11 @@ TRIED = ("--batch 32 --lr 5e-4", "--batch 32 --lr 1e-3", "--batch 32 --lr 2e-3",
 TRIED += ("--batch 16 --lr 1e-3", "--batch 64 --lr 2e-3", "--batch 32 --lr 4e-3 --optimizer muon")
 
 
-def run(words: str, seconds: float, digits: dict) -> tuple[Model, dict]:
-    "Train for so long; the averaged model and what is known of it."
-    config, _ = settings(words, digits["train"])
-    config = override(config, steps=max(1, int(seconds / step_seconds(config, digits["train"]))))
-    model, took = train(config, digits["train"])
-    found = {"run": words, "seconds": round(took), "steps": config.training.steps}
-    found["parameters"] = sum(p.numel() for p in model.network.parameters())
-    found["held-out"] = round(heldout_loss(model, digits["test"], Simple(), 2)["loss"]["mean"], 4)
-    return model, found
-
-
-def judged(model: Model, judges: dict, digits: dict) -> dict:
-    y = evaluation.allot_classes(digits["train"].labels, 500)
-    how = SamplingConfig(sampler="ddpm", steps=25, guidance=1)
-    with torch.autocast("cpu", torch.bfloat16, enabled=pick_precision("auto", torch.device("cpu")) == "bf16"):
-        drawn = evaluation.draw_samples(model, y, how, batch=250)
-    return {
-        name: {"asked": asked(judge, drawn, y)} | distances(judge, digits, distance=drawn)
-        for name, judge in judges.items()
-    }
-
-
 def plot(lines: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     colours = {OURS: "black", "diffusers": "#E69F00", "denoising-diffusion-pytorch": "#0072B2"}
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for name in dict.fromkeys(line["name"] for line in lines):
         mine, (who, *how) = [line for line in lines if line["name"] == name], name.split(", ")
         style = {"color": colours[who], "ls": "--" if how == ["documented"] else "-", "marker": "o"}
@@ -136,32 +107,29 @@ def plot(lines: list[dict], path: Path) -> None:
         ax.set(xscale="log", xlabel="seconds of training")
         ax.set_xticks([60, 120, 240], labels=["60", "120", "240"])
         ax.minorticks_off()
-        ax.spines[["top", "right"]].set_visible(False)
-    fig.legend(loc="lower center", ncol=3, fontsize=8, frameon=False)
-    fig.tight_layout(rect=(0, 0.14, 1, 1))
-    fig.savefig(path, dpi=100)
+    fig.legend(loc="outside lower center", ncol=3, fontsize=8, frameon=False)
+    draw(fig, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", default="60,120,240")
-    parser.add_argument("--tune", action="store_true", help="peers alone, 60 seconds each: the rates and batches tried")
-    parser.add_argument("--out", default="quality")
-    args = parser.parse_args()
-    digits = {split: load_digits(split, 16) for split in ("train", "test")}
-    judges = {"judge": evaluation.load_judge(), "second judge": evaluation.train_judge(digits["train"], seed=11)}
-    lines: list[dict[str, Any]] = []
+    args = arguments(__doc__, seconds="60,120,240", tune=0, out="quality")
+    digits, judges = digits_and_judges()
+    lines = []
     if args.tune:
-        tried = [f"--network {name} {TUNED} {words}" for name in PEERS for words in TRIED]
-        for words in tried:
-            lines.append(run(words, 60, digits)[1])
+        for words in [f"--network {name} {TUNED} {words}" for name in PEERS for words in TRIED]:
+            lines.append(train(words, 60, digits)[2])
             print(json.dumps(lines[-1]), flush=True)
         return keep(lines, Path(f"{args.out}_tried.json"), "torch", *PEERS)
     runs = {OURS: ""} | {f"{name}, {how}": words for name, ways in PEERS.items() for how, words in ways.items()}
-    for seconds in map(float, args.seconds.split(",")):  # in turn, so that a disturbed machine disturbs all
+    bf16 = pick_precision("auto", CPU) == "bf16"
+    for most in map(float, args.seconds.split(",")):  # in turn, so that a disturbed machine disturbs all
         for name, words in runs.items():
-            model, found = run(words, seconds, digits)
-            lines.append({"name": name} | found | judged(model, judges, digits))
+            model, _, found = train(words, most, digits)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                drawn, y = plain_digits(model, digits)
+            lines.append({"name": name} | found)
+            for who, judge in judges.items():
+                lines[-1][who] = {"asked": asked(judge, drawn, y)} | distances(judge, digits, distance=drawn)
             print(json.dumps(lines[-1]), flush=True)
     keep(lines, Path(f"{args.out}.json"), "torch", *PEERS)
     plot(lines, Path(f"{args.out}.png"))

@@ -3,26 +3,21 @@
     pip install diffusers denoising-diffusion-pytorch
     python tests/benchmarks/bench_sampling.py [--n 500] [--steps 5,10,20,50] [--out sampling]
 
-All draw the same n digits, as many of each class as in the training data, without guidance (one evaluation a step; a
-guided step is two). Of each: images a second, evaluations of the network an image, the Fréchet distance to the training
-digits and its standard error (over ten halves), beside that of the held-out digits, and the share that the judge reads
-as the class asked for. Last, with guidance 1.75, what `ddpm sample` does by default and what it did before. Writes
-OUT.json, with machine and versions, and OUT.png.
+All draw the same n digits, as many of each class as in the training data, without guidance. Of each: images a second,
+the Fréchet distance to the training digits and its standard error (over ten halves), beside that of the held-out
+digits, and the share that the judge reads as the class asked for. Writes OUT.json and OUT.png.
 """
 
-import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from bench_default import keep
+from common import CPU, arguments, draw, keep, pick_precision, seconds
 from torch import Tensor, nn
 
-from ddpm_course.base.machine import pick_precision
 from ddpm_course.config import SamplingConfig
 from ddpm_course.data.sets import load_digits, to_uint8
 from ddpm_course.judge import evaluation
@@ -32,9 +27,9 @@ from ddpm_course.run.runs import load_model
 Draw = Callable[[Model, Tensor, int], Tensor]  # (model, y, steps) -> uint8 images
 
 
-def ours(sampler: str, **settings: Any) -> Draw:
+def ours(**settings: Any) -> Draw:
     def run(model: Model, y: Tensor, steps: int) -> Tensor:
-        how = SamplingConfig(sampler=sampler, steps=steps, **{"guidance": 1} | settings)
+        how = SamplingConfig(steps=steps, guidance=1, **settings)
         return evaluation.draw_samples(model, y, how, batch=250)
 
     return run
@@ -42,12 +37,6 @@ def ours(sampler: str, **settings: Any) -> Draw:
 
 def by_diffusers(name: str) -> Draw:
     "One of diffusers' schedulers, told our betas and that the network answers v."
-
-    def options(draws: torch.Generator) -> dict:
-        if name == "UniPCMultistepScheduler":
-            return {}
-        # as ours and the other's do; by default its DDIM takes the clipped image with the noise of the unclipped one
-        return {"generator": draws} | ({"use_clipped_model_output": True} if name == "DDIMScheduler" else {})
 
     def run(model: Model, y: Tensor, steps: int) -> Tensor:
         import diffusers
@@ -60,12 +49,15 @@ def by_diffusers(name: str) -> Draw:
             timestep_spacing="trailing",
         )
         draws, parts = torch.Generator().manual_seed(0), []
+        options = {} if name == "UniPCMultistepScheduler" else {"generator": draws}
+        if name == "DDIMScheduler":  # as ours; else it takes the clipped image with the noise of the unclipped one
+            options["use_clipped_model_output"] = True
         for labels in y.split(250):
             scheduler.set_timesteps(steps)  # it counts the steps
             x = torch.randn(len(labels), *model.shape, generator=draws)
             for t in scheduler.timesteps:
                 answer = model.network(x, t.expand(len(labels)), labels)
-                x = scheduler.step(answer.float(), t, x, **options(draws)).prev_sample
+                x = scheduler.step(answer.float(), t, x, **options).prev_sample
             parts.append(to_uint8(x))
         return torch.cat(parts)
 
@@ -102,32 +94,29 @@ def by_lucidrains(model: Model, y: Tensor, steps: int) -> Tensor:
 
 
 WAYS: dict[str, Draw] = {
-    "ddpm_course ddpm, small": ours("ddpm", variance="small"),
-    "ddpm_course ddim": ours("ddim"),
-    "ddpm_course dpm": ours("dpm"),
+    "ddpm_course ddpm, small": ours(sampler="ddpm", variance="small"),
+    "ddpm_course ddim": ours(sampler="ddim"),
+    "ddpm_course dpm": ours(sampler="dpm"),
     "diffusers DDPM": by_diffusers("DDPMScheduler"),
     "diffusers DDIM": by_diffusers("DDIMScheduler"),
     "diffusers DPM-Solver++": by_diffusers("DPMSolverMultistepScheduler"),
     "diffusers UniPC": by_diffusers("UniPCMultistepScheduler"),
     "denoising-diffusion-pytorch DDIM": by_lucidrains,
 }
-GUIDED = {"today": (ours("dpm", guidance=1.75), 20), "before": (ours("ddim", guidance=2), 50)}
 
 
-def measured(draw: Draw, steps: int, calls: int, seen: SimpleNamespace) -> dict:
-    "Draw and judge; `calls` of the network a step."
-    began = time.perf_counter()
+def measured(way: Draw, steps: int, seen: SimpleNamespace) -> dict:
+    "Draw and judge."
+    drawn = []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=seen.bf16):
-        drawn = draw(seen.model, seen.y, steps)
-    took = time.perf_counter() - began
-    features, logits = evaluation.extract(seen.judge, drawn)
-    half, draws = len(drawn) // 2, torch.Generator().manual_seed(0)
-    halves = [features[torch.randperm(len(drawn), generator=draws)[:half]] for _ in range(10)]
+        took = seconds(lambda: drawn.append(way(seen.model, seen.y, steps)))
+    features, logits = evaluation.extract(seen.judge, drawn[0])
+    half, draws = len(features) // 2, torch.Generator().manual_seed(0)
+    halves = [features[torch.randperm(len(features), generator=draws)[:half]] for _ in range(10)]
     spread = torch.tensor([evaluation.frechet_distance(part, seen.real) for part in halves]).std().item()
     return {
         "steps": steps,
-        "evaluations": calls * steps,
-        "images a second": round(len(drawn) / took, 1),
+        "images a second": round(len(features) / took, 1),
         "distance": round(evaluation.frechet_distance(features, seen.real), 2),
         "spread over halves": round(spread, 2),
         "asked": round((logits.argmax(1) == seen.y).double().mean().item(), 3),
@@ -137,41 +126,34 @@ def measured(draw: Draw, steps: int, calls: int, seen: SimpleNamespace) -> dict:
 def plot(lines: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    fig, ax = plt.subplots(figsize=(8, 3.4))
+    fig, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
     for name in WAYS:
         mine = [line for line in lines if line["name"] == name]
-        x, far = [line["evaluations"] for line in mine], [line["distance"] for line in mine]
+        x, far = [line["steps"] for line in mine], [line["distance"] for line in mine]
         ax.plot(x, far, "o-" if name.startswith("ddpm_course") else "x--", label=name)
     ax.axhline(lines[0]["held-out"], color="0.5", ls=":", label="held-out digits")
     ax.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="Fréchet distance")
     ax.set_xticks(x, labels=map(str, x))
     ax.set_yticks([0.5, 1, 2, 4], labels=["0.5", "1", "2", "4"])
     ax.minorticks_off()
-    ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=9, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    fig.tight_layout()
-    fig.savefig(path, dpi=100)
+    draw(fig, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=500)
-    parser.add_argument("--steps", default="5,10,20,50")
-    parser.add_argument("--out", default="sampling")
-    args = parser.parse_args()
+    args = arguments(__doc__, n=500, steps="5,10,20,50", out="sampling")
     train, test = load_digits("train", 16), load_digits("test", 16)
     judge, model = evaluation.load_judge(), load_model().eval()
     real = evaluation.extract(judge, train.pixels)[0]
     floor = round(evaluation.frechet_distance(evaluation.extract(judge, test.pixels)[0], real), 2)
-    y, bf16 = evaluation.allot_classes(train.labels, args.n), pick_precision("auto", model.device) == "bf16"
+    y, bf16 = evaluation.allot_classes(train.labels, args.n), pick_precision("auto", CPU) == "bf16"
     seen = SimpleNamespace(model=model, judge=judge, real=real, y=y, bf16=bf16)
-    measured(WAYS["ddpm_course dpm"], 5, 1, seen)  # the first is slow
-    rounds = [(name, WAYS[name], int(n), 1) for n in args.steps.split(",") for name in WAYS]
-    rounds += [(f"`ddpm sample` {when}", draw, n, 2) for when, (draw, n) in GUIDED.items()]
+    measured(WAYS["ddpm_course dpm"], 5, seen)  # the first is slow
     lines = []
-    for name, draw, steps, calls in rounds:
-        lines.append({"name": name, "held-out": floor} | measured(draw, steps, calls, seen))
-        print(json.dumps(lines[-1]), flush=True)
+    for steps in map(int, args.steps.split(",")):
+        for name, way in WAYS.items():
+            lines.append({"name": name, "held-out": floor} | measured(way, steps, seen))
+            print(json.dumps(lines[-1]), flush=True)
     keep(lines, Path(f"{args.out}.json"), "torch", "diffusers", "denoising-diffusion-pytorch")
     plot(lines, Path(f"{args.out}.png"))
 

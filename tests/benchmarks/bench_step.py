@@ -9,16 +9,13 @@ machine disturbs all; what counts is the median over rounds of a peer's seconds 
 and versions, and OUT.png. Bounds: 1.0 times diffusers, 1.4 times the other.
 """
 
-import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from common import arguments, draw, in_turn, keep, seconds
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,12 +23,8 @@ from ddpm_course.unet import UNet
 
 PACKAGES = ("torch", "diffusers", "denoising-diffusion-pytorch")
 OURS = "ddpm_course"
-
-
-PLANS = {  # our channels and multipliers, and the third's channels, which make it as large
-    "paper": (128, (1, 2, 2, 2), 144),
-    "small": (64, (1, 2, 2), 72),
-}
+# our channels and multipliers, and the third's channels, which make it as large
+PLANS = {"paper": (128, (1, 2, 2, 2), 144), "small": (64, (1, 2, 2), 72)}
 
 
 def networks(size: int, plan: str) -> dict[str, torch.nn.Module]:
@@ -40,13 +33,13 @@ def networks(size: int, plan: str) -> dict[str, torch.nn.Module]:
     from diffusers import UNet2DModel
 
     channels, multipliers, theirs = PLANS[plan]
-    levels = range(len(multipliers))
+    where = ["Attn" if level == 1 else "" for level in range(len(multipliers))]
     peer = UNet2DModel(
         sample_size=size,
         layers_per_block=2,
         block_out_channels=[channels * m for m in multipliers],
-        down_block_types=["AttnDownBlock2D" if level == 1 else "DownBlock2D" for level in levels],
-        up_block_types=["AttnUpBlock2D" if level == 1 else "UpBlock2D" for level in reversed(levels)],
+        down_block_types=[f"{attention}DownBlock2D" for attention in where],
+        up_block_types=[f"{attention}UpBlock2D" for attention in reversed(where)],
         norm_num_groups=min(32, channels // 4),
         attention_head_dim=channels * multipliers[1],
         downsample_padding=0,
@@ -73,13 +66,6 @@ def trainer(network: torch.nn.Module, size: int, batch: int, precision: str):
     return step
 
 
-def seconds(work, times: int) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - began) / times
-
-
 def conv_peak(size: int, batch: int) -> float:
     "Floating-point operations a second of the convolution that the networks use most, forward and alone."
     conv, x = torch.nn.Conv2d(128, 128, 3, padding=1), torch.randn(batch, 128, size // 2, size // 2)
@@ -88,32 +74,25 @@ def conv_peak(size: int, batch: int) -> float:
     return 2 * 9 * 128 * 128 * batch * (size // 2) ** 2 / best
 
 
-def measure(plan: str, size: int, batch: int, rounds: int, precision: str) -> dict:
-    nets = networks(size, plan)
+def measure(args) -> dict:
+    nets = networks(args.size, args.plan)
     counts = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
     assert all(abs(count / counts[OURS] - 1) < 0.05 for count in counts.values()), counts
-    steps = {name: trainer(net, size, batch, precision) for name, net in nets.items()}
+    steps = {name: trainer(net, args.size, args.batch, args.precision) for name, net in nets.items()}
     for step in steps.values():
         seconds(step, 2)
-    taken = [{name: seconds(step, 2) for name, step in steps.items()} for _ in range(rounds)]
+    taken = in_turn({name: partial(seconds, step, 2) for name, step in steps.items()}, args.rounds)
     with FlopCounterMode(display=False) as flops:
         steps[OURS]()
-    own = statistics.median(r[OURS] for r in taken)
+    own = {name: statistics.median(values) for name, values in taken.items()}
+    ratios = {name: statistics.median(t / o for t, o in zip(taken[name], taken[OURS])) for name in nets}
     return {
         "parameters": counts,
-        "images a second": {name: round(batch / statistics.median(r[name] for r in taken), 2) for name in nets},
-        "times as fast": {
-            name: round(statistics.median(r[name] / r[OURS] for r in taken), 3) for name in nets if name != OURS
-        },
-        "GFLOP/s of our step": round(flops.get_total_flops() / own / 1e9, 1),
-        "GFLOP/s of one convolution, float32": round(conv_peak(size, batch) / 1e9, 1),
-        "plan": plan,
-        "batch": batch,
-        "size": size,
-        "precision": precision,
-        "rounds": rounds,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "images a second": {name: round(args.batch / took, 2) for name, took in own.items()},
+        "times as fast": {name: round(ratio, 3) for name, ratio in ratios.items() if name != OURS},
+        "GFLOP/s of our step": round(flops.get_total_flops() / own[OURS] / 1e9, 1),
+        "GFLOP/s of one convolution, float32": round(conv_peak(args.size, args.batch) / 1e9, 1),
+        **{name: getattr(args, name) for name in ("plan", "batch", "size", "precision", "rounds")},
     }
 
 
@@ -121,30 +100,21 @@ def plot(found: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     names = list(found["images a second"])
-    fig, ax = plt.subplots(figsize=(6, 2.0))
+    fig, ax = plt.subplots(figsize=(6, 2.0), layout="constrained")
     bars = ax.barh(names, list(found["images a second"].values()), color=["tab:blue", "0.7", "0.7"])
     ax.bar_label(bars, padding=3)
     ax.invert_yaxis()
     plan = {"paper": "the paper's network", "small": "a smaller network"}[found["plan"]]
     ax.set(xlabel=f"images a second in training\n{plan}, {found['size']}x{found['size']}, batch {found['batch']}")
-    ax.spines[["top", "right"]].set_visible(False)
-    fig.tight_layout()
-    fig.savefig(path, dpi=100)
+    draw(fig, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", default="paper", choices=PLANS)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--out", default="step")
-    args = parser.parse_args()
-    found = measure(args.plan, args.size, args.batch, args.rounds, args.precision)
-    Path(f"{args.out}.json").write_text(json.dumps(found, indent=2) + "\n")
+    args = arguments(__doc__, plan="paper", size=32, batch=8, rounds=7, precision="fp32", out="step")
+    found = measure(args)
+    print(json.dumps(found, indent=1))
+    keep(found, Path(f"{args.out}.json"), *PACKAGES)
     plot(found, Path(f"{args.out}.png"))
-    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

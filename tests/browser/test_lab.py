@@ -1,7 +1,7 @@
 """Chapters with explorers in a real JupyterLab, in a real browser: run from top to bottom, each control moved.
 
-It needs Chromium (Debian: `apt-get install chromium`); where there is none, these tests are skipped and say so, and
-the chapters are run with all others, by tests/course/test_notebooks.py.
+It needs Chromium (Debian: `apt-get install chromium`); where there is none, these tests are skipped and say so. One
+chapter is in the first tier, all others in the second; that they run at all is tested in tests/course.
 """
 
 import json
@@ -14,23 +14,12 @@ import urllib.request
 
 import pytest
 
-from helpers import (
-    CHROMIUM,
-    COME_AGAIN,
-    MINUTE,
-    ROOT,
-    WITH_EXPLORERS,
-    come_again,
-    each,
-    environment,
-    free_port,
-    number,
-    promise,
-    read,
-    wait_for,
-)
+from helpers import MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, promise, wait_for
 
-ASKS_A_NETWORK = {"05", "12", "17", "18"}  # their explorers answer within a second, the others within .15
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
+FIRST = "02"
+ASKS_A_NETWORK = {"05", "12", "17", "19"}  # their explorers answer within a second, the others within .15
 
 LEFT = """() => {  // cells that are still to run; null while the kernel is busy
   const panel = window.jupyterapp.shell.currentWidget;
@@ -44,9 +33,7 @@ STATE = """() => {
   return {
     errors: found('errors', o => o.output_type === 'error', o => `${o.ename}: ${o.evalue}`),
     stderr: found('stderr', o => o.name === 'stderr', o => String(o.text).slice(0, 300)),
-    folded: cells.filter(c => c.getMetadata('jupyter')?.source_hidden).length,
   }; }"""
-NOTEBOOK = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"
 SHOWS = r"(^|\n)(\w+\.show\(\)|shown)$"  # the cell's last line
 SHOW_EXPLORER = """async ([shows, k]) => {  // JupyterLab draws only the cells in sight; null where there is no k-th
   const notebook = window.jupyterapp.shell.currentWidget.content;
@@ -120,8 +107,7 @@ def page(lab, tmp_path, request):
     url, browser = lab
     page = browser.new_page()
     yield page
-    failed = getattr(request.node, "failed", False)
-    if failed:
+    if getattr(request.node, "failed", False):
         page.screenshot(path=str(tmp_path / "failed.png"))
         print(f"what the browser showed: {tmp_path / 'failed.png'}")
     page.close()
@@ -182,16 +168,16 @@ def seconds_until_changed(page, move):
     return page.evaluate("() => window.answered - window.moved") / 1000
 
 
-@each(WITH_EXPLORERS)
+def tiers():
+    return [pytest.param(p, id=p.stem, marks=[pytest.mark.thorough] * (number(p) != FIRST)) for p in WITH_EXPLORERS]
+
+
+@pytest.mark.parametrize("path", tiers())
 def test_explorer(lab, page, path):
     "Run All ends without an error and without a word on stderr; each control changes the picture."
-    state, seconds = run_all(page, lab[0], path.name)
+    state, seconds = run_all(page, lab[0], path.relative_to(ROOT / "nbs"))
     promise(f"{path.name}, Run All", seconds, MINUTE)
     assert not state["errors"] and not state["stderr"], state
-    folded = [c for c in json.loads(read(path))["cells"] if c["metadata"].get("jupyter", {}).get("source_hidden")]
-    assert state["folded"] == len(folded) > 0, "imports are folded"
-    if path in COME_AGAIN:
-        come_again(path, page.evaluate(NOTEBOOK))
     limit = 1.0 if number(path) in ASKS_A_NETWORK else 0.15
     shown = 0
     while page.evaluate(SHOW_EXPLORER, [SHOWS, shown]):

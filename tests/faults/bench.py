@@ -1,7 +1,6 @@
 "What the tries work on: a tiny run with its data, damages of its files, and how the outcome of a try is judged."
 
 import gzip
-import io
 import json
 import os
 import pickle
@@ -17,8 +16,10 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from ddpm_course.run.checkpoints import newest_checkpoint
 from warm import Warm
 
 TINY = (
@@ -26,19 +27,32 @@ TINY = (
     "--log-every 1 --save-every 2 --grid-every 0 --keep 9"
 ).split()
 TRAIN = ["train", "--data", "photos", "--out", "run", *TINY, "--steps"]
+GO_ON = [*TRAIN, 8]
+DATA = ["train", "--data", "photos", "--out", "new", *TINY, "--steps", 2]
 SAMPLE = "sample run --n 1 --steps 1".split()
 NEWEST = "run/checkpoints/step_00000004"
-STOP = """
-from ddpm_course.cli import train as train_command
-def after_one(interrupt, group):
-    interrupt.signal = 15
-    return True
-train_command.must_stop = after_one
-"""  # a run that is stopped after its first step, as by SIGTERM
 RESULTS = ("run/.lock", "*.lock", "run/samples.png", "run/test.json", "run/loss.png", "run/denoising*", "run/bits.png")
-MEMORY = 4 << 30  # bytes that a command may take beyond what it begins with
-SHARE = int(os.environ.get("FAULT_SHARE", 6))  # where a test has many tries, every sixth; 1: all, which take minutes
 GROWS = ("run/metrics.jsonl", "run/config.json")  # rewritten where a run goes on
+MEMORY = 4 << 30  # bytes that a command may take beyond what it begins with
+
+
+def at_step(k, act):
+    "Lines for a command: they do something at the end of its k-th step of training."
+    return f"""
+import os, signal
+from torch.optim.optimizer import register_optimizer_step_post_hook
+left = [{k}]
+def watch(*args):
+    left[0] -= 1
+    if left[0] == 0:
+        {act}
+register_optimizer_step_post_hook(watch)
+"""
+
+
+STOP = at_step(1, "os.kill(os.getpid(), signal.SIGTERM)")
+STOPPED = {"code": STOP}
+GOES = (143, 2)  # stopped after a step, or refused
 
 
 def nothing(folder):
@@ -50,21 +64,18 @@ class Try:
     "One fault: what is done to the folder, the command that meets it, and what must come of it."
 
     name: str
-    words: list = field(default_factory=lambda: list(SAMPLE))
     prepare: Callable[[Path], object] = nothing
+    words: list = field(default_factory=lambda: list(SAMPLE))
     codes: tuple = (0, 2)
-    says: str = ""  # in the sentence of a refusal
     how: dict = field(default_factory=dict)  # of Warm.run
+    says: str = ""  # in the sentence of a refusal
     changes: tuple = ()  # patterns of files that the command may change, beside RESULTS
     after: Callable[[Path, object], object] = lambda folder, result: None  # more that must hold: a complaint, or None
-    warns: bool = False  # whether warnings may come before the sentence
-    again: bool = False  # whether the run, mended, is sampled from afterwards
 
 
-def picture(path, draws, size=8, channels=1):
-    shape = (size, size) if channels == 1 else (size, size, 3)
+def picture(path, draws, size=8):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(draws.integers(0, 255, shape, dtype=np.uint8)).save(path)
+    Image.fromarray(draws.integers(0, 255, (size, size), dtype=np.uint8)).save(path)
 
 
 def photos(folder, classes=("cats", "dogs"), each=12):
@@ -92,8 +103,7 @@ class Bench:
     "Two warm processes, a tiny run to copy, and the count of what was tried."
 
     def __init__(self):
-        self.known = self.tried = self.survived = 0
-        self.failures, self.slowest = [], []
+        self.known, self.tried, self.slowest = 0, 0, (0, "")
 
     def __enter__(self):
         self.servers, self.free = [Warm().__enter__() for _ in range(2)], SimpleQueue()
@@ -119,18 +129,18 @@ class Bench:
         finally:
             self.free.put(server)
 
-    def folder(self):
-        "A copy of the tiny run and its data, below a folder of its own: what is written beside it is noticed."
-        folder = Path(tempfile.mkdtemp(dir=self.place.name), "here")
-        shutil.copytree(self.good, folder)
-        return folder
+    def goes_on(self, folder, result=None):
+        "What is wrong with the next start of the run."
+        more = self.run(GO_ON, folder, code=STOP)
+        good = more.code == 143 and newest_checkpoint(folder / "run").name > Path(NEWEST).name
+        return None if good else f"no next start: {more.err}"
 
     def complaints(self, one, folder):
         "Do it; all that is wrong with the outcome."
         one.prepare(folder)
         before = everything(folder.parent)
         result = self.run(one.words, folder, **one.how)
-        self.slowest.append((result.seconds, one.name))
+        self.slowest = max(self.slowest, (result.seconds, one.name))
         found, now = list(judged(one, result)), everything(folder.parent)
         allowed = (*RESULTS, *one.changes, *(GROWS if "train" in one.words and result.code != 2 else ()))
         for name, content in before.items():
@@ -141,41 +151,43 @@ class Bench:
             found.append(f"written outside: {outside}")
         if more := one.after(folder, result):
             found.append(more)
-        if one.again and not found:
-            shutil.rmtree(folder / "run")
-            shutil.copytree(self.good / "run", folder / "run")
-            next_one = self.run(SAMPLE, folder)
-            if next_one.code:
-                found.append(f"the next good start: {next_one.err}")
-        return [f"{one.name}: {what}" for what in found], result
+        return [f"{one.name}: {what}\n    code {result.code}: {result.err[-700:]}" for what in found]
 
     def attempt(self, one):
-        folder = self.folder()
+        "In a copy of the tiny run and its data, below a folder of its own: what is written beside it is noticed."
+        folder = Path(tempfile.mkdtemp(dir=self.place.name), "here")
+        shutil.copytree(self.good, folder)
         try:
-            found, result = self.complaints(one, folder)
-            return [f"{what}\n    code {result.code}: {result.err[-700:]}" for what in found]
+            return self.complaints(one, folder)
         finally:
             shutil.rmtree(folder.parent, ignore_errors=True)
 
-    def attempt_all(self, tries):
-        "Do them all, of many every SHARE-th, two at a time; count them, and fail with all complaints."
-        tries = list(tries)
+    def attempt_all(self, tries, few):
+        "Do them all, or the first and the middle one, two at a time; fail with all complaints."
         self.known += len(tries)
         names = [one.name for one in tries]
         assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
-        tries = tries[::SHARE] if len(tries) > 12 else tries
+        tries = tries[:: -(-len(tries) // 2)] if few else tries
         with ThreadPoolExecutor(len(self.servers)) as pool:
             outcomes = list(pool.map(self.attempt, tries))
         self.tried += len(tries)
-        self.survived += sum(not found for found in outcomes)
         wrong = [what for found in outcomes for what in found]
-        self.failures += wrong
-        print(*wrong, sep="\n", flush=True)
         assert not wrong, f"{sum(map(bool, outcomes))} of {len(tries)} tries:\n" + "\n".join(wrong)
 
 
+def faults(make):
+    "A test in each tier of a function that lists tries: two of them, and all."
+
+    @pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.thorough)], ids=["few", "all"])
+    def test(bench, few):
+        bench.attempt_all(list(make(bench)), few)
+
+    test.__doc__ = make.__doc__
+    return test
+
+
 def judged(one, result):
-    "What is wrong with how a command ended."
+    "What is wrong with how a command ended: its code, and more or less than one sentence."
     if not result.ended:
         yield "no end"
         return
@@ -183,24 +195,15 @@ def judged(one, result):
         yield f"code {result.code}, expected {one.codes}"
     if found := re.search(r"Traceback|Exception ignored|[a-z]Error\b", result.err + result.out):
         yield f"{found[0]!r} was printed"
-    lines = result.err.splitlines()
-    sentences = [line for line in lines if "ddpm: " in line]
-    if result.code == 2 and one.how.get("stderr") is None:
-        several = len(sentences) != 1 and not (one.warns and sentences)
-        if several or lines[-1] != sentences[-1] or not sentences[-1].startswith("ddpm: "):
-            yield f"{len(sentences)} sentences, or something beside them"
-        if len(sentences[-1:]) and len(sentences[-1]) > 700:
-            yield "a very long sentence"
+    if result.code == 2 and "stderr" not in one.how:
+        sentences = [line for line in result.err.splitlines() if "ddpm: " in line]
+        if len(sentences) != 1 or not result.err.splitlines()[-1].startswith("ddpm: "):
+            yield f"{len(sentences)} sentences, or something behind them"
         if one.says not in result.err:
             yield f"{one.says!r} is not said"
-    for word in ("remove ", "delete ", "rm "):
-        if any(f" {word}" in line for line in sentences):
-            yield f"advises to {word}"
 
 
 # -- damages -----------------------------------------------------------------------------------------------------------
-
-DEEP = 100_000
 
 
 def link(target):
@@ -226,10 +229,6 @@ def huge(path):
         file.truncate(1 << 40)
 
 
-def unreadable(path):
-    path.chmod(0)
-
-
 PLACES = {  # something else at the file's place
     "missing": Path.unlink,
     "a folder": folder_instead,
@@ -237,65 +236,39 @@ PLACES = {  # something else at the file's place
     "link to /dev/zero": link("/dev/zero"),
     "link to nowhere": link("nowhere"),
     "link to itself": lambda path: link(path.name)(path),
-    "a terabyte": huge,
-    "unreadable": unreadable,
+    "unreadable": lambda path: path.chmod(0),
 }
-
-
-def npy(array, **how):
-    file = io.BytesIO()
-    np.save(file, array, **how)
-    return file.getvalue()
-
-
 FOREIGN = {
     "nothing": b"",
-    "a byte": b"\0",
     "text": b"hello\n",
     "png": b"\x89PNG\r\n\x1a\n" + bytes(100),
     "pickle": pickle.dumps({"step": 4}),
-    "array": npy(np.zeros(9)),
-    "objects": npy(np.array([{}], object), allow_pickle=True),
     "gzip": gzip.compress(b"{}"),
     "zip": b"PK\x03\x04" + bytes(60),
-    "ones": b"\xff" * 300,
 }
 JSON = {
     "list": "[]",
     "object": "{}",
     "null": "null",
-    "number": "3",
-    "string": '"x"',
     "NaN": "NaN",
-    "infinity": "1e999",
     "5,000 digits": "1" * 5000,
-    "deep list": "[" * DEEP,
-    "deep list, closed": "[" * DEEP + "]" * DEEP,
-    "deep object": '{"step":' * DEEP,
+    "deep list": "[" * 100_000,
+    "deep object": '{"step":' * 100_000,
     "two documents": "{}{}",
-    "comment": "// no",
     "surrogate": '"\ud800"'.encode("utf-8", "surrogatepass"),
     "utf-16": '{"step": 4}'.encode("utf-16"),
-    "mark": b"\xef\xbb\xbf{}",
+    "a terabyte": huge,
 }
 
 
-def damages(good, cuts=8, flips=16, seed=0):
+def damages(good, cuts=3, flips=6):
     "Damaged versions of a file's bytes by name: cut, flipped, foreign."
-    draws = random.Random(seed)
-    found = dict(FOREIGN)
-    for k in range(1, cuts):
-        found[f"cut at {k}/{cuts}"] = good[: len(good) * k // cuts]
-    found |= {"last byte cut": good[:-1], "doubled": good + good, "zeros": bytes(len(good))}
-    for _ in range(flips):
-        bit = draws.randrange(8 * len(good))
-        found[f"bit {bit} flipped"] = flipped(good, bit)
-    middle = len(good) // 2
-    return found | {"junk within": good[:middle] + draws.randbytes(50) + good[middle:]}
-
-
-def flipped(good, bit):
-    return good[: bit // 8] + bytes([good[bit // 8] ^ 1 << bit % 8]) + good[bit // 8 + 1 :]
+    draws = random.Random(0)
+    found = {f"cut at {k}/{cuts + 1}": good[: len(good) * k // (cuts + 1)] for k in range(1, cuts + 1)}
+    for bit in [draws.randrange(8 * len(good)) for _ in range(flips)]:
+        byte = bytes([good[bit // 8] ^ 1 << bit % 8])
+        found[f"bit {bit} flipped"] = good[: bit // 8] + byte + good[bit // 8 + 1 :]
+    return found | FOREIGN | {"last byte cut": good[:-1], "doubled": good + good, "zeros": bytes(len(good))}
 
 
 def write(name, content):
@@ -311,11 +284,22 @@ def write(name, content):
     return prepare
 
 
+def edit(name, change):
+    "What prepares a try: a JSON file that a function changes."
+
+    def prepare(folder):
+        content = json.loads((folder / name).read_text())
+        change(content)
+        (folder / name).write_text(json.dumps(content))
+
+    return prepare
+
+
 WRONG = (None, "x", "", -1, 10**30, 1e308, True, [], {}, [[1]], float("nan"))
 
 
-def wrong_typed(good, few=3, seed=0):
-    "The JSON with each of its values in turn missing, or replaced by a few of `WRONG`."
+def wrong_typed(good):
+    "The JSON with each of its values in turn missing, or replaced by one of `WRONG`."
     content = json.loads(good)
 
     def places(value, path=()):
@@ -324,16 +308,15 @@ def wrong_typed(good, few=3, seed=0):
             if isinstance(below, dict | list):
                 yield from places(below, (*path, key))
 
-    draws = random.Random(seed)
+    draws = random.Random(0)
     for place in list(places(content)):
-        for k in (-1, *draws.sample(range(len(WRONG)), few)):
+        for value in ("missing", draws.choice(WRONG)):
             changed = json.loads(good)
             inner = changed
             for key in place[:-1]:
                 inner = inner[key]
-            if k < 0:
+            if value == "missing":
                 del inner[place[-1]]
             else:
-                inner[place[-1]] = WRONG[k]
-            what = "missing" if k < 0 else f"{WRONG[k]!r}"
-            yield f"{'.'.join(map(str, place))} {what}", json.dumps(changed)
+                inner[place[-1]] = value
+            yield f"{'.'.join(map(str, place))} {value!r}", json.dumps(changed)

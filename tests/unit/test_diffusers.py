@@ -1,15 +1,21 @@
 "Equal to diffusers, an independent implementation, in float64 and with our tables put into its schedulers."
 
+import json
+import sys
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ddpm_course.config import PRESETS, SamplingConfig
 from ddpm_course.forward import q_posterior
 from ddpm_course.model import Model, build_network
+from ddpm_course.run.runs import start_from
+from ddpm_course.run.training import new_state
 from ddpm_course.sampling import sampling_indices
 from ddpm_course.sampling import walk as our_walk
 from ddpm_course.schedules import cosine, linear
-from ddpm_course.share.published import from_diffusers, to_diffusers
+from ddpm_course.share.published import TheirUNet, from_diffusers, load_published, to_diffusers
 from ddpm_course.unet import UNet
 from helpers import old_names
 
@@ -210,16 +216,6 @@ def walk(theirs, schedule, objective, steps, spacing, step, network=network, **h
     assert visited == theirs.timesteps.tolist()
 
 
-PAPER = dict(
-    sample_size=32,
-    in_channels=3,
-    out_channels=3,
-    block_out_channels=(128, 256, 256, 256),
-    layers_per_block=2,
-    norm_num_groups=32,
-    down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-)
 SMALL = dict(
     sample_size=16,
     in_channels=3,
@@ -230,21 +226,30 @@ SMALL = dict(
     down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
     up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
 )
+PAPER = SMALL | dict(
+    sample_size=32,
+    block_out_channels=(128, 256, 256, 256),
+    norm_num_groups=32,
+    down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+)
+ONE_LEVEL = dict(
+    sample_size=8,
+    in_channels=1,
+    out_channels=1,
+    block_out_channels=(16,),
+    layers_per_block=3,
+    norm_num_groups=4,
+    down_block_types=("AttnDownBlock2D",),
+    up_block_types=("AttnUpBlock2D",),
+)
 MODELS = {
     "paper": PAPER,
     "classes": SMALL | dict(num_class_embeds=11),
     "learned variance": SMALL | dict(out_channels=6, layers_per_block=1, dropout=0.1),
-    "one level": dict(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(16,),
-        layers_per_block=3,
-        norm_num_groups=4,
-        down_block_types=("AttnDownBlock2D",),
-        up_block_types=("AttnUpBlock2D",),
-    ),
+    "one level": ONE_LEVEL,
 }
+NAMES = [pytest.param("paper", marks=pytest.mark.thorough), *list(MODELS)[1:]]
 HO = dict(norm_eps=1e-6, downsample_padding=0, flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None)
 
 
@@ -260,64 +265,51 @@ def awake(model, seed=0):
 
 def their_model(**config):
     torch.manual_seed(0)
-    return awake(UNet2DModel(**HO, **config))
+    return awake(UNet2DModel(**(HO | config)))
 
 
 def batch_of(config):
-    x = torch.randn(
-        3,
-        config["in_channels"],
-        config["sample_size"],
-        config["sample_size"],
-        generator=generator(0),
-        dtype=torch.float64,
-    )
+    shape = 3, config["in_channels"], config["sample_size"], config["sample_size"]
+    x = torch.randn(shape, generator=generator(0), dtype=torch.float64)
     return x, torch.tensor([0, 37, 999]), torch.tensor([0, 7, 10]) if "num_class_embeds" in config else None
 
 
-@pytest.mark.parametrize("name", MODELS)
+def agree(ours, theirs, config):
+    x, t, y = batch_of(config)
+    with torch.no_grad():
+        expected = theirs(x, t, class_labels=y).sample
+        assert expected.std() > 0.01 and worst(ours.double().eval()(x, t, y), expected) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("null_label", [True, False])
 def test_their_weights_in_our_network(name, null_label):
-    config = MODELS[name]
-    theirs = their_model(**config)
-    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), null_label).double().eval()
-    x, t, y = batch_of(config)
-    with torch.no_grad():
-        expected = theirs(x, t, class_labels=y).sample
-        assert expected.std() > 0.01 and worst(ours(x, t, y), expected) < 1e-6
-    if y is not None:
-        assert ours.classes.num_classes == 11 - null_label
+    theirs = their_model(**MODELS[name])
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), null_label)
+    assert isinstance(ours, UNet)
+    agree(ours, theirs, MODELS[name])
+    assert ours.classes is None or ours.classes.num_classes == 11 - null_label
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_our_weights_in_their_network(name):
-    config = MODELS[name]
-    attention = tuple(
-        config["sample_size"] >> k for k, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn")
+    config, widths = MODELS[name], MODELS[name]["block_out_channels"]
+    kinds = enumerate(config["down_block_types"])
+    ours = UNet(
+        config["in_channels"],
+        config["sample_size"],
+        widths[0],
+        tuple(w // widths[0] for w in widths),
+        config["layers_per_block"],
+        tuple(config["sample_size"] >> k for k, kind in kinds if kind.startswith("Attn")),
+        num_classes=10 if "num_class_embeds" in config else 0,
+        groups=config["norm_num_groups"],
+        out_channels=config["out_channels"],
     )
-    widths = config["block_out_channels"]
-    ours = awake(
-        UNet(
-            config["in_channels"],
-            config["sample_size"],
-            widths[0],
-            tuple(w // widths[0] for w in widths),
-            config["layers_per_block"],
-            attention,
-            0.0,
-            10 if "num_class_embeds" in config else 0,
-            config["norm_num_groups"],
-            5,
-            config["out_channels"],
-        )
-    )
-    described, state = to_diffusers(ours, config["sample_size"])
+    described, state = to_diffusers(awake(ours), config["sample_size"])
     theirs = UNet2DModel(**described).double().eval()
     theirs.load_state_dict(state)  # strict: every name is known and none is missing
-    x, t, y = batch_of(config)
-    with torch.no_grad():
-        expected = theirs(x, t, class_labels=y).sample
-        assert expected.std() > 0.01 and worst(ours(x, t, y), expected) < 1e-6
+    agree(ours, theirs, config)
 
 
 def test_old_attention_names():
@@ -325,72 +317,89 @@ def test_old_attention_names():
     theirs = their_model(**SMALL)
     old = old_names(theirs.state_dict())
     assert any(name.endswith("proj_attn.weight") for name in old)
-    x, t, _ = batch_of(SMALL)
-    with torch.no_grad():
-        assert worst(from_diffusers(dict(theirs.config), old).double().eval()(x, t), theirs(x, t).sample) < 1e-6
-
-
-CHOICES = [
-    dict(norm_eps=1e-5),
-    dict(downsample_padding=1),
-    dict(flip_sin_to_cos=True),
-    dict(freq_shift=0),
-    dict(attention_head_dim=8),
-]
-
-
-@pytest.mark.parametrize("change", [*CHOICES, dict(chain for choice in CHOICES for chain in choice.items())])
-def test_other_choices(change):
-    "Each by itself, and all: the defaults of diffusers. Their weights here, and ours there."
-    config = {name: value for name, value in (HO | SMALL).items() if name not in change}
-    torch.manual_seed(0)
-    theirs = awake(UNet2DModel(**config, **change))
-    ours = from_diffusers(dict(theirs.config), theirs.state_dict()).double().eval()
-    x, t, _ = batch_of(SMALL)
-    back = UNet2DModel(**to_diffusers(ours, SMALL["sample_size"])[0]).double().eval()
-    back.load_state_dict(to_diffusers(ours, SMALL["sample_size"])[1])
-    usual = from_diffusers(HO | SMALL, theirs.state_dict()).double().eval()  # as if nobody had looked
-    with torch.no_grad():
-        expected = theirs(x, t).sample
-        assert (
-            expected.std() > 0.01 and worst(ours(x, t), expected) < 1e-6 and worst(back(x, t).sample, expected) < 1e-6
-        )
-        assert worst(usual(x, t), expected) > 1e-6
-
-
-def test_the_defaults_of_diffusers_load():
-    "Nothing said but sizes: a file that leaves out what is the default is read as such."
-    torch.manual_seed(0)
-    theirs = awake(UNet2DModel(sample_size=16, block_out_channels=(32, 32, 64, 64)))
-    config = {"sample_size": 16, "in_channels": 3, "out_channels": 3, "block_out_channels": (32, 32, 64, 64)}
-    config |= {name: theirs.config[name] for name in ("down_block_types", "up_block_types")}
-    ours = from_diffusers(config, theirs.state_dict()).double().eval()
-    x = torch.randn(2, 3, 16, 16, generator=generator(0), dtype=torch.float64)
-    with torch.no_grad():
-        assert worst(ours(x, torch.tensor([0, 500])), theirs(x, torch.tensor([0, 500])).sample) < 1e-6
-
-
-def test_a_run_does_not_begin_with_another_function():
-    theirs = UNet2DModel(**(HO | SMALL | dict(flip_sin_to_cos=True)))
-    ours = from_diffusers(dict(theirs.config), theirs.state_dict())
-    usual = from_diffusers(HO | SMALL, theirs.state_dict())
-    with pytest.raises(RuntimeError, match="variant"):
-        usual.load_state_dict(ours.state_dict())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        dict(resnet_time_scale_shift="scale_shift"),
-        dict(down_block_types=("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")),
-        dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D")),
-    ],
-)
-def test_other_networks_are_refused(change):
-    model = UNet2DModel(**(HO | SMALL | change))
-    with pytest.raises(ValueError, match="is another network"):
-        from_diffusers(dict(model.config), model.state_dict())
+    agree(from_diffusers(dict(theirs.config), old), theirs, SMALL)
 
 
 def test_paper_network_size():
     assert sum(p.numel() for p in build_network(PRESETS["cifar10"]).parameters()) == 35_746_307
+
+
+# -- networks that are not ours ---------------------------------------------------------------------------------------
+
+OTHERS = {
+    "norm_eps": dict(norm_eps=1e-5),
+    "padding": dict(downsample_padding=1),
+    "cosines first, and classes": dict(flip_sin_to_cos=True, num_class_embeds=11),
+    "clock": dict(freq_shift=0),
+    "heads": dict(attention_head_dim=8),
+    "groups of attention": dict(attn_norm_num_groups=4),
+    "another way to tell the time": dict(resnet_time_scale_shift="scale_shift"),
+    "widths that are no multiples": dict(block_out_channels=(32, 48, 64)),
+    "no mirror image": dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D")),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_networks_are_theirs(name):
+    "Where a setting gives another function, diffusers computes it: nobody can overlook one, though all shapes agree."
+    theirs = their_model(**(SMALL | OTHERS[name]))
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict())
+    assert isinstance(ours, TheirUNet)
+    agree(ours, theirs, SMALL | OTHERS[name])
+
+
+def test_what_a_file_leaves_out_is_diffusers_default():
+    config = {name: SMALL[name] for name in ("in_channels", "out_channels", "sample_size", "block_out_channels")}
+    config |= {name: SMALL[name] for name in ("down_block_types", "up_block_types")}
+    torch.manual_seed(0)
+    theirs = awake(UNet2DModel(**config))
+    agree(from_diffusers(config, theirs.state_dict()), theirs, SMALL)
+
+
+def test_without_diffusers(monkeypatch):
+    "What is exactly our network needs it not; for the rest there is one sentence."
+    state = UNet2DModel(**(HO | SMALL)).state_dict()
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    assert isinstance(from_diffusers(HO | SMALL, state), UNet)
+    with pytest.raises(ValueError, match="needs: pip install diffusers"):
+        from_diffusers(SMALL, state)
+
+
+def test_a_run_does_not_begin_with_another_function(tmp_path):
+    model = publish(tmp_path, ONE_LEVEL | dict(freq_shift=0))
+    with pytest.raises(ValueError, match="weights of another network"):
+        start_from(new_state(PRESETS["mnist16"]), model)
+
+
+# -- whole pipelines --------------------------------------------------------------------------------------------------
+
+
+def publish(folder, config, ending="safetensors"):
+    "A folder as google/ddpm-cifar10-32 is laid out, all files beside each other; and the model that is read from it."
+    theirs = their_model(**config).float()
+    (folder / "config.json").write_text(json.dumps(dict(theirs.config)))
+    (folder / "scheduler_config.json").write_text(json.dumps({"variance_type": "fixed_large"}))
+    save = torch.save if ending == "bin" else save_file
+    save(old_names(theirs.state_dict()), folder / f"diffusion_pytorch_model.{ending}")
+    return load_published(str(folder))[0]
+
+
+@pytest.mark.parametrize(
+    "file, other", [("safetensors", dict(norm_eps=1e-5, downsample_padding=1, attention_head_dim=8)), ("bin", {})]
+)
+def test_a_published_model_draws_what_diffusers_draws(file, other, tmp_path):
+    "The same walk through the same network, ours or theirs, with the same noise; in float64, as a walk amplifies."
+    model = publish(tmp_path, SMALL | other, file)
+    assert isinstance(model.network, TheirUNet if other else UNet) and model.variance == "large"
+    scheduler = with_our_tables(DDPMScheduler(variance_type="fixed_large"), model.schedule)
+    pipeline = diffusers.DDPMPipeline(their_model(**(SMALL | other)).float().double(), scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(2, torch.Generator().manual_seed(0), 20, output_type="np").images
+    model.network.double()
+    draws = torch.Generator().manual_seed(0)
+    noise = lambda t: torch.randn(2, 3, 16, 16, generator=draws, dtype=torch.float64)
+    how = SamplingConfig(sampler="ddpm", steps=20, spacing="uniform", variance="large")
+    with torch.no_grad():
+        *_, (_, ours, _) = our_walk(model, noise(-1), noise, None, how)
+    ours = (ours.clamp(-1, 1) + 1).permute(0, 2, 3, 1) / 2
+    assert ours.std() > 0.1 and abs(ours.numpy() - theirs).max() < 1e-5

@@ -24,7 +24,7 @@ def test_attention_is_fused(training):
     assert "aten::_scaled_dot_product_attention_math" not in names
 
 
-@pytest.mark.parametrize("classes", [0, 10])
+@pytest.mark.parametrize("classes", [pytest.param(0, marks=pytest.mark.thorough), 10])
 def test_export_leaves_the_batch_open(classes):
     network = UNet(**SMALL, num_classes=classes).eval()
     torch.nn.init.normal_(network.out[2].weight)

@@ -8,7 +8,6 @@ import torch
 
 import ddpm_course as dc
 from ddpm_course.cli.main import main
-from ddpm_course.config import override
 
 PLUGIN = """
 import numpy as np
@@ -61,7 +60,7 @@ OWN = "--schedule sigmoid --objective minus_v --loss cautious --data stripes".sp
 TINY = "--steps 4 --batch 8 --channels 8 --T 20 --log-every 2 --grid-every 0 --threads 1 --precision fp32".split()
 
 
-REGISTRIES = (dc.SCHEDULES, dc.OBJECTIVES, dc.SAMPLERS, dc.CRITERIA, dc.DATA, dc.NETWORKS, dc.OPTIMIZERS, dc.RATES)
+REGISTRIES = (dc.SCHEDULES, dc.OBJECTIVES, dc.SAMPLERS, dc.CRITERIA, dc.DATA)
 
 
 @pytest.fixture(autouse=True)
@@ -88,32 +87,14 @@ def test_from_the_command_line(plugin, tmp_path, refuses, capsys):
     with np.load("s.npz") as stored:
         assert stored["images"].shape == (4, 16, 16, 1)
     main(["test", "run", "--plugin", plugin])
-    refuses("sample", "run", sentence="run was made with the plugin mine.py: give it with --plugin")
+    refuses("sample", "run", sentence="run was made with the plugin mine.py: load it first, if you trust that file")
     capsys.readouterr()
     main(["train", "--plugin", plugin, *OWN, *TINY, "--out", "run"])
     assert capsys.readouterr().out.count("\n") == 1  # a finished run prints one line
-
-
-def test_from_python(plugin, tmp_path):
-    from ddpm_course.run.runs import load_plugin
-
-    load_plugin(tmp_path / plugin)
-    images, _ = dc.load_data("stripes", 16)
-    plan = override(
-        dc.PRESETS["mnist16"],
-        schedule="sigmoid",
-        objective="minus_v",
-        loss="cautious",
-        steps=4,
-        batch=8,
-        channels=8,
-        T=20,
-    )
-    with dc.Run.open(tmp_path / "run", plan, images) as run:
-        losses = [record["logged"]["loss"] for record in run if "logged" in record]
-    drawn = dc.sample(run.model, [0, 1], 2, dc.SamplingConfig(sampler="jump", steps=5))
-    usual = dc.sample(run.model, [0, 1], 2, dc.SamplingConfig(sampler="ddim", steps=5))
-    assert len(losses) == 1 and torch.allclose(drawn, usual, atol=1e-5)  # two ways to write one step
+    model = dc.load_model("run")
+    drawn = dc.sample(model, [0, 1], 2, dc.SamplingConfig(sampler="jump", steps=5))
+    usual = dc.sample(model, [0, 1], 2, dc.SamplingConfig(sampler="ddim", steps=5))
+    assert torch.allclose(drawn, usual, atol=1e-5)  # two ways to write one step
 
 
 WRONG = {
@@ -138,22 +119,3 @@ def test_misspelt_names_list_what_exists(refuses):
     refuses("sample", "--sampler", "euler", sentence="no sampler is called 'euler': expected one of ddpm, ddim, dpm")
     refuses("sample", "--spacing", "cubic", sentence="no spacing is called 'cubic': expected one of trailing, uniform")
     refuses("train", "--data", "minst", sentence="no data set or folder is called 'minst': expected mnist5k")
-
-
-@pytest.mark.parametrize(
-    "registry, name", [(dc.NETWORKS, "network"), (dc.OPTIMIZERS, "optimizer"), (dc.RATES, "decay")]
-)
-def test_resume_cannot_change_an_entry_unnoticed(registry, name, tmp_path, monkeypatch):
-    "An own network, optimizer or rate is found by its name, which is part of the run."
-    known = next(iter(registry))
-    registry["mine"] = registry[known]
-    images = dc.load_digits("train", 16)
-    plan = override(dc.PRESETS["mnist16"], steps=2, batch=8, channels=8, T=20)
-    with dc.Run.open(tmp_path / "run", override(plan, **{name: "mine"}), images) as run:
-        assert sum(1 for _ in run) == 2
-    with pytest.raises(ValueError, match=f"{name} mine there and"), dc.Run.open(tmp_path / "run", plan, images):
-        pass
-    del registry["mine"]
-    with pytest.raises(ValueError, match="is called 'mine': expected one of"):
-        with dc.Run.open(tmp_path / "run", override(plan, **{name: "mine"}), images):
-            pass

@@ -1,0 +1,385 @@
+"""What can be wrong with a run's files, its plugins and its trackers: one sentence, nothing lost, no other result.
+
+Files that are damaged or of another run are refused; a tracker that fails costs the run nothing.
+"""
+
+import errno
+import json
+import os
+import random
+import shutil
+import sys
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddpm_course import PRESETS, TRACKERS, Run, load_digits, load_model, load_run, override
+from ddpm_course.cli.main import main
+from ddpm_course.run import checkpoints
+from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_meta, write_checkpoint
+from ddpm_course.run.trackers import start_tracker
+from helpers import contents, one_sentence, same_bits, train
+
+PLAN = override(
+    PRESETS["mnist16"], steps=4, batch=8, channels=8, T=20, log_every=1, save_every=2, threads=1, precision="fp32"
+)
+LONGER = override(PLAN, steps=6)
+WORDS = "--steps 4 --batch 8 --channels 8 --T 20 --log-every 1 --grid-every 0 --threads 1 --precision fp32".split()
+NEWEST = "checkpoints/step_00000004"
+FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits("train", 16)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, digits):
+    "Runs that nobody touches: `run`, and `other`, of another seed."
+    folder = tmp_path_factory.mktemp("made")
+    train(folder / "run", PLAN, digits)
+    train(folder / "other", override(PLAN, seed=1), digits)
+    return folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made / "run", tmp_path / "run")
+
+
+def refused(words, work, *args, folder=None):
+    "What is said, in one sentence with these words; the folder is as it was."
+    before = folder and contents(folder)
+    with pytest.raises((ValueError, OSError), match=words) as said:
+        work(*args)
+    assert "\n" not in str(said.value) and len(str(said.value)) < 600
+    assert not folder or contents(folder) == before
+    return str(said.value)
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def flipped(good):
+    bit = random.Random(0).randrange(8 * len(good))
+    return good[: bit // 8] + bytes([good[bit // 8] ^ 1 << bit % 8]) + good[bit // 8 + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda good: b"",
+    "cut": lambda good: good[:-10],
+    "longer": lambda good: good + b"1",
+    "bit": flipped,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files_are_named_with_what_there_is_beside_them(run, digits, name):
+    "One sentence for all kinds of damage; the older checkpoint goes on to the same bits."
+    path, calm = run / NEWEST / name, run.parent / "calm"
+    good, end = path.read_bytes(), load_file(run / NEWEST / "model.safetensors")
+    sentence = f"{name} is damaged or missing: move the folder step_00000004 away to go on from step_00000002"
+    for kind in (*DAMAGES, "missing", "a folder"):
+        path.unlink()
+        if kind == "a folder":
+            path.mkdir()
+        elif kind != "missing":
+            path.write_bytes(DAMAGES[kind](good))
+        refused(sentence, train, run, LONGER, digits, folder=run)
+        if name in ("ema.safetensors", "meta.json"):
+            refused(sentence, load_model, run, folder=run)
+        if kind == "a folder":
+            path.rmdir()
+        path.write_bytes(good)
+    shutil.copytree(run, calm)
+    shutil.rmtree(run / NEWEST)
+    train(run, PLAN, digits)
+    assert all(torch.equal(end[k], v) for k, v in load_file(run / NEWEST / "model.safetensors").items())
+    same_bits(run, calm)
+
+
+def test_the_oldest_checkpoint_has_none_to_go_on_from(run):
+    shutil.rmtree(run / "checkpoints/step_00000002")
+    (run / NEWEST / "ema.safetensors").write_bytes(b"")
+    refused("ema.safetensors is damaged or missing: there is no older checkpoint", load_model, run)
+
+
+def test_each_flipped_bit_of_meta_is_refused_or_changes_nothing(tmp_path):
+    "Whatever is still read has the same step, and vouches for the same bytes."
+    path = write_checkpoint(tmp_path, 6, {"some.bytes": b"1"}) / "meta.json"
+    good = path.read_bytes()
+    accepted = 0
+    for bit in range(8 * len(good)):
+        path.write_bytes(good[: bit // 8] + bytes([good[bit // 8] ^ 1 << bit % 8]) + good[bit // 8 + 1 :])
+        try:
+            assert checkpoints.read_file(path.parent, "some.bytes") == b"1" and read_meta(path.parent)["step"] == 6
+            accepted += 1
+        except ValueError as error:
+            assert "is damaged or missing: there is no older checkpoint" in str(error)
+    assert 0 < accepted < 4 * len(good)
+
+
+def test_what_may_not_be_read_is_not_damaged(run, monkeypatch):
+    "Nobody is told to move a file away because the system refuses it, or because the memory is full."
+    for error in (PermissionError(errno.EACCES, "Permission denied"), RuntimeError("can't allocate memory")):
+
+        def fails(path, most, error=error):
+            raise error
+
+        monkeypatch.setattr(checkpoints, "read_whole", fails)
+        with pytest.raises(type(error), match="Permission denied|can't allocate"):
+            load_model(run)
+
+
+class Program:
+    "Pickled as a call that makes a folder."
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_files_with_the_right_sums_run_nothing_and_are_refused(run, digits, tmp_path):
+    meta = json.loads((run / NEWEST / "meta.json").read_text())
+    weights = load_file(run / NEWEST / "ema.safetensors")
+    torch.save({"optimizer": Program(tmp_path / "it ran")}, run / NEWEST / "optimizer.pt")
+    save_file({name: value * torch.nan for name, value in weights.items()}, run / NEWEST / "ema.safetensors")
+    meta["files"] = {name: checksum((run / NEWEST / name).read_bytes()) for name in meta["files"]}
+    (run / NEWEST / "meta.json").write_text(json.dumps(meta))
+    refused("ema.safetensors is damaged", load_model, run)
+    save_file(weights, run / NEWEST / "ema.safetensors")
+    meta["files"]["ema.safetensors"] = checksum((run / NEWEST / "ema.safetensors").read_bytes())
+    (run / NEWEST / "meta.json").write_text(json.dumps(meta))
+    refused("optimizer.pt is damaged", train, run, LONGER, digits)
+    assert not (tmp_path / "it ran").exists()
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"loss": 0.5}', b'{"step": 3, "lo', b'{"step": "3"}', b"3", b"\xff", b"[" * 100_000]
+)
+def test_a_bad_line_of_the_log_is_named(run, digits, line):
+    "One sentence with the file, the line and the way out, which works."
+    log = run / "metrics.jsonl"
+    good = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join((good[0], line + b"\n", *good[1:])))
+    with Run.open(run, LONGER, digits) as opened:
+        refused("metrics.jsonl is damaged in line 2: mend it, or move it away", list, opened, folder=run)
+    log.unlink()
+    train(run, LONGER, digits)
+    assert [entry["step"] for entry in read_log(run)] == [4, 5, 6]
+
+
+def test_a_full_disk_is_said_and_costs_nothing_that_was_saved(run, digits, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = contents(run / "checkpoints")
+    monkeypatch.setattr(checkpoints, "flush", full)
+    refused("No space left on device: '.*run/checkpoints/.writing'", train, run, LONGER, digits)
+    monkeypatch.undo()
+    assert before.items() <= contents(run / "checkpoints").items()
+    train(run, LONGER, digits)
+    assert newest_checkpoint(run).name == "step_00000006"
+
+
+# -- files of another run ----------------------------------------------------------------------------------------------
+
+
+def edit(path, section, **changes):
+    config = json.loads(path.read_text())
+    config[section].update(changes)
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("diffusion", "T", 19),
+        ("diffusion", "objective", "eps"),
+        ("diffusion", "variance", "small"),
+        ("network", "groups", 4),
+        ("data", "size", 32),
+        ("data", "classes", list("9876543210")),
+        ("training", "label_drop", 0.0),
+        ("training", "seed", 7),
+    ],
+)
+def test_an_edited_configuration_is_noticed(run, digits, section, name, value):
+    "Sampled or tested, these would quietly be another model, or no longer the run that it was."
+    edit(run / "config.json", section, **{name: value})
+    words = f"step_00000004 is of another run than config.json describes .*{name} .* there and "
+    refused(words, load_run, run, folder=run)
+    refused(words, train, run, LONGER, digits, folder=run)
+
+
+@pytest.mark.parametrize("swapped", ["config.json", NEWEST, "EMA and meta"])
+def test_files_of_another_run_are_noticed(run, made, digits, swapped):
+    other = made / "other"
+    if swapped == "EMA and meta":
+        for name in ("ema.safetensors", "meta.json"):
+            shutil.copy(other / NEWEST / name, run / NEWEST / name)
+    elif swapped == "config.json":
+        shutil.copy(other / swapped, run / swapped)
+    else:
+        shutil.rmtree(run / swapped)
+        shutil.copytree(other / swapped, run / swapped)
+    words = r"is of another run than config.json describes \(seed . there and . here\)"
+    refused(words, load_model, run, folder=run)
+    refused(words, train, run, LONGER, digits, folder=run)
+
+
+def test_what_may_change_is_not_taken_for_another_run(run, digits):
+    edit(run / "config.json", "training", keep=9, log_every=3)
+    edit(run / "config.json", "data", data="elsewhere")
+    load_model(run)
+    train(run, LONGER, digits)
+    load_model(run)
+    load_model()  # the model that ships says nothing of its settings
+
+
+# -- starts that come to nothing ---------------------------------------------------------------------------------------
+
+
+def test_a_start_that_trains_nothing_changes_nothing(run, digits, tmp_path, monkeypatch, refuses):
+    "A tracker that cannot begin, one that is refused, a second thought: the first line still goes on."
+    before = contents(run)
+    with Run.open(run, override(PLAN, steps=6, keep=9), digits) as opened:
+        assert opened.notes[:2] == ["steps 4 -> 6", "keep 2 -> 9"]
+    assert contents(run) == before
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    words = ["train", *WORDS, "--steps", "6", "--warmup", "50", "--out", "cli"]
+    main(["train", *WORDS, "--out", str(tmp_path / "cli")])
+    before = contents(tmp_path / "cli")
+    sentence = "the tracker tensorboard needs: pip install tensorboard"
+    refuses(*words, "--log", "tensorboard", sentence=sentence)
+    assert contents(tmp_path / "cli") == before
+
+
+def test_the_source_of_first_weights_belongs_to_the_run(made, tmp_path, digits):
+    "The same line goes on without it; another source is another run, and nothing is written down."
+    teacher, plan = load_model(made / "run"), override(PLAN, init="teacher")
+    train(tmp_path / "pupil", plan, digits, init=teacher, stop_after=2)
+    before = (tmp_path / "pupil/config.json").read_bytes()
+    other = override(plan, init="another")
+    refused("init 'teacher' there and 'another' here", train, tmp_path / "pupil", other, digits)
+    assert (tmp_path / "pupil/config.json").read_bytes() == before
+    train(tmp_path / "pupil", plan, digits)  # the teacher has moved away
+    assert newest_checkpoint(tmp_path / "pupil").name == "step_00000004"
+    with pytest.raises(ValueError, match="begins from teacher: init must be these weights"):
+        train(tmp_path / "new", plan, digits)
+    run = shutil.copytree(made / "run", tmp_path / "without")
+    refused("init '' there and 'another' here", train, run, override(LONGER, init="another"), digits, folder=run)
+
+
+def test_another_process_that_was_quicker(tmp_path, digits, monkeypatch):
+    "What was there when the folder was looked into must be there when it is locked."
+    from ddpm_course.run import runs
+
+    def late(config, device, group):
+        monkeypatch.undo()
+        train(tmp_path / "run", PLAN, digits)
+        return runs.new_state(config, device, group)
+
+    monkeypatch.setattr(runs, "new_state", late)
+    refused("another process has just trained in", train, tmp_path / "run", override(PLAN, seed=5), digits)
+    load_model(tmp_path / "run")
+
+
+# -- plugins -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plugin_with_another_text_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    plugin = tmp_path / "x:y.py"
+    plugin.write_text("from ddpm_course import SCHEDULES\nSCHEDULES['mine'] = SCHEDULES['linear']\n")
+    main(["train", *WORDS, "--T", "30", "--schedule", "mine", "--plugin", plugin.name, "--out", "run"])
+    capsys.readouterr()
+    sample = ["sample", "run", "--n", "1", "--steps", "1", "--plugin"]
+    main([*sample, plugin.name])
+    assert not capsys.readouterr().err
+    plugin.write_text(plugin.read_text().replace("['linear']", "['cosine']"))
+    for words in (sample, ["test", "run", "--plugin"]):
+        main([*words, plugin.name])
+        one_sentence(capsys.readouterr().err, "run was made with another text of the plugin x:y.py")
+    (tmp_path / "x:z.py").write_text(plugin.read_text())
+    with pytest.raises(SystemExit):
+        main([*sample, "x:z.py"])
+    one_sentence(capsys.readouterr().err, "run was made with the plugin x:y.py: load it first")
+
+
+# -- trackers ----------------------------------------------------------------------------------------------------------
+
+
+class Broken:
+    "A tracker whose disk is full after the first line."
+
+    def __init__(self, folder, config, began):
+        self.told = 0
+
+    def numbers(self, line):
+        self.told += 1
+        if self.told > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self):
+        raise AssertionError("it is told no more")
+
+
+def test_a_tracker_that_fails_costs_the_run_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(TRACKERS, "broken", Broken)
+    main(["train", *WORDS, "--log", "broken", "--out", str(tmp_path / "run")])
+    err = [line for line in capsys.readouterr().err.splitlines() if "ddpm: " in line]
+    assert len(err) == 1 and "the tracker broken has failed, and is told no more: [Errno 28] No space left" in err[0]
+    assert newest_checkpoint(tmp_path / "run").name == "step_00000004"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+def test_tensorboard_on_a_full_disk(tmp_path, capfd):
+    "Its failure comes where it can be caught: there is no thread whose traceback would be printed."
+    pytest.importorskip("tensorboard")
+    tracker = start_tracker("tensorboard", tmp_path, PLAN, 0)
+    tracker.entry.file.close()
+    with (
+        open("/dev/full", "wb", 0) as full,
+        warnings.catch_warnings(record=True) as said,
+    ):
+        tracker.entry.file = tracker.entry.records._writer = full
+        warnings.simplefilter("always")
+        for step in range(3):
+            tracker.numbers({"step": step, "loss": 0.5})
+        tracker.close()
+    assert [str(one.message).split(":")[0] for one in said] == [
+        "the tracker tensorboard has failed, and is told no more"
+    ]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "identity", "words"),
+    [
+        (None, None, "WANDB_MODE=offline needs none: No API key"),
+        ("short", None, "WANDB_MODE=offline needs none: .*invalid"),
+        (None, "", "cannot begin: "),
+        (None, "a/b", "cannot begin: "),
+        (None, b"\xff", "cannot begin: "),
+    ],
+)
+def test_wandb_that_cannot_begin(tmp_path, monkeypatch, key, identity, words):
+    pytest.importorskip("wandb")
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where nobody has logged in
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    if identity is not None:
+        (tmp_path / "wandb_id.txt").write_bytes(identity if isinstance(identity, bytes) else identity.encode())
+    with pytest.raises(ValueError, match="the tracker wandb cannot begin: .*") as said:
+        start_tracker("wandb", tmp_path, PLAN, 0)
+    assert said.match(words)

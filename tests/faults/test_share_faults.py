@@ -1,0 +1,230 @@
+"What strangers' folders and one's own mistakes can do to published weights, exports and drawings: one sentence each."
+
+import errno
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ddpm_course.config import PRESETS, from_json, override
+from ddpm_course.model import build_model
+from ddpm_course.share.diagram import draw_all
+from ddpm_course.share.export import save_onnx, save_pipeline
+from ddpm_course.share.published import find_published, load_published
+
+CONFIG = override(
+    PRESETS["mnist16"], size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2
+)
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(CONFIG).eval()
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    save_pipeline(model, CONFIG, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def change(path, **settings):
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def inside(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# -- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_links_make_room(model, folder, tmp_path):
+    "A stranger's folder, with links to files and a folder of mine where the export writes."
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    names = ("README.md", "ddpm_course.json", "scheduler/scheduler_config.json")
+    for name in names:
+        kept = mine / Path(name).name
+        kept.write_bytes((folder / name).read_bytes())
+        (folder / name).unlink()
+        (folder / name).symlink_to(kept)
+    shutil.move(folder / "unet", mine / "unet")
+    (folder / "unet").symlink_to(mine / "unet")
+    before = inside(mine)
+    save_pipeline(model, override(CONFIG, steps=3), folder)
+    assert inside(mine) == before and not any(path.is_symlink() for path in folder.rglob("*"))
+    assert load_published(str(folder))[1].training.steps == 3
+
+
+@pytest.mark.parametrize(
+    "index, more", [("StableDiffusionPipeline", True), ("StableDiffusionPipeline", False), ("DDPMPipeline", False)]
+)
+def test_others_pipelines_stay(index, more, model, folder):
+    change(folder / "model_index.json", _class_name=index)
+    if not more:
+        (folder / "ddpm_course.json").unlink()
+    before = inside(folder)
+    with pytest.raises(FileExistsError, match="holds something else"):
+        save_pipeline(model, override(CONFIG, steps=3), folder)
+    assert inside(folder) == before
+
+
+@pytest.mark.parametrize("limit", [10, 200, 700, 1000, 3000, 100_000])
+def test_a_full_disk(limit, model, tmp_path, monkeypatch):
+    "Files of more bytes do not fit: a sentence with the file's name, nothing half written, and the same line goes on."
+    write = Path.write_bytes
+
+    def full(path, content):
+        write(path, content[:limit])
+        if len(content) > limit:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left on device: '.*out/"):
+            save_pipeline(model, CONFIG, tmp_path / "out")
+    monkeypatch.undo()
+    save_pipeline(model, CONFIG, tmp_path / "out")
+    assert load_published(str(tmp_path / "out"))[1] == CONFIG
+    assert not [name for name in inside(tmp_path / "out") if name.endswith(".new")]
+
+
+def test_paths_are_not_published(model, tmp_path):
+    typed = override(CONFIG, data="/home/me/private/photos", init="/home/me/private/runs/first")
+    save_pipeline(model, typed, tmp_path)
+    assert not any(b"private" in content for content in inside(tmp_path).values())
+    said = from_json((tmp_path / "ddpm_course.json").read_text())
+    assert (said.data.data, said.training.init) == ("photos", "first") and b" on photos," in inside(tmp_path)[
+        "README.md"
+    ]
+
+
+def test_onnx_goes_into_a_regular_onnx_file(model, tmp_path):
+    pytest.importorskip("onnx")
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(ValueError, match="goes into a .onnx file"):
+        save_onnx(model, tmp_path / "config.json")
+    assert (tmp_path / "config.json").read_text() == "mine"
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    for name in ("pipe.onnx", "folder.onnx"):
+        with pytest.raises(ValueError, match="is no file that can be written"):
+            save_onnx(model, tmp_path / name)
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "config.json")
+    save_onnx(model, tmp_path / "link.onnx")
+    assert (tmp_path / "config.json").read_text() == "mine" and not (tmp_path / "link.onnx").is_symlink()
+
+
+def test_export_without_onnx(tmp_path, refuses, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    refuses("export", "run", "out", "--onnx", "m.onnx", sentence="ONNX needs: pip install onnx")
+    refuses("export", "run", "out", "--onnx", "run/config.json", sentence="goes into a .onnx file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_drawings_make_room_for_themselves(model, tmp_path):
+    "In a stranger's folder, links to a file of mine under the names of the drawings."
+    pytest.importorskip("pygraphviz")
+    (tmp_path / "mine").write_text("mine")
+    for name in ("diagram.png", "diffusion.svg", "unet_raw.svg"):
+        (tmp_path / name).symlink_to(tmp_path / "mine")
+    inputs = {"xt": torch.zeros(1, 1, 8, 8), "t": torch.tensor([5]), "y": torch.tensor([1])}
+    paths = draw_all(model.network, lambda xt, t, y: {"answer": model.network(xt, t, y)}, inputs, tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert paths and all(path.stat().st_size > 1000 and not path.is_symlink() for path in paths)
+
+
+# -- what is read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change_to", [dict(num_train_timesteps=50), dict(prediction_type="epsilon")], ids=str)
+def test_an_edited_scheduler_is_noticed(change_to, folder):
+    change(folder / "scheduler/scheduler_config.json", **change_to)
+    with pytest.raises(ValueError, match="something else than the files beside it"):
+        load_published(str(folder))
+
+
+@pytest.mark.parametrize("name, value", [("norm_num_groups", 4), ("num_class_embeds", 10**12), ("freq_shift", 0)])
+def test_an_edited_network_is_noticed(name, value, folder):
+    change(folder / "unet/config.json", **{name: value})
+    with pytest.raises(ValueError, match="something else than the files beside it|do not belong"):
+        load_published(str(folder))
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(block_out_channels=[8192, 8192]),
+        dict(block_out_channels=[8192, 8192], norm_eps=1e-5),
+        dict(layers_per_block=10**7),
+        dict(time_embedding_dim=10**9, norm_eps=1e-5),
+        dict(out_channels=10**9),
+    ],
+    ids=str,
+)
+def test_a_few_bytes_do_not_make_a_large_network(settings, own, folder, monkeypatch):
+    "The memory is limited by what is counted: no tensor of more than a million numbers is made on the way."
+    if not own:
+        (folder / "ddpm_course.json").unlink()
+    if "norm_eps" in settings:
+        pytest.importorskip("diffusers")
+    change(folder / "unet/config.json", **settings)
+    made, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *shape, **how: made.append(empty(*shape, **how)) or made[-1])
+    with pytest.raises(ValueError):
+        load_published(str(folder))
+    assert max((x.numel() for x in made if x.device.type == "cpu"), default=0) < 10**6
+
+
+def test_a_longer_network_than_its_weights(folder):
+    (folder / "ddpm_course.json").unlink()
+    change(folder / "unet/config.json", layers_per_block=2)
+    with pytest.raises(ValueError, match="out: the weights do not belong to this configuration"):
+        load_published(str(folder))
+
+
+def test_float8_weights_are_read(folder):
+    state = load_file(folder / WEIGHTS)
+    save_file({name: weight.to(torch.float8_e4m3fn) for name, weight in state.items()}, folder / WEIGHTS)
+    network = load_published(str(folder))[0].network
+    assert torch.equal(network.conv_in.weight, state["conv_in.weight"].to(torch.float8_e4m3fn).float())
+
+
+def test_weights_that_are_damaged(folder):
+    (folder / WEIGHTS).with_suffix(".bin").write_bytes(b"damaged")  # the other is preferred, as by diffusers
+    load_published(str(folder))
+    state = load_file(folder / WEIGHTS)
+    save_file(state | {"conv_in.bias": torch.full((8,), float("nan"))}, folder / WEIGHTS)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        load_published(str(folder))
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ValueError, match="diffusion_pytorch_model.bin is damaged"):
+        load_published(str(folder))
+
+
+def test_mistyped_paths_are_not_asked_of_the_hub(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+
+    def offline(name, **how):
+        asked.append(name)
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "snapshot_download", offline)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name in ("runs/x", "models/x", "./x", "../x", "x", "/x", "~/x", "a/b/c", "a/b@main", "a\0/b"):
+        with pytest.raises(FileNotFoundError, match="there is no folder"):
+            find_published(name)
+    assert not asked
+    with pytest.raises(FileNotFoundError, match="google/ddpm is no folder and could not be fetched from the hub"):
+        find_published("google/ddpm")
+    assert asked == ["google/ddpm"]

@@ -1,0 +1,76 @@
+"What leans on what: the imports between the package's modules, and all the modules behind a notebook."
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ddpm_course"
+COMMAND = r"-m ddpm_course\b|-m', 'ddpm_course'|\bddpm (?:train|test|sample|genseq|topology|export|presets)\b"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    "The modules that notebooks make, `run.training` for ddpm_course/run/training.py."
+    found = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
+    return {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in found}
+
+
+@cache
+def homes() -> dict[str, str]:
+    "The module of each name of `from ddpm_course import NAME`."
+    tree = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    nodes = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level]
+    return {alias.name: node.module for node in nodes for alias in node.names}
+
+
+def module_of(path: str, known) -> str:
+    "The module that a dotted path without `ddpm_course.` leads to or into; '' if there is none."
+    parts = path.split(".")
+    return next((name for k in range(len(parts), 0, -1) if (name := ".".join(parts[:k])) in known), "")
+
+
+def imported(node: ast.AST, own: str, known) -> set[str]:
+    "The paths below the package that an import names, or a string that some registry would import."
+    if isinstance(node, ast.Import):
+        return {alias.name.removeprefix("ddpm_course.") for alias in node.names if "ddpm_course." in alias.name}
+    if isinstance(node, ast.ImportFrom):
+        parts = node.module.split(".") if node.module else []
+        if not node.level and parts[0] != "ddpm_course":
+            return set()
+        parts = [*own.split(".")[: -node.level], *parts] if node.level else parts[1:]
+        names = [alias.name for alias in node.names]
+        return {".".join([*parts, name]) for name in names} if parts else {homes().get(name, name) for name in names}
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        named = re.fullmatch(r"(?:ddpm_course)?\.?([\w.]+)(?::\w+)?", node.value)
+        if named and (node.value.startswith("ddpm_course.") or (":" in node.value and named[1] in known)):
+            return {named[1]}
+    return set()
+
+
+def arrows(source: str, own: str = "", known=None) -> set[str]:
+    "The modules that a source imports or names for import, wherever it does."
+    known = modules() if known is None else known
+    paths = set().union(*(imported(node, own, known) for node in ast.walk(ast.parse(source))))
+    return {module_of(path, known) for path in paths} - {""}
+
+
+@cache
+def behind(name: str) -> frozenset[str]:
+    "A module, and all that it leans on."
+    found, rest = set(), [name]
+    while rest:
+        if (one := rest.pop()) not in found:
+            found.add(one)
+            rest += arrows(modules()[one].read_text(encoding="utf-8"), one)
+    return frozenset(found)
+
+
+def behind_text(text: str) -> set[str]:
+    "All the modules behind a notebook's code: by import, by a script that it writes, by a command that it starts."
+    paths = set(re.findall(r"\bddpm_course\.([\w.]+)", text))
+    for path, names in re.findall(r"from ddpm_course\.?([\w.]*) import ([\w, ]+|\([^)]*\))", text):
+        paths |= {f"{path}.{name}" if path else homes().get(name, name) for name in re.findall(r"\w+", names)}
+    start = {module_of(path, modules()) for path in paths} | ({"cli.main"} if re.search(COMMAND, text) else set())
+    return set().union(*(behind(name) for name in start - {""}))
