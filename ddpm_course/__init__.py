@@ -30,7 +30,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
     if _MODULE[name] != "config":           # which needs no PyTorch
-        from . import bound, flow           # noqa: F401  they add entries to CRITERIA and SAMPLERS
+        importlib.import_module(f"{__name__}.run")      # fills CRITERIA and SAMPLERS
     return getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
 
 

@@ -1,7 +1,7 @@
 """Compare what two commits compute, bit for bit, on this machine.
 
-    python tools/same_numbers.py c82020b             # that commit against the checkout as it is
-    python tools/same_numbers.py c82020b HEAD        # two commits
+    python tools/same_numbers.py HEAD~1              # that commit against the checkout as it is
+    python tools/same_numbers.py HEAD~2 HEAD         # two commits
 
 Sixty steps of mnist16 in float32 with one thread (log, weights, optimizer), then from the shipped model: samples of
 every sampler, guided and not, the held-out losses and the bits per dimension. Another processor gives other last
@@ -19,8 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PROBE = r"""
 import hashlib, json, os, subprocess, sys
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
+from ddpm_course import SamplingConfig, load_model, sample
 from safetensors.torch import load_file
 torch.set_num_threads(1)
 
@@ -57,22 +59,11 @@ for folder in ("", "vlb"):
 cases = {"ddim": dict(sampler="ddim"), "eta": dict(sampler="ddim", eta=0.5), "dpm": dict(sampler="dpm"),
          "ddpm": dict(sampler="ddpm"), "large": dict(sampler="ddpm", variance="large"),
          "uniform": dict(sampler="ddim", spacing="uniform"), "free": dict(sampler="ddim", clip=False)}
-try:
-    from ddpm_course import SamplingConfig, load_model, sample
-    model = load_model()
-
-    def draw(scale, steps, how):
-        return sample(model, [3, 7], 2, SamplingConfig(guidance=scale, steps=steps, seed=1, **how))
-except ImportError:
-    from ddpm_course.data.sets import ASSETS
-    from ddpm_course.sampling import class_keys, guided, sample
-    from ddpm_course.run.training import build_schedule, load_network
-    network, config = load_network(ASSETS / "mnist16")
-    keys, y = class_keys([3, 7], 2)
-
-    def draw(scale, steps, how):
-        return sample(guided(network, scale, 10), (1, 16, 16), keys, build_schedule(config), "v", y,
-                      seed=1, steps=steps, **how)
+model = load_model()
+if hasattr(model, "precision"):
+    model = replace(model, precision="fp32")
+def draw(scale, steps, how):
+    return sample(model, [3, 7], 2, SamplingConfig(guidance=scale, steps=steps, seed=1, **how))
 for name, how in cases.items():
     for scale in (1.0, 2.0):
         found[f"sample: {name}, guidance {scale:g}"] = digest(draw(scale, 10, how))

@@ -28,6 +28,9 @@ class Group:
         "What the first process holds."
         return value
 
+    def barrier(self) -> None:
+        "Wait for all, for up to a day, where one may take far longer: to decode images, say."
+
     def check_same(self, what: str, value: str) -> None:
         "Raise ValueError where processes disagree on a value."
 

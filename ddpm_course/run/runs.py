@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FREE', 'complete_config', 'fixed', 'apart', 'new_settings', 'check_settings', 'read_config', 'look_into', 'adapt',
-           'only_one', 'start_from', 'Run', 'write_down', 'training_records', 'hold', 'open_run', 'check_plugins',
+           'only_one', 'hold', 'start_from', 'Run', 'write_down', 'training_records', 'open_run', 'check_plugins',
            'load_run', 'load_model', 'load_plugin']
 
 # %% ../../nbs/workshops/11b_runs.ipynb #04bf50b9
@@ -151,6 +151,14 @@ def only_one(run: Path) -> Iterator[None]:
     finally:
         lock.release()
 
+# %% ../../nbs/workshops/11b_runs.ipynb #f0b1e004
+def hold(folder: Path, newest: Path | None, config: RunConfig) -> None:
+    "Begin to use a locked folder. Raises ValueError where it is not as it was when looked into."
+    if checkpoints.newest_checkpoint(folder) != newest:
+        raise ValueError(f'another process has just trained in {folder}')
+    if newest is None:
+        write_whole(folder / 'config.json', to_json(config, versions=checkpoints.versions()))
+
 # %% ../../nbs/workshops/11b_runs.ipynb #97693fdf
 def start_from(state: TrainState, init: Model) -> None:
     "Give a new state another model's weights. Raises ValueError where they are of another network."
@@ -224,7 +232,8 @@ def write_down(run: Run) -> None:
 
 def training_records(run: Run) -> Iterator[dict]:
     "What iterating over a run does: train, log, save, and give a record per step."
-    plan, state, writes = run.config.training, run.state, run.group.rank == 0
+    plan, state = run.config.training, run.state
+    writes = run.group.rank == 0
     if writes and not run.finished:
         write_down(run)
     since, done = time.perf_counter(), state.step               # of the last line of the log
@@ -245,14 +254,6 @@ def training_records(run: Run) -> Iterator[dict]:
         yield record
 
 # %% ../../nbs/workshops/11b_runs.ipynb #85bae682
-def hold(folder: Path, newest: Path | None, config: RunConfig) -> None:
-    "Begin to use a locked folder. Raises ValueError where it is not as it was when looked into."
-    if checkpoints.newest_checkpoint(folder) != newest:
-        raise ValueError(f'another process has just trained in {folder}')
-    if newest is None:
-        write_whole(folder / 'config.json', to_json(config, versions=checkpoints.versions()))
-
-
 @contextmanager
 def open_run(
     folder: Path | str,

@@ -23,7 +23,8 @@ class Interrupt:
     def __enter__(self) -> 'Interrupt':
         self.signal: int | None = None
         self.since = 0.0
-        self.steps, self.due, self.asked = 0, 1, time.monotonic()       # see `must_stop`
+        self.steps, self.due = 0, 1         # since `must_stop` asked, and when it asks again
+        self.asked = time.monotonic()
         hangup = getattr(signal, 'SIGHUP', signal.SIGTERM)          # Windows has none
         if signal.getsignal(hangup) == signal.SIG_IGN:              # as under nohup
             hangup = signal.SIGTERM

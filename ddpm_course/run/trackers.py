@@ -40,7 +40,8 @@ class TensorBoard:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
         from torch.utils.tensorboard import summary
-        self.Event, self.make, place = Event, summary, folder / 'tensorboard'
+        self.Event, self.make = Event, summary
+        place = folder / 'tensorboard'
         place.mkdir(exist_ok=True)
         name = f'events.out.tfevents.{time.time_ns()}.{os.getpid()}'
         self.file = open(place / name, 'xb')                        # noqa: SIM115

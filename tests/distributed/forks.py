@@ -11,10 +11,7 @@ from functools import cache, partial
 from multiprocessing import forkserver
 from unittest import mock
 
-import torch
-
-from ddpm_course.base.machine import cores
-from ddpm_course.run.distributed import Place, joined
+from ddpm_course.run.distributed import join
 from helpers import free_port
 
 
@@ -29,9 +26,9 @@ def forks():
 
 
 def rank_of(rank, world, port, work, args):
-    "What `processes.child` does."
-    torch.set_num_threads(max(1, cores() // world))
-    with joined(Place(rank, world, rank, world, f"tcp://127.0.0.1:{port}")) as group:
+    "What `launch.child` does."
+    place = {"RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    with mock.patch.dict(os.environ, {name: str(value) for name, value in place.items()}), join("cpu") as group:
         return work(group, *args)
 
 

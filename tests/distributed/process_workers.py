@@ -1,17 +1,19 @@
 "What the processes of test_processes.py run: functions of a module that new processes can import."
 
 import os
+import signal
 import time
-from itertools import islice
+from contextlib import nullcontext
 
 import torch
 
+import ddpm_course.bound  # noqa: F401  registers the loss "vlb"
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
 from ddpm_course.data.sources import load_data
 from ddpm_course.run import checkpoints
-from ddpm_course.run.checkpoints import load_checkpoint, read_metrics, read_window
+from ddpm_course.run.checkpoints import read_metrics, read_window
 from ddpm_course.run.distributed import DDPGroup
 from ddpm_course.run.stopping import Stop
 from ddpm_course.run.training import fit, new_state
@@ -48,36 +50,57 @@ def run(group: DDPGroup | Group, config, threads: int, double: bool) -> tuple[li
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
 
-def stretches(group: DDPGroup | Group, config, run, length: int) -> list[tuple[list[float], torch.Tensor]]:
-    "From each checkpoint of a run, and from its beginning: losses of the next steps, and the weights after them."
-    torch.set_num_threads(1)
-    found = []
-    for start in range(0, config.training.steps, length):
-        state = new_state(config, group=group)
-        if start:
-            load_checkpoint(run / f"checkpoints/step_{start:08d}", state)
-        steps = islice(fit(state, load_digits("train", config.data.size), config, group=group), length)
-        losses = [read_window(state)["loss"] for _ in steps]
-        found.append((losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])))
-    return found
+ERRORS = {kind.__name__: kind for kind in (ValueError, FileNotFoundError, MemoryError, Stop, KeyError)}
 
 
-def fail(group: DDPGroup, rank: int) -> None:
-    "One rank fails after it has printed; the others wait for it."
+def fail(group: DDPGroup, rank: int, kind: str) -> None:
+    "One rank fails, or is killed; the others wait for it."
     print(f"rank {group.rank} was here", flush=True)
     if group.rank == rank:
-        raise KeyError("nothing of that name")
+        if kind == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ERRORS[kind]("nothing of that name")
     group.all_reduce(torch.zeros(1))
 
 
-def chat(group: DDPGroup) -> int:
+def chat(group: DDPGroup) -> torch.Tensor:
     print(f"rank {group.rank} says hello", flush=True)
+    return group.all_reduce(torch.full((2,), 1.0 + group.rank))
+
+
+def late(group: DDPGroup, seconds: float) -> int:
+    "The last rank comes to the barrier so much later than the others."
+    time.sleep(seconds * (group.rank + 1 == group.world))
+    group.barrier()
     return group.rank
 
 
-def waiting(group: DDPGroup) -> tuple[str | None, str | None]:
-    "How this process's threads wait."
-    return os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT")
+class Choosy(torch.nn.Module):
+    "A network that never uses some of its parameters, and others in every third step only."
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.always, self.sometimes, self.never = (torch.nn.Linear(300, 300) for _ in range(3))
+        self.step = 0
+
+    def forward(self, x):
+        return self.sometimes(self.always(x)) if self.step % 3 == 2 else self.always(x)
+
+
+def choosy_gradients(group: DDPGroup | Group) -> list[torch.Tensor]:
+    "The gradient of each of four steps, of two slices each: only the second has anything to say to others."
+    network, found = Choosy(), []
+    wrapped = group.wrap(network)
+    x = torch.randn(4, group.world, 2, 3, 300, generator=torch.Generator().manual_seed(1))
+    for network.step, parts in enumerate(x[:, group.rank]):
+        network.zero_grad()
+        for k, part in enumerate(parts):
+            with wrapped.no_sync() if k == 0 and wrapped is not network else nullcontext():
+                wrapped(part).square().mean().backward()
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
+        found.append(torch.cat([grad.flatten() for grad in grads]))
+    return found
 
 
 def train_run(group: DDPGroup, run, config) -> list[dict]:
@@ -102,21 +125,6 @@ def disturbed(run, kind: str) -> None:
         honest = checkpoints.flush
         checkpoints.flush = lambda path: (time.sleep(0.05), honest(path))
     train(run, config, load_digits("train", 16))
-
-
-def stop(group: DDPGroup) -> None:
-    "A worker that ends early by choice, in every process."
-    raise Stop(f"enough, says rank {group.rank}")
-
-
-def judged(group: DDPGroup | Group) -> tuple[int, list[torch.Tensor]]:
-    "How many images this process's judge has seen; features, logits and nearest distances of all."
-    from ddpm_course.judge.evaluation import extract, load_judge, nearest_distances
-
-    judge, images, seen = load_judge(), load_digits("test", 16).pixels[:101], []
-    judge.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    features, logits = extract(judge, images, batch=20, group=group)
-    return sum(seen), [features, logits, nearest_distances(images, images[::3], 20, group)]
 
 
 def settled(group: DDPGroup) -> tuple[int, str]:

@@ -16,19 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageSequence
-from safetensors.torch import load_file
 
 import process_workers
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
-from ddpm_course.data.sets import load_digits
 from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
-from ddpm_course.run.distributed import Place, joined
+from ddpm_course.run.distributed import join
 from ddpm_course.run.launch import launch
-from ddpm_course.run.stopping import Stop
 from forks import together
-from helpers import GUARD, children, ddpm, environment, free_port, one_sentence, promise, running, same_bits, wait_for
+from helpers import GUARD, children, ddpm, environment, free_port, running, same_bits, wait_for
 
 COMMAND = [sys.executable, "-m", "ddpm_course"]
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
@@ -39,6 +35,7 @@ MNIST16 = PRESETS["mnist16"]
 HALF = override(MNIST16, channels=8)  # the same network with half the channels, where many runs are compared
 
 needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
+thorough = pytest.mark.thorough
 
 
 # -- the same run -----------------------------------------------------------------------------------------------------
@@ -70,13 +67,12 @@ def alone(work, *args):
         torch.set_num_threads(threads)
 
 
-def runs(config, worlds, accumulate, double=False):
+def runs(config, worlds, double=False):
     "A run on one process, and the same one on several, and in slices."
     config = override(config, classes=CLASSES, precision="fp32")
     plans = {f"{n} processes": (n, config) for n in worlds}
-    plans[f"{accumulate} slices"] = 1, override(config, accumulate=accumulate)
-    if 3 in worlds:
-        plans["2 processes, 2 slices each"] = 2, override(config, accumulate=2)
+    plans["4 slices"] = 1, override(config, accumulate=4)
+    plans["2 processes, 2 slices each"] = 2, override(config, accumulate=2)
     base = alone(process_workers.run, config, 1, double)
     results = {}
     for name, (n, c) in plans.items():
@@ -85,13 +81,13 @@ def runs(config, worlds, accumulate, double=False):
     return config, base, results
 
 
-@pytest.mark.parametrize("plan, steps, batch", [(HALF, 12, 20), pytest.param(MNIST16, 50, 64, marks=pytest.mark.slow)])
-def test_same_run_on_any_number_of_processes(plan, steps, batch):
-    """In float32. 20 images are 7, 7 and 6 on three processes.
-
-    Fifty steps are judged more strictly, in stretches, below.
-    """
-    config, base, results = runs(override(plan, steps=steps, batch=batch), (2, 3, 4), 4)
+@pytest.mark.parametrize(
+    "plan, steps, batch, worlds",
+    [(HALF, 6, 10, (2,)), pytest.param(MNIST16, 50, 64, (2, 3, 4), marks=thorough)],
+)
+def test_same_run_on_any_number_of_processes(plan, steps, batch, worlds):
+    "In float32; 64 images are 22, 21 and 21 on three processes. Below it is judged more strictly."
+    config, base, results = runs(override(plan, steps=steps, batch=batch), worlds)
     results["2 threads"] = alone(process_workers.run, config, 2, False)
     found = differences(base, results)
     print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
@@ -100,49 +96,20 @@ def test_same_run_on_any_number_of_processes(plan, steps, batch):
         assert all(d < min(1e-3, max(5e-5, 3 * floor)) for d, floor in zip(pair, found["2 threads"])), name
 
 
-@pytest.mark.parametrize("plan, steps, length", [(HALF, 6, 3), pytest.param(MNIST16, 50, 10, marks=pytest.mark.slow)])
-def test_each_stretch_of_a_run(tmp_path, plan, steps, length):
-    """In float32, to 5e-5 at every step: the chain begins anew from each checkpoint of one process.
-
-    Over a whole run rounding grows tenfold in ten steps, whoever computes it, and hides what is compared.
-    """
-    config = override(plan, classes=CLASSES, precision="fp32", threads=1)
-    config = override(config, steps=steps, log_every=1, save_every=length, keep=steps)
-    log = [line["loss"] for line in alone(process_workers.train_run, tmp_path, config)]
-    ends = []
-    for k in range(length, steps + 1, length):
-        weights = load_file(tmp_path / f"checkpoints/step_{k:08d}/model.safetensors").values()
-        ends.append(torch.cat([w.flatten() for w in weights]).double().norm().item())
-    base = alone(process_workers.stretches, config, tmp_path, length)
-    assert [loss for losses, _ in base for loss in losses] == log
-    assert [w.double().norm().item() for _, w in base] == pytest.approx(ends, rel=1e-12)
-
-    plans = {f"{n} processes": (n, config) for n in (2, 3, 4)}
-    plans["4 slices"] = 1, override(config, accumulate=4)
-    plans["2 x 2"] = 2, override(config, accumulate=2)
-    for name, (world, plan) in plans.items():
-        args = plan, tmp_path, length
-        stretches = process_workers.stretches
-        ranks = together(stretches, world, *args) if world > 1 else [alone(stretches, *args)]
-        found = [agreed(stretch, world) for stretch in zip(*ranks)]
-        losses = [abs(a / b - 1) for a, b in zip((loss for losses, _ in found for loss in losses), log)]
-        weights = [((w - mine).norm() / mine.norm()).item() for (_, w), (_, mine) in zip(found, base)]
-        print(f"{name}: losses {max(losses):.1e}, weights {max(weights):.1e} apart")
-        assert len(losses) == steps and len(weights) == steps // length
-        assert max(*losses, *weights) < 5e-5, name
-
-
-@pytest.mark.parametrize("plan, steps", [(HALF, 5), pytest.param(MNIST16, 20, marks=pytest.mark.slow)])
-def test_same_run_in_float64(plan, steps):
-    _, base, results = runs(override(plan, steps=steps, batch=20, warmup=0), (2, 3), 4, double=True)
+@thorough
+def test_same_run_in_float64():
+    _, base, results = runs(override(MNIST16, steps=20, batch=20, warmup=0), (2, 3), double=True)
     found = differences(base, results)
     print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
     assert all(d < 1e-9 for pair in found.values() for d in pair)
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [pytest.param(2, marks=thorough), 3])
 def test_exact_resume_with_dropout(tmp_path, world):
-    "Stopped and continued on as many processes, with dropout and importance sampling: the same bits."
+    """Stopped and continued on as many processes, with dropout and importance sampling: the same bits.
+
+    Three addends have an order, which DDP's buckets decide.
+    """
     plan = override(MNIST16, steps=9, batch=16, channels=16, dropout=0.1, log_every=2, save_every=4)
     plan = override(plan, threads=2, loss="vlb", variance="learned", T=4)
     together(process_workers.train_run, world, tmp_path / "calm", plan)
@@ -152,6 +119,23 @@ def test_exact_resume_with_dropout(tmp_path, world):
     same_bits(tmp_path / "calm", tmp_path / "broken")
 
 
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=thorough)])
+def test_unused_parameters(world):
+    "Gradients of a network that does not use all its parameters, or not always: the mean over the processes."
+    ranks = together(process_workers.choosy_gradients, world)
+    parts = []
+    for rank in range(world):
+        member = Group("cpu")
+        member.rank, member.world = rank, world
+        parts.append(process_workers.choosy_gradients(member))
+    for k, step in enumerate(zip(*parts, strict=True)):
+        assert (step[0] == 0).any() and not all(map(torch.equal, step, step[1:]))
+        for found in ranks:
+            assert torch.equal(found[k], ranks[0][k])
+            assert torch.allclose(found[k], torch.stack(step).mean(0), rtol=1e-5, atol=1e-8), k
+
+
+@thorough
 def test_run_goes_on_with_another_number(tmp_path):
     run, plan = tmp_path / "run", override(MNIST16, steps=8, batch=16, channels=16, log_every=2)
     plan = override(plan, save_every=4, threads=2, precision="fp32")
@@ -166,142 +150,112 @@ def test_run_goes_on_with_another_number(tmp_path):
 # -- the same samples and numbers -------------------------------------------------------------------------------------
 
 
+@thorough
 def test_same_samples_and_losses(tmp_path):
-    "Seven samples are 3, 2 and 2 on three processes, 40 images 14, 13 and 13. Everything is printed once."
-    digits = load_digits("train", 16)
-    for k, (image, label) in enumerate(zip(digits.pixels[::11], digits.labels[::11])):
-        path = tmp_path / "data" / str(label) / f"{k:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0]).save(path)
-    pictures, films, tests = {}, {}, {}
-    for n in (1, 2, 3):
+    "Seven samples are 3, 2 and 2 on three processes, the 500 test images 167, 167 and 166. All is printed once."
+    pictures, tests = {}, {}
+    for n in (1, 3):
         grid = f"sample --classes 4 --n 7 --steps 4 --sampler ddpm --npz {n}.npz --nproc {n}"
-        film = f"genseq --classes 4 --n 2 --steps 4 --out {n}.gif --nproc {n}"
-        numbers = f"test --data data --out {n}.json --bpd --nproc {n}"
-        printed = {words: ddpm(*words.split(), cwd=tmp_path)[0] for words in (grid, film, numbers)}
-        assert printed[grid] == f"wrote samples.png {n}.npz\n"
-        assert printed[film].count("wrote") == printed[numbers].count("wrote") == 1
+        numbers = f"test --out {n}.json --nproc {n}"
+        printed = {words: ddpm(*words.split(), cwd=tmp_path)[0] for words in (grid, numbers)}
+        assert printed[grid] == f"wrote samples.png {n}.npz\n" and printed[numbers].count("wrote") == 1
         with np.load(tmp_path / f"{n}.npz") as stored:
             pictures[n] = stored["images"].astype(int)
-        films[n] = moving(tmp_path / f"{n}.gif")
-        tests[n] = json.loads((tmp_path / f"{n}.json").read_text())
-    for n in (2, 3):
-        assert abs(pictures[1] - pictures[n]).max() <= 1
-        for (one, seconds), (other, same_seconds) in zip(films[1], films[n], strict=True):
-            assert seconds == same_seconds and one.shape == other.shape
-            apart = abs(one - other)  # the film has 32 greys: a difference of one level in 256 can be one in 32
-            assert apart.max() <= 8 and (apart > 0).mean() < 0.01
-        for split in ("test", "train"):
-            for name, found in tests[1]["losses"][split].items():
-                assert abs(found["mean"] / tests[n]["losses"][split][name]["mean"] - 1) < 1e-6
-        assert abs(tests[1]["bits_per_dim"]["mean"] / tests[n]["bits_per_dim"]["mean"] - 1) < 1e-6
-
-
-def test_features_are_shared_out():
-    "101 images, on one process and on three: 34, 34 and 33 of them each."
-    ((seen, whole),) = together(process_workers.judged, 1)
-    assert seen == 101
-    shared = together(process_workers.judged, 3)
-    assert [seen for seen, _ in shared] == [34, 34, 33]
-    for _, found in shared:
-        for one, other in zip(whole, found, strict=True):
-            assert one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-4)
-
-
-def moving(path):
-    "The frames of a GIF as grey pixels, and how long each is shown."
-    with Image.open(path) as gif:
-        found = []
-        for frame in ImageSequence.Iterator(gif):
-            found.append((np.asarray(frame.convert("L")).astype(int), frame.info["duration"]))
-    assert len(found) > 1 and any((a != b).any() for (a, _), (b, _) in zip(found, found[1:]))
-    return found
+        tests[n] = json.loads((tmp_path / f"{n}.json").read_text())["losses"]
+    assert abs(pictures[1] - pictures[3]).max() <= 1
+    for split in ("test", "train"):
+        for name, found in tests[1][split].items():
+            assert abs(found["mean"] / tests[3][split][name]["mean"] - 1) < 1e-6
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
-def test_failed_rank_is_named_with_its_log(capfd):
-    began = time.monotonic()
+@pytest.mark.parametrize(
+    "kind, arrives",
+    [
+        ("ValueError", ValueError),
+        ("SIGKILL", OSError),
+        pytest.param("FileNotFoundError", OSError, marks=thorough),
+        pytest.param("MemoryError", MemoryError, marks=thorough),
+        pytest.param("Stop", process_workers.Stop, marks=thorough),
+    ],
+)
+def test_errors_arrive_as_they_are(kind, arrives):
+    with pytest.raises(arrives) as caught:
+        launch(process_workers.fail, 2, 1, kind)
+    said = "rank 1 was ended by SIGKILL" if kind == "SIGKILL" else "nothing of that name"
+    assert type(caught.value) is arrives and str(caught.value).startswith(said)
+    assert kind == "SIGKILL" or "raise ERRORS[kind]" in caught.value.__notes__[0]
+
+
+@thorough
+def test_a_fault_of_the_code_is_shown_in_full(capfd):
     with pytest.raises(RuntimeError) as caught:
-        launch(process_workers.fail, 3, 1)
-    promise("launch names a rank that failed", time.monotonic() - began, 30)
+        launch(process_workers.fail, 3, 1, "KeyError")
     text = str(caught.value)
-    assert text.startswith("rank 1 ended with code 1") and "rank 1 was here" in text
-    assert "KeyError: 'nothing of that name'" in text
-    assert "rank 0 was here" in capfd.readouterr().out
+    assert text.startswith("'nothing of that name'\nrank 1 ended with code 2") and "raise ERRORS[kind]" in text
+    assert capfd.readouterr().out == "rank 0 was here\n"
 
 
-def test_only_the_first_prints(capfd):
-    assert launch(process_workers.chat, 3) == [0, 1, 2]
-    assert capfd.readouterr().out == "rank 0 says hello\n"
+def test_launch_from_a_script_without_a_guard(tmp_path):
+    "A script is not run again by the processes that it starts, nor is code of the current folder."
+    (tmp_path / "mine.py").write_text(
+        "from ddpm_course import launch\nfrom process_workers import chat\nprint(launch(chat, 2))\n"
+    )
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/torch.py").write_text("raise SystemExit('code of the current folder')")
+    here = {"cwd": tmp_path / "here", "env": environment(), "timeout": GUARD}
+    done = subprocess.run([sys.executable, "../mine.py"], capture_output=True, text=True, **here)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.stdout.splitlines() == ["rank 0 says hello", str([torch.tensor([3.0, 3.0])] * 2)]
 
 
-@pytest.mark.parametrize("policy, expected", [(None, (None, "10000")), ("PASSIVE", ("PASSIVE", None))])
-def test_how_threads_wait(monkeypatch, policy, expected):
-    "GOMP_SPINCOUNT would override a policy that somebody has chosen."
-    for name, value in (("OMP_WAIT_POLICY", policy), ("GOMP_SPINCOUNT", None)):
-        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
-    assert launch(process_workers.waiting, 2) == [expected] * 2
-
-
+@thorough
 def test_refusals(refuses):
     slices = "a batch of 4 cannot be cut into 6 slices (3 processes, 2 each)"
     refuses("train", *SMALL, *"--steps 2 --batch 4 --nproc 3 --accumulate 2".split(), sentence=slices)
-    refuses("train", "--nproc", "many", sentence="--nproc must be auto or a number above 0, not 'many'")
     refuses("sample", "nowhere", "--nproc", 2, sentence="nowhere holds no run")
 
 
+@thorough
 def test_more_processes_than_gpus():
     here = torch.cuda.device_count()
-    for world in (here + 1, here + 2):
-        with pytest.raises(ValueError) as refusal:
-            launch(process_workers.chat, world, kind="cuda")
-        assert str(refusal.value) == f"{world} processes need as many GPUs; this machine has {here}"
+    with pytest.raises(OSError if here else ValueError, match=f"{here + 1} processes need as many GPUs|no device"):
+        launch(process_workers.chat, here + 1, kind="cuda")
 
 
-def sample_in(folder, *words, env):
-    "`ddpm sample` with another environment: it is refused in one line, which is returned."
-    command = [sys.executable, "-m", "ddpm_course", "sample", *words]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=GUARD)
-    assert done.returncode == 2, done.stdout + done.stderr
-    return done.stderr
-
-
-def test_torchrun_without_its_environment(tmp_path):
-    missing = sample_in(tmp_path, env=environment(RANK="0"))
-    one_sentence(missing, "has WORLD_SIZE, MASTER_ADDR, MASTER_PORT in its environment")
-    both = sample_in(tmp_path, "--nproc", "2", env=environment(RANK="0", WORLD_SIZE="1"))
-    one_sentence(both, "leave --nproc out")
-
-
+@thorough
 def test_settings_that_the_first_decides():
     "What each machine would choose for itself, such as the number of threads, is the choice of the first."
-    assert launch(process_workers.settled, 2) == [(3, "fp32"), (3, "fp32")]
+    assert together(process_workers.settled, 2) == [(3, "fp32"), (3, "fp32")]
 
 
-def test_last_line_of_the_log_is_there_for_all(tmp_path):
-    plan = override(MNIST16, steps=3, batch=8, channels=8, log_every=1, threads=2)
-    logs = together(process_workers.train_run, 2, tmp_path / "run", plan)
-    assert logs[0] == logs[1] and logs[1][-1]["step"] == 3
+def test_a_slow_process_is_waited_for(monkeypatch):
+    "The others wait for a day where one decodes images, though every other collective gives up after a second."
+    monkeypatch.setenv("DDPM_TIMEOUT", "1")
+    assert together(process_workers.late, 2, 4.0) == [0, 1]
 
 
-def test_port_in_use_and_nobody_comes():
+def test_port_in_use_and_nobody_comes(monkeypatch):
+    def alone(timeout=None, **place):
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", **place}
+        for name in ("MASTER_PORT", "DDPM_TIMEOUT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in place.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConnectionError) as caught, join("cpu", timeout):
+            pass
+        assert all(f"{name}={value}" in str(caught.value) for name, value in place.items())
+        return str(caught.value)
+
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        with (
-            pytest.raises(ValueError, match="the port of 127.0.0.1:.* is in use"),
-            joined(Place(0, 2, 0, 2, address), timeout=3.0),
-        ):
-            pass
-    alone = pytest.raises(ValueError, match="2 processes should meet at .*, but not all came within 1 s")
-    with alone, joined(Place(0, 2, 0, 2, f"tcp://127.0.0.1:{free_port()}"), timeout=1.0):
-        pass
-    nowhere = pytest.raises(ValueError, match="2 processes could not meet at .*: .*MASTER_ADDR")
-    with nowhere, joined(Place(0, 2, 0, 2, "env://"), timeout=1.0):
-        pass
+        assert "EADDRINUSE" in alone(3.0, MASTER_PORT=str(taken.getsockname()[1]))
+    assert "1/2 clients joined" in alone(MASTER_PORT=str(free_port()), DDPM_TIMEOUT="1")
+    assert "MASTER_PORT expected, but not set" in alone()
+    assert "a rank is below the number of processes" in alone(WORLD_SIZE="0", MASTER_PORT="1")
 
 
 def started(rank, port, words, cwd, world=2):
@@ -312,6 +266,7 @@ def started(rank, port, words, cwd, world=2):
     return running([*COMMAND, *words], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@thorough
 def test_ranks_that_disagree(tmp_path):
     port, words = free_port(), ["train", *SMALL, "--steps", 4, "--out", "run"]
     first, second = (started(rank, port, [*words, "--lr", lr], tmp_path) for rank, lr in enumerate((0.002, 0.001)))
@@ -333,9 +288,18 @@ def logged(run, lines):
     return lambda: len(read_metrics(run)) >= lines
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_run_is_saved(tmp_path, kind):
-    words, run = [*LONG, "--nproc", "2"], tmp_path / "run"
+@pytest.mark.parametrize(
+    "nproc, kind",
+    [
+        ("2", signal.SIGINT),
+        *(
+            pytest.param(*case, marks=thorough)
+            for case in (("1", signal.SIGINT), ("1", signal.SIGTERM), ("2", signal.SIGTERM))
+        ),
+    ],
+)
+def test_stopped_run_is_saved(tmp_path, nproc, kind):
+    words, run = [*LONG, "--nproc", nproc], tmp_path / "run"
     with running([*COMMAND, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         wait_for(logged(run, 3), process)
         process.send_signal(kind)
@@ -346,18 +310,16 @@ def test_stopped_run_is_saved(tmp_path, kind):
     assert read_metrics(run)[-1]["step"] <= step
 
 
+@thorough
 @needs_proc
 def test_children_leave_when_the_parent_is_killed(tmp_path):
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with running([*COMMAND, *LONG, "--nproc", "2"], cwd=tmp_path, **silent) as process:
         wait_for(logged(tmp_path / "run", 2), process)
-        workers = set(children(tmp_path)) - {process.pid}
-        assert len(workers) >= 2
-        began = time.monotonic()
+        assert len(set(children(tmp_path)) - {process.pid}) >= 2
         process.kill()
         process.wait()
-        wait_for(lambda: not children(tmp_path))
-        promise("workers leave after their parent was killed", time.monotonic() - began, 30)
+        wait_for(lambda: not children(tmp_path), limit=60)
 
 
 def parent(pid):
@@ -388,20 +350,19 @@ def torchrun(words, cwd, nproc=2, agent=("--standalone", "--max-restarts=3")):
 
 
 @needs_proc
-def test_lost_workers_are_replaced(tmp_path):
-    "One of two workers is killed three times; the run ends by itself, with the bits of the undisturbed one."
-    words = ["train", *SMALL, "--steps", 64, "--threads", 2]
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=thorough)])
+def test_lost_workers_are_replaced(tmp_path, times):
+    "One of two workers is killed; the run ends by itself, with the bits of the undisturbed one."
+    words = ["train", *SMALL, "--steps", 4 + 20 * times, "--threads", 2]
     ddpm(*words, "--out", "calm", "--nproc", 2, cwd=tmp_path)
-    seed = int.from_bytes(os.urandom(4), "big")
-    print(f"random moments from seed {seed}")
-    moments, run, killed = random.Random(seed), tmp_path / "disturbed", []
+    moments, run, killed = random.Random(times), tmp_path / "disturbed", []
 
     def reached(step):
         log = read_metrics(run)
         return bool(log) and log[-1]["step"] >= step and len(children(tmp_path)) >= 2
 
     with torchrun([*words, "--out", "disturbed"], tmp_path) as agent:
-        while len(killed) < 3:
+        while len(killed) < times:
             aim = moments.randrange(2, 18) + 20 * len(killed)  # the last well before the end
             wait_for(partial(reached, aim), agent)
             killed.append(read_metrics(run)[-1]["step"])
@@ -415,6 +376,28 @@ def test_lost_workers_are_replaced(tmp_path):
     same_bits(tmp_path / "calm", run)
 
 
+REFUSING = """
+import sys
+from ddpm_course import join
+with join("cpu") as group:
+    with open("begun", "a") as file:
+        print(group.rank, file=file)
+    raise {"ValueError": ValueError, "KeyError": KeyError}[sys.argv[1]]("no good will come of this")
+"""
+
+
+@pytest.mark.parametrize("kind, starts", [("ValueError", 1), pytest.param("KeyError", 3, marks=thorough)])
+def test_what_cannot_succeed_is_not_tried_again(tmp_path, kind, starts):
+    "torchrun starts workers again whatever they failed of; after a ValueError they say so again, and do nothing."
+    (tmp_path / "mine.py").write_text(REFUSING)
+    words = [TORCHRUN, "--standalone", "--max-restarts=2", "--nproc-per-node=2", "mine.py", kind]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=GUARD)
+    assert done.returncode != 0 and f"{kind}: no good will come of this" in done.stderr.replace("'", "")
+    begun = (tmp_path / "begun").read_text().split()
+    assert sorted(begun) == ["0"] * starts + ["1"] * starts, done.stderr
+
+
+@thorough
 @needs_proc
 def test_preempted_agent(tmp_path):
     "SIGTERM to torchrun reaches the workers, which save and leave."
@@ -427,77 +410,52 @@ def test_preempted_agent(tmp_path):
     wait_for(lambda: not children(tmp_path))
 
 
-def test_torchrun_that_shares_its_store(tmp_path):
-    "A restarted worker would wait for ever; it says so at the start instead."
-    env = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_MAX_RESTARTS": "3", "RANK": "0", "WORLD_SIZE": "1"}
-    said = sample_in(tmp_path, env={**os.environ, **env})
-    one_sentence(said, "start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
+def machine(words, cwd, port, nodes):
+    "An agent on loopback, with one worker: it plays a machine."
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
+    quick = "--rdzv-conf=last_call_timeout=3"  # how long a group that could begin waits for more
+    return torchrun(words, cwd, 1, [f"--nnodes={nodes}", "--max-restarts=6", *meeting, quick])
 
 
-def test_srun_that_starts_several(tmp_path):
-    "Four tasks would be four runs in one folder."
-    said = sample_in(tmp_path, env={**os.environ, "SLURM_STEP_NUM_TASKS": "4"})
-    one_sentence(said, "let it start one torchrun on each machine (--ntasks-per-node=1)")
+def lose_a_machine(first, second, port, cwd):
+    "Kill one of two agents and its worker; not the one that keeps the meeting place. The other one."
+    victim, survivor = (second, first) if keeps_addresses(port) == first.pid else (first, second)
+    os.killpg(victim.pid, signal.SIGKILL)  # the agent; its worker is a group of its own
+    for pid in children(cwd):
+        if parent(pid) != survivor.pid:
+            os.kill(pid, signal.SIGKILL)
+    return survivor
 
 
-@pytest.mark.slow
+@thorough
 @needs_proc
 def test_two_machines(tmp_path):
-    "Two agents on loopback finish a run; a second run goes on when one agent is killed and comes back."
-    words = ["train", *SMALL, "--steps", 200, "--threads", 1]  # two machines, in earnest, would not share two cores
-
-    def agent(out, port):
-        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
-        return torchrun([*words, "--out", out], tmp_path, 1, ["--nnodes=2", "--max-restarts=6", *meeting])
-
-    port = free_port()
-    with agent("calm", port) as one, agent("calm", port) as other:
-        outputs = [each.communicate(timeout=GUARD)[0] for each in (one, other)]
-        assert one.returncode == other.returncode == 0 and "".join(outputs).count("wrote calm") == 1, outputs
-    port = free_port()
-    with agent("disturbed", port) as first, agent("disturbed", port) as second:
+    "A run goes on when one of two machines is killed and comes back, with the bits of two processes."
+    words, port = ["train", *SMALL, "--steps", 200], free_port()
+    ddpm(*words, "--threads", 2, "--out", "calm", "--nproc", 2, cwd=tmp_path)
+    begin = partial(machine, [*words, "--threads", 1, "--out", "disturbed"], tmp_path, port, "2")
+    with begin() as first, begin() as second:
         wait_for(logged(tmp_path / "disturbed", 10), first, second)
-        keeper = keeps_addresses(port)  # losing that one would lose the meeting place
-        victim, survivor = (second, first) if keeper == first.pid else (first, second)
-        os.killpg(victim.pid, signal.SIGKILL)  # the agent; its worker is a group of its own
-        for pid in children(tmp_path):
-            if parent(pid) != survivor.pid:
-                os.kill(pid, signal.SIGKILL)
-        with agent("disturbed", port) as back:
+        survivor = lose_a_machine(first, second, port, tmp_path)
+        with begin() as back:
             outputs = [each.communicate(timeout=GUARD)[0] for each in (survivor, back)]
-        assert survivor.returncode == back.returncode == 0, outputs
+        assert survivor.returncode == back.returncode == 0 and "".join(outputs).count("wrote disturbed") == 1, outputs
     same_bits(tmp_path / "calm", tmp_path / "disturbed")
 
 
-@pytest.mark.slow
+@thorough
 @needs_proc
 def test_elastic(tmp_path):
     "With --nnodes=1:2 one agent is lost, the other goes on alone and takes a new one in: the same losses, to rounding."
     words = ["train", *SMALL, "--optimizer", "adamw", "--lr", "1e-4", "--steps", 1200, "--threads", 1]
     ddpm(*words, "--out", "calm", "--nproc", 2, cwd=tmp_path)
     run, port = tmp_path / "elastic", free_port()
-
-    def agent():
-        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
-        quick = "--rdzv-conf=last_call_timeout=3"  # how long a group that could begin waits for more
-        return torchrun(
-            [*words, "--out", "elastic"], tmp_path, 1, ["--nnodes=1:2", "--max-restarts=6", *meeting, quick]
-        )
-
-    def reached(step):
-        return bool(read_metrics(run)) and read_metrics(run)[-1]["step"] >= step
-
-    with agent() as first, agent() as second:
-        wait_for(partial(reached, 200), first, second)
-        keeper = keeps_addresses(port)
-        victim, survivor = (second, first) if keeper == first.pid else (first, second)
-        os.killpg(victim.pid, signal.SIGKILL)
-        for pid in children(tmp_path):
-            if parent(pid) != survivor.pid:
-                os.kill(pid, signal.SIGKILL)
-        alone = read_metrics(run)[-1]["step"] + 200
-        wait_for(partial(reached, alone), survivor)
-        with agent() as back:
+    begin = partial(machine, [*words, "--out", "elastic"], tmp_path, port, "1:2")
+    with begin() as first, begin() as second:
+        wait_for(logged(run, 100), first, second)
+        survivor = lose_a_machine(first, second, port, tmp_path)
+        wait_for(logged(run, len(read_metrics(run)) + 100), survivor)
+        with begin() as back:
             outputs = [each.communicate(timeout=GUARD)[0] for each in (survivor, back)]
         assert survivor.returncode == back.returncode == 0, outputs
     changes = [line["changed"]["processes"] for line in read_log(run) if "processes" in line.get("changed", {})]
@@ -510,84 +468,35 @@ def test_elastic(tmp_path):
 # -- from Python ------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
-import json
-from ddpm_course import ImageSet, PRESETS, Run, SamplingConfig, join, load_digits, override, sample
+import json, os
+from ddpm_course import PRESETS, Run, SamplingConfig, join, load_digits, override, sample
 
-digits = load_digits("train", 16)                                      # stands for arrays of one's own
-images = ImageSet.of(digits.pixels[:, 0], digits.labels, digits.classes)
 losses = []
 with join("cpu") as group:
     plan = override(PRESETS["mnist16"], steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32", threads=1)
-    with Run.open(FOLDER, plan, images, group) as run:
+    with Run.open("run", plan, load_digits("train", 16), group) as run:
         for record in run:
             if "logged" in record:
                 losses.append(record["logged"]["loss"])
     grid = sample(run.model, classes=[3, 7], n=2, how=SamplingConfig(guidance=2, steps=4), group=group)
     if group.rank == 0:
         print(json.dumps([losses, list(grid.shape), float(grid.abs().mean())]))
-"""
-FLAGS = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0".split()
-FLAGS += "--precision fp32 --threads 1 --device cpu".split()
-
-
-def test_own_script_three_ways(tmp_path):
-    "One file under python, under torchrun on two processes, and cell by cell; its losses are those of `ddpm train`."
-    from execnb.shell import CaptureShell
-
-    printed = {}
-    for way in ("python", "torchrun"):
-        path = tmp_path / f"{way}.py"
-        path.write_text(SCRIPT.replace("FOLDER", f"'runs/{way}'"))
-        start = [sys.executable] if way == "python" else [TORCHRUN, "--standalone", "--nproc_per_node=2"]
-        here = {"cwd": tmp_path, "env": environment(), "timeout": GUARD}
-        done = subprocess.run([*start, path], capture_output=True, text=True, **here)
-        assert done.returncode == 0, done.stderr
-        printed[way] = json.loads(done.stdout.splitlines()[-1])
-    shell = CaptureShell(tmp_path / "mine.ipynb")
-    cells = SCRIPT.replace("FOLDER", f"'{tmp_path}/runs/cells'").split("\n\n")
-    outputs = [str(shell.run(cell)) for cell in cells]
-    assert not shell.exc and "[2]" not in outputs[0], outputs
-    ddpm("train", *FLAGS, "--out", "runs/command", cwd=tmp_path)
-    command = [line["loss"] for line in read_metrics(tmp_path / "runs/command")]
-    cells = [line["loss"] for line in read_metrics(tmp_path / "runs/cells")]
-    assert printed["python"][0] == cells == command and len(command) == 2
-    same_bits(tmp_path / "runs/python", tmp_path / "runs/cells")
-    assert printed["torchrun"][0] == pytest.approx(command, rel=1e-4)
-    assert printed["torchrun"][1:] == [[4, 1, 16, 16], pytest.approx(printed["python"][2], rel=1e-2)]
-
-
-ALONE_IN_A_GROUP = """
-import os
-from ddpm_course import PRESETS, Run, join, load_digits, override
-with join("cpu") as group:
-    plan = override(PRESETS["mnist16"], steps=2, batch=8, channels=8, T=40, precision="fp32", threads=1)
-    with Run.open("run", plan, load_digits("train", 16), group) as run:
-        for record in run:
-            pass
-print([name for k in os.listdir("/proc/self/task") if "gloo" in (name := open(f"/proc/self/task/{k}/comm").read())])
+threads = [open(f"/proc/self/task/{k}/comm").read() for k in os.listdir("/proc/self/task")]
+assert not any("gloo" in name for name in threads)      # that asks for Python's lock at its end, and aborts it
 """
 
 
+@thorough
 @needs_proc
-def test_no_thread_outlives_its_group(tmp_path):
-    "One that still runs when Python ends, and asks for its lock then, aborts the process."
-    here = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-c", ALONE_IN_A_GROUP]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(**here), capture_output=True, text=True, timeout=GUARD)
-    assert done.returncode == 0 and done.stdout == "[]\n", done.stdout + done.stderr
-
-
-def test_launch_from_a_script_without_a_guard(tmp_path):
-    "A script is not run again by the processes that it starts."
-    (tmp_path / "mine.py").write_text(
-        "from ddpm_course.processes import launch\nfrom process_workers import chat\nprint(launch(chat, 2))\n"
-    )
-    command = [sys.executable, "mine.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=GUARD)
-    assert done.returncode == 0 and done.stdout.splitlines() == ["rank 0 says hello", "[0, 1]"], done.stderr
-
-
-def test_stop_arrives_as_stop():
-    "What a worker raises to end by choice comes out of `launch` as it was raised."
-    with pytest.raises(Stop, match="enough, says rank"):
-        launch(process_workers.stop, 2)
+@pytest.mark.parametrize("start", [[sys.executable], [TORCHRUN, "--standalone", "--nproc_per_node=2"]])
+def test_own_script(tmp_path, start):
+    "One file under python, and under torchrun on two processes; its losses are those of `ddpm train`."
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    here = {"cwd": tmp_path, "env": environment(), "timeout": GUARD}
+    done = subprocess.run([*start, "mine.py"], capture_output=True, text=True, **here)
+    assert done.returncode == 0, done.stderr
+    losses, shape, size = json.loads(done.stdout.splitlines()[-1])
+    flags = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0 --precision fp32 --threads 1"
+    ddpm("train", *flags.split(), "--device", "cpu", "--out", "command", cwd=tmp_path)
+    command = [line["loss"] for line in read_metrics(tmp_path / "command")]
+    assert losses == pytest.approx(command, rel=1e-4) and shape == [4, 1, 16, 16] and 0 < size < 1

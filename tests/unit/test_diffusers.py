@@ -12,7 +12,7 @@ from ddpm_course.forward import q_posterior
 from ddpm_course.model import Model, build_network
 from ddpm_course.run.runs import start_from
 from ddpm_course.run.training import new_state
-from ddpm_course.sampling import sampling_indices
+from ddpm_course.sampling import plan, sampling_indices
 from ddpm_course.sampling import walk as our_walk
 from ddpm_course.schedules import cosine, linear
 from ddpm_course.share.published import TheirUNet, from_diffusers, load_published, to_diffusers
@@ -52,7 +52,7 @@ def network(x, t, y):
 def our_steps(network, x, schedule, objective, **how):
     "Each step of our walk: the index it leaves, and where it arrives."
     model = Model(network, schedule, objective, SHAPE[1:], "learned" if how.get("variance") == "learned" else "large")
-    states = list(our_walk(model, x, noise, None, SamplingConfig(**how)))
+    states = list(our_walk(model, plan(SamplingConfig(**how), model), noise, None, x))
     return [(level - 1, after) for (level, _, _), (_, after, _) in zip(states, states[1:])]
 
 
@@ -381,7 +381,7 @@ def publish(folder, config, ending="safetensors"):
     (folder / "scheduler_config.json").write_text(json.dumps({"variance_type": "fixed_large"}))
     save = torch.save if ending == "bin" else save_file
     save(old_names(theirs.state_dict()), folder / f"diffusion_pytorch_model.{ending}")
-    return load_published(str(folder))[0]
+    return load_published(str(folder), precision="fp32")[0]
 
 
 @pytest.mark.parametrize(
@@ -400,6 +400,6 @@ def test_a_published_model_draws_what_diffusers_draws(file, other, tmp_path):
     noise = lambda t: torch.randn(2, 3, 16, 16, generator=draws, dtype=torch.float64)
     how = SamplingConfig(sampler="ddpm", steps=20, spacing="uniform", variance="large")
     with torch.no_grad():
-        *_, (_, ours, _) = our_walk(model, noise(-1), noise, None, how)
+        *_, (_, ours, _) = our_walk(model, plan(how, model), noise)
     ours = (ours.clamp(-1, 1) + 1).permute(0, 2, 3, 1) / 2
     assert ours.std() > 0.1 and abs(ours.numpy() - theirs).max() < 1e-5
