@@ -28,7 +28,7 @@ from ddpm_course.flow import sample_between
 from safetensors.torch import load_file
 torch.set_num_threads(1)
 
-FP32 = """
+FP32 = '''
 import sys
 
 try:
@@ -38,7 +38,7 @@ try:
     runs.pick_precision = lambda name, device: "fp32"
 except ImportError:  # as the package was before its rooms
     from ddpm_course.cli import main
-"""
+'''
 
 def ddpm(*words):
     subprocess.run([sys.executable, "-c", FP32 + "main(sys.argv[1:])", *words], check=True, stdout=subprocess.DEVNULL)
