@@ -4,8 +4,8 @@
     python tools/same_numbers.py HEAD~2 HEAD         # two commits
 
 Sixty steps of mnist16 in float32 with one thread (log, weights, optimizer), then from the shipped model: samples of
-every sampler, guided and not, the held-out losses and the bits per dimension. Another processor gives other last
-bits, so both sides run here. It takes about two minutes a side.
+every sampler, guided and not, a film, edits, a way between two seeds, the held-out losses and the bits per dimension,
+all of it in float32. Another processor gives other last bits, so both sides run here. It takes two minutes a side.
 """
 
 import json
@@ -22,12 +22,26 @@ import hashlib, json, os, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
-from ddpm_course import SamplingConfig, load_model, sample
+from ddpm_course import SamplingConfig, load_model, sample, sequence
+from ddpm_course.editing import Edit, sample_edits
+from ddpm_course.flow import sample_between
 from safetensors.torch import load_file
 torch.set_num_threads(1)
 
+FP32 = '''
+import sys
+
+try:
+    from ddpm_course.cli.main import main
+    from ddpm_course.run import runs
+
+    runs.pick_precision = lambda name, device: "fp32"
+except ImportError:  # as the package was before its rooms
+    from ddpm_course.cli import main
+'''
+
 def ddpm(*words):
-    subprocess.run([sys.executable, "-m", "ddpm_course", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", FP32 + "main(sys.argv[1:])", *words], check=True, stdout=subprocess.DEVNULL)
 
 def digest(*tensors):
     total = hashlib.sha256()
@@ -58,7 +72,8 @@ for folder in ("", "vlb"):
 
 cases = {"ddim": dict(sampler="ddim"), "eta": dict(sampler="ddim", eta=0.5), "dpm": dict(sampler="dpm"),
          "ddpm": dict(sampler="ddpm"), "large": dict(sampler="ddpm", variance="large"),
-         "uniform": dict(sampler="ddim", spacing="uniform"), "free": dict(sampler="ddim", clip=False)}
+         "uniform": dict(sampler="ddim", spacing="uniform"), "free": dict(sampler="ddim", clip=False),
+         "heun": dict(sampler="heun")}
 model = load_model()
 if hasattr(model, "precision"):
     model = replace(model, precision="fp32")
@@ -67,6 +82,13 @@ def draw(scale, steps, how):
 for name, how in cases.items():
     for scale in (1.0, 2.0):
         found[f"sample: {name}, guidance {scale:g}"] = digest(draw(scale, 10, how))
+five = SamplingConfig(steps=5)
+film = sequence(model, [3], 2, five)
+found["film"] = film.levels, digest(film.xs, film.x0s)
+found["between"] = digest(sample_between(model, 4, [3], 3, five))
+picture, lower = draw(1.0, 5, {})[0], torch.arange(16).view(16, 1).expand(16, 16) > 7
+for name, edit in {"drawing": Edit(picture, 0.6), "mask": Edit(picture, 1.0, lower, 2)}.items():
+    found[f"edit: {name}"] = digest(sample_edits(model, edit, [5], 2, five))
 found["sample: ddpm, all steps"] = digest(draw(1.0, 1000, dict(sampler="ddpm", variance="large")))
 print(json.dumps(found))
 """

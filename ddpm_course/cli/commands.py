@@ -179,7 +179,7 @@ def genseq(args: argparse.Namespace, group: Group) -> None:
     model, _, folder = load(args, group)
     how = SamplingConfig(**given_fields(args, SamplingConfig()))
     classes = chosen_classes(args.classes, model.classes)
-    sampling.plan(how, model)                                         # complaints before the work
+    sampling.plan(how, model)                                           # complaints before the work
     path = output(args.out or folder / 'denoising.gif')
     strip = output(path.with_name(f'{path.stem}_strip.png'))
     film = sequence(model, classes, args.n, how, group)
@@ -222,7 +222,7 @@ def test(args: argparse.Namespace, group: Group) -> None:
         raise ValueError(f'--{next(iter(given), "inception")} is for samples: ddpm test draws them '
                          'for --fid N')
     how = SamplingConfig(**given)
-    sampling.plan(how, model)                                         # complaints before the work
+    sampling.plan(how, model)                                           # complaints before the work
     paths = [output(args.out or folder / 'test.json')]
     paths += [output(paths[0].with_name('bits.png'))] if args.bpd else []
     images, held_out = load_data(args.data or d.data, d.size, d.image_channels or None)

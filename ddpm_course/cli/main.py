@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['log', 'presets', 'find_command', 'Steady', 'steady', 'tell', 'show_warning', 'sentence_of', 'exit_code', 'prepare',
-           'run_in_process', 'dispatch', 'run', 'main']
+           'run_in_process', 'recorded', 'dispatch', 'run', 'main']
 
 # %% ../../nbs/workshops/25d_main.ipynb #de959817
 import argparse
@@ -132,6 +132,16 @@ def run_in_process(group: 'Group', words: Sequence[str]) -> None:
         find_command(args.command)(args, group)
 
 # %% ../../nbs/workshops/25d_main.ipynb #f7ff5de1
+def recorded(call: Callable[..., object], *given: Any) -> None:
+    "Call it; a ValueError is left where a worker that torchrun starts again will find it."
+    from ddpm_course.run import launch
+    try:
+        call(*given)
+    except ValueError as error:
+        launch.record(error)
+        raise
+
+
 def dispatch(args: argparse.Namespace) -> None:
     "Call a command: here, in new processes, or as a worker of torchrun."
     call = find_command(args.command)
@@ -147,8 +157,8 @@ def dispatch(args: argparse.Namespace) -> None:
     if 'RANK' in os.environ:
         if args.nproc:
             raise ValueError('torchrun has started the processes already: leave --nproc out')
-        with distributed.join(args.device) as group:
-            launch.end(exit_code(call, args, group, debug=args.debug > 0))  # at once: others wait
+        with distributed.join(args.device) as group:        # at its end at once: others may wait
+            launch.end(exit_code(recorded, call, args, group, debug=args.debug > 0))
     count = args.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
     if count == 1:
         return call(args, Group(device))

@@ -19,7 +19,6 @@ import torch
 
 from ddpm_course.base.group import Group
 from ddpm_course.base.machine import pick_precision
-from ddpm_course.cli.main import prepare
 from ddpm_course.cli.parser import make_parser, read_settings
 from ddpm_course.config import RunConfig, SamplingConfig, override
 from ddpm_course.criteria import Simple
@@ -45,7 +44,6 @@ def arguments(text: str, **defaults: Any) -> argparse.Namespace:
 def settings(words: str, images: ImageSet | None = None, device: torch.device = CPU) -> tuple[RunConfig, ImageSet]:
     "The configuration of `ddpm train WORDS`, on its own images or on these."
     args = make_parser().parse_args(["train", *shlex.split(words)])
-    prepare(args, [])
     config = read_settings(args)
     if images is None:
         images, _ = load_data(config.data.data, config.data.size, config.data.image_channels or None)

@@ -184,7 +184,10 @@ def test_a_picture_for_a_run_in_colour(tmp_path):
         ("--from text.png", "text.png is not an image that can be read"),
         ("--from gone.png", "gone.png is not an image that can be read"),
         ("--from here", "here is not an image that can be read"),
-        ("--from one.jpg --spacing quadratic --strength 1", "spacing starts where the picture is not yet noise"),
+        (
+            "--from one.jpg --spacing quadratic --strength 1",
+            "spacing with 20 steps starts where the image is not yet noise",
+        ),
         ("--to-seed 4 --n 1", "--to-seed needs at least 2 rows, one for each end, not --n 1"),
         ("--to-seed 4 --sampler ddpm", "the flow has no noise"),
         ("--to-seed 4 --sampler ddim --eta 0.5", "the flow has no noise"),

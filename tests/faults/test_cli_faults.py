@@ -1,6 +1,5 @@
 "What a command must not lose, overwrite or leave undone, whoever made its folder and whatever happens on the way."
 
-import json
 import shutil
 import signal
 
@@ -155,7 +154,16 @@ trackers.TRACKERS['offline'] = Offline
 """
     done = warm().run([*TRAIN, 5, "--log", "offline"], here, code=code)
     assert done.code == 0 and "next:  ddpm sample run" in done.out
-    assert [line for line in done.err.splitlines() if "ddpm: the tracker did not end well (nobody answers)" in line]
+    assert "ddpm: the tracker offline has failed, and is told no more: nobody answers" in done.err.splitlines()
+
+
+def test_weights_to_start_from_are_needed_once(here):
+    "The same line goes on, although what --init named has been moved away."
+    words = [*TRAIN, 2, "--out", "new", "--init", "run"]
+    ddpm(*words, cwd=here)
+    (here / "run").rename(here / "away")
+    (here / "new/loss.png").unlink()
+    assert "continuing new from step_00000002" in ddpm(*words, cwd=here)[0]
 
 
 STREAMS = [(stream, how) for stream in ("stdout", "stderr") for how in ("closed", "full", "gone", "ascii")]
@@ -185,13 +193,13 @@ def test_figures_need_no_display(here, monkeypatch, how):
     assert (here / "run/bits.png").stat().st_size > 1000
 
 
-def test_names_of_strangers_reach_the_terminal_as_text(here):
+def test_names_of_strangers_reach_the_terminal_as_text(tmp_path):
     "A class that would set a terminal's title and clear its screen."
-    config = json.loads((here / "run/config.json").read_text())
-    config["data"]["classes"][0] = wild = "\x1b]0;title\x07\x1b[2Jcats"
-    (here / "run/config.json").write_text(json.dumps(config))
-    _, err, _ = ddpm(*SAMPLE, "--classes", "zz", cwd=here, code=2)
+    wild = "\x1b]0;title\x07\x1b[2Jcats"
+    photos(tmp_path / "photos", (wild, "dogs"))
+    ddpm(*TRAIN, 1, cwd=tmp_path)
+    _, err, _ = ddpm(*SAMPLE, "--classes", "zz", cwd=tmp_path, code=2)
     one_sentence(err, "expected some of \\x1b]0;title\\x07\\x1b[2Jcats,dogs")
     assert printable(wild) in err and "\x1b" not in err and "\x07" not in err
-    out, _, _ = ddpm(*SAMPLE, "--classes", wild, "--images", "pngs", cwd=here)
+    out, _, _ = ddpm(*SAMPLE, "--classes", wild, "--images", "pngs", cwd=tmp_path)
     assert out == "wrote run/drawn.png pngs\n"
