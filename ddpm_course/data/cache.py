@@ -20,8 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from ..base.files import flush, read_json
-from .decoding import Source, read_source, two_sets
-from .sets import ImageSet
+from .decoding import Pair, Source, read_source, two_sets
 
 # %% ../../nbs/workshops/01b_cache.ipynb #fc188112
 def cache_folder() -> Path:
@@ -40,17 +39,14 @@ def cache_key(source: Source, size: int, channels: int | None) -> str:
 # %% ../../nbs/workshops/01b_cache.ipynb #adf3ad8a
 def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
     "The pixels, mapped into memory, and the facts; None where they are missing or do not fit."
-    if not (folder / 'pixels.npy').is_file():               # a pipe would be waited for
-        return None
-    try:
+    file = folder / 'pixels.npy'
+    with suppress(Exception):               # whatever a damaged file leads to
         facts = read_json(folder / 'kept.json', 1 << 30)
-        pixels = np.asarray(np.load(folder / 'pixels.npy', mmap_mode='c'))  # writing stays private
-        two_sets(pixels, facts)
-        bad = facts['unreadable']           # by split, as older versions had it
-        facts['unreadable'] = sum(bad.values(), []) if isinstance(bad, dict) else list(bad)
-        return pixels, facts
-    except Exception:                       # whatever a damaged file leads to
-        return None
+        if file.is_file() and isinstance(facts['unreadable'], list):
+            pixels = np.asarray(np.load(file, mmap_mode='c'))               # writing stays private
+            two_sets(pixels, facts)
+            return pixels, facts
+    return None
 
 # %% ../../nbs/workshops/01b_cache.ipynb #1ac227bd
 def reserve(path: Path, shape: tuple) -> np.ndarray:
@@ -74,42 +70,36 @@ def lock(path: Path) -> Iterator[bool]:
         yield holder.is_locked
 
 # %% ../../nbs/workshops/01b_cache.ipynb #7d0e8e60
-def make_cache(
-    folder: Path, source: Source, size: int, channels: int | None, locked: bool = False,
-) -> None:
-    "Decode `source` into `folder`, whole or not at all; `locked`: nobody else is at it."
-    for left in folder.parent.glob(f'{folder.name}.*.part') if locked else ():
-        shutil.rmtree(left, ignore_errors=True)             # by a process that was killed
-    with TemporaryDirectory('.part', f'{folder.name}.', folder.parent) as made:
-        aside = Path(made)
-        _, facts = read_source(source, size, channels, partial(reserve, aside / 'pixels.npy'))
-        (aside / 'kept.json').write_text(json.dumps(facts))
-        for name in ('pixels.npy', 'kept.json'):
-            flush(aside / name)
-        if not open_cache(folder):                          # a damaged one must make room
-            shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):                             # another process was quicker
-            aside.rename(folder)
+def make_cache(folder: Path, source: Source, size: int, channels: int | None) -> None:
+    "Decode `source` into `folder`, whole or not at all, unless another process has just done so."
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.with_suffix('.lock')) as locked:
+        if open_cache(folder):
+            return
+        for left in folder.parent.glob(f'{folder.name}.*.part') if locked else ():
+            shutil.rmtree(left, ignore_errors=True)         # by a process that was killed
+        with TemporaryDirectory('.part', f'{folder.name}.', folder.parent) as made:
+            aside = Path(made)
+            _, facts = read_source(source, size, channels, partial(reserve, aside / 'pixels.npy'))
+            (aside / 'kept.json').write_text(json.dumps(facts))
+            for path in aside.iterdir():
+                flush(path)
+            if not open_cache(folder):                      # a damaged one must make room
+                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):                         # without locks another was quicker
+                aside.rename(folder)
 
 # %% ../../nbs/workshops/01b_cache.ipynb #0800703c
-def load_source(
-    source: Source, size: int, channels: int | None = None,
-) -> tuple[ImageSet, ImageSet]:
+def load_source(source: Source, size: int, channels: int | None = None) -> Pair:
     "Training and held-out images, `size` x `size`; warns of files that cannot be read."
     folder = cache_folder() / cache_key(source, size, channels)
-    found, reason = open_cache(folder), 'it cannot be read back'
-    try:
-        if not found:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with lock(folder.with_suffix('.lock')) as locked:
-                if not open_cache(folder):                  # made while this one waited
-                    make_cache(folder, source, size, channels, locked)
-            found = open_cache(folder)
-    except OSError as error:                # where it is an image's, it will come again
-        reason = error.strerror or str(error)
+    if not (found := open_cache(folder)):
+        with suppress(OSError):             # of the cache; an image's will come again
+            make_cache(folder, source, size, channels)
+        found = open_cache(folder)
     if not found:
         found = read_source(source, size, channels, lambda shape: np.empty(shape, np.uint8))
-        warnings.warn(f'{folder.parent} cannot keep the decoded images ({reason}): '
+        warnings.warn(f'{folder.parent} cannot keep the decoded images (is the disk full?): '
                       'they are decoded into memory at each start', stacklevel=2)
     if bad := found[1]['unreadable']:
         warnings.warn(f'{source.root}: {len(bad)} files that cannot be read are left out, '

@@ -50,13 +50,11 @@ class ImageSet:
         check_images(self.pixels, self.labels, self.classes)
 
     @classmethod
-    def of(
-        cls,
-        pixels: np.ndarray,                 # uint8: (N, H, W), (N, H, W, C) or (N, C, H, W)
-        labels: np.ndarray | None = None,   # (N,) whole numbers from 0
-        names: Sequence[str] = (),          # one per class; without any: '0', '1', ...
-    ) -> 'ImageSet':
-        "Images from arrays. Raises ValueError with one sentence where these make no data set."
+    def of(cls, pixels: Any, labels: Any = None, names: Sequence[str] = ()) -> 'ImageSet':
+        """Images from arrays: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels (N,) from 0.
+
+        Without names the classes are '0', '1', ... Raises ValueError where these make no data set.
+        """
         pixels = np.asarray(pixels)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         if pixels.shape[3:] in ((1,), (3,)):                        # channels last
@@ -125,8 +123,7 @@ def load_digits(split: str = 'train', size: int = 28) -> ImageSet:
     "The bundled MNIST digits, `size` x `size`: 4,500 for `'train'`, 500 for `'test'`."
     if split not in ('train', 'test'):
         raise ValueError(f"a split is 'train' or 'test', not {split!r}")
-    pixels, labels = bundled(split, size)
-    return ImageSet(pixels.copy(), labels.copy(), tuple('0123456789'))
+    return ImageSet(*(array.copy() for array in bundled(split, size)), tuple('0123456789'))
 
 # %% ../../nbs/01_data.ipynb #c944f941
 def to_float(pixels: np.ndarray | Tensor) -> Tensor:
@@ -156,12 +153,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, Purpose.ORDER, epoch).permutation(n)
 
 
-def batch_indices(
-    n: int,             # images in the data set
-    batch: int,         # images in a step's batch
-    step: int,          # training step, from 0
-    seed: int,
-) -> np.ndarray:        # (batch,) indices into the data set
-    "The images of one training step: each image once per epoch, in an order set by the arguments."
+def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
+    "(batch,) indices into n images for a step from 0 on: each once per epoch, in its own order."
     places = np.arange(step * batch, (step + 1) * batch)
     return np.array([epoch_order(n, seed, place // n)[place % n] for place in places])
