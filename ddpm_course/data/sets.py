@@ -123,7 +123,8 @@ def load_digits(split: str = 'train', size: int = 28) -> ImageSet:
     "The bundled MNIST digits, `size` x `size`: 4,500 for `'train'`, 500 for `'test'`."
     if split not in ('train', 'test'):
         raise ValueError(f"a split is 'train' or 'test', not {split!r}")
-    return ImageSet(*(array.copy() for array in bundled(split, size)), tuple('0123456789'))
+    pixels, labels = bundled(split, size)
+    return ImageSet(pixels.copy(), labels.copy(), tuple('0123456789'))
 
 # %% ../../nbs/01_data.ipynb #c944f941
 def to_float(pixels: np.ndarray | Tensor) -> Tensor:

@@ -151,9 +151,8 @@ DATA: dict[str, Callable[[int, int | None], Pair]] = {
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
     """Training and held-out images: of a name in `DATA`, a folder, or CIFAR-10's own files.
 
-    Images become `size` x `size` with 1 or 3 `channels` (None: as the data are).
-    The first call decodes, which may take minutes, while others wait: so call it before processes
-    join a group, which gives up waiting. Later calls map into memory what the first has kept.
+    Images become `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may
+    take minutes while others wait: call it before processes join a group, which gives up waiting.
     Raises FileNotFoundError or ValueError with one sentence; warns of files that are left out.
     """
     path = os.path.expanduser(source)
