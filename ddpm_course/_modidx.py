@@ -53,6 +53,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ddpm_course.base.machine': { 'ddpm_course.base.machine.autocast': ( 'workshops/machine.html#autocast',
                                                                                  'ddpm_course/base/machine.py'),
                                           'ddpm_course.base.machine.cores': ('workshops/machine.html#cores', 'ddpm_course/base/machine.py'),
+                                          'ddpm_course.base.machine.keep_memory': ( 'workshops/machine.html#keep_memory',
+                                                                                    'ddpm_course/base/machine.py'),
                                           'ddpm_course.base.machine.pick_device': ( 'workshops/machine.html#pick_device',
                                                                                     'ddpm_course/base/machine.py'),
                                           'ddpm_course.base.machine.pick_precision': ( 'workshops/machine.html#pick_precision',

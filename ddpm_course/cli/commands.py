@@ -86,9 +86,9 @@ def load(args: argparse.Namespace, group: Group) -> tuple[Model, RunConfig, Path
         if args.run:
             raise ValueError(f'there are two models here, {args.run} and --weights {args.weights}: '
                              'name one')
-        return *load_published(args.weights, group.device or 'cpu'), Path()
+        return *load_published(args.weights, group.device or 'cpu', args.precision), Path()
     run = Path(args.run) if args.run else ASSETS / 'mnist16'
-    model, config = load_run(run, group.device or 'cpu', args.plugins)
+    model, config = load_run(run, group.device or 'cpu', args.plugins, args.precision)
     log.info('a model of %s, settings %s', run, to_json(config))
     return model, config, run if args.run else Path()
 

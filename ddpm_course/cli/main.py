@@ -127,6 +127,8 @@ def prepare(words: Sequence[str]) -> argparse.Namespace:
 
 def run_in_process(group: 'Group', words: Sequence[str]) -> None:
     "What each of several processes does with the words of a command."
+    from ddpm_course.base.machine import keep_memory
+    keep_memory()
     with redirect_stdout(steady(sys.stdout)), redirect_stderr(steady(sys.stderr)):
         args = prepare(words)
         find_command(args.command)(args, group)
@@ -150,8 +152,9 @@ def dispatch(args: argparse.Namespace) -> None:
     import torch
 
     from ddpm_course.base.group import Group
-    from ddpm_course.base.machine import pick_device
+    from ddpm_course.base.machine import keep_memory, pick_device
     from ddpm_course.run import distributed, launch
+    keep_memory()
     device = pick_device(args.device)
     distributed.check_srun()
     if 'RANK' in os.environ:

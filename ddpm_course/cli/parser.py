@@ -41,6 +41,8 @@ def add_model(p: argparse.ArgumentParser) -> None:
     p.add_argument('run', nargs='?', help="a run's folder (default: the model that ships)")
     p.add_argument('--weights', metavar='FOLDER_OR_HUB_ID',
                    help='a diffusers pipeline instead of a run, for example google/ddpm-cifar10-32')
+    p.add_argument('--precision', default='auto', choices=('auto', 'fp32', 'bf16', 'fp16'),
+                   help='of the network: what the machine is good at (auto), fp32, bf16 or fp16')
     add_fields(p, SamplingConfig())
 
 
