@@ -188,7 +188,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'ddpm_course.config.TrainingConfig': ('workshops/config.html#trainingconfig', 'ddpm_course/config.py'),
                                     'ddpm_course.config.TrainingConfig.__post_init__': ( 'workshops/config.html#trainingconfig.__post_init__',
                                                                                          'ddpm_course/config.py'),
-                                    'ddpm_course.config._preset': ('workshops/config.html#_preset', 'ddpm_course/config.py'),
                                     'ddpm_course.config.differences': ('workshops/config.html#differences', 'ddpm_course/config.py'),
                                     'ddpm_course.config.flatten': ('workshops/config.html#flatten', 'ddpm_course/config.py'),
                                     'ddpm_course.config.from_json': ('workshops/config.html#from_json', 'ddpm_course/config.py'),
