@@ -24,9 +24,8 @@ def cores() -> int:
 # %% ../../nbs/workshops/00e_machine.ipynb #1330216e
 def pick_device(name: str = 'auto') -> torch.device:
     "`'auto'`, `'cpu'`, `'cuda'` or `'mps'` to a device. Raises ValueError where there is none."
-    found = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(),
-             'cpu': True}
-    here = [kind for kind, available in found.items() if available]
+    found = (torch.cuda.is_available(), torch.backends.mps.is_available(), True)
+    here = [kind for kind, there in zip(('cuda', 'mps', 'cpu'), found) if there]
     if name != 'auto' and name not in here:
         raise ValueError(f'no device {name!r} on this machine: it has {", ".join(here)}')
     return torch.device(here[0] if name == 'auto' else name)

@@ -95,7 +95,7 @@ def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> P
     "The parser of one command; `parallel`: it runs in any number of processes."
     said = {'help': help, 'description': help.capitalize() + '.'}
     p = commands.add_parser(name, allow_abbrev=False, **said)
-    p.set_defaults(command=name, parser=p, plugins=(), words=())
+    p.set_defaults(command=name, plugins=(), words=())
     if parallel:
         p.add_argument('--device', default='auto', help='auto, cpu, cuda or mps')
         p.add_argument('--nproc', type=whole(1, 256),
