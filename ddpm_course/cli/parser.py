@@ -95,8 +95,7 @@ def add_measures(p: argparse.ArgumentParser) -> None:
 # %% ../../nbs/workshops/25a_parser.ipynb #eb8476b6
 def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> Parser:
     "The parser of one command; `parallel`: it runs in any number of processes."
-    said = {'help': help, 'description': help.capitalize() + '.'}
-    p = commands.add_parser(name, allow_abbrev=False, **said)
+    p = commands.add_parser(name, allow_abbrev=False, help=help, description=f'{help}.')
     p.set_defaults(command=name, plugins=(), words=())
     if parallel:
         p.add_argument('--device', default='auto', help='auto, cpu, cuda or mps')
@@ -114,7 +113,7 @@ def make_parser() -> Parser:
     parser = Parser('ddpm', description='Train, test and sample denoising diffusion models.',
                     allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'ddpm {__version__}')
-    commands = parser.add_subparsers(title='commands', metavar='COMMAND', parser_class=Parser)
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     p = new_command(commands, 'train', 'train a model (defaults need no data, network or GPU)')
     add_preset(p, SECTIONS, 'runs/PRESET, runs/PRESET-DATA with --data')
     p.add_argument('--log', metavar='TRACKER', help='also tell tensorboard, wandb, or your own')
