@@ -180,7 +180,8 @@ _TABLE: dict[str, tuple[dict[str, Any], int, str]] = {
     'mnist16-vlb': (dict(variance='learned', loss='vlb'), 637_314, 'more than mnist16')}
 PRESETS = types.MappingProxyType({name: override(RunConfig(preset=name), **changes)
                                   for name, (changes, _, _) in _TABLE.items()})
-COSTS = types.MappingProxyType({name: tuple(cost) for name, (_, *cost) in _TABLE.items()})
+COSTS = types.MappingProxyType({name: (parameters, cost)
+                                for name, (_, parameters, cost) in _TABLE.items()})
 
 # %% ../nbs/workshops/09a_config.ipynb #5ca4e751
 def differences(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:

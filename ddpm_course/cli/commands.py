@@ -189,6 +189,7 @@ def test(args: argparse.Namespace, group: Group) -> None:
     path = output(args.out or folder / 'test.json')
     paths = [path, *([output(path.with_name('bits.png'))] if args.bpd else [])]
     images, held_out = load_data(args.data or d.data, d.size, d.image_channels or None)
+    group.barrier()                     # one may decode for minutes what others have in a cache
     if model.classes and held_out.classes != model.classes:
         raise ValueError(f'the model knows the classes {",".join(model.classes)}, the images have '
                          f'{",".join(held_out.classes) or "none"}')

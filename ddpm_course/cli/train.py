@@ -121,6 +121,7 @@ def train(args: argparse.Namespace, group: Group) -> None:
     if args.log:
         look_up('tracker', TRACKERS, args.log)          # complains before anything is read
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
+    group.barrier()                     # one may decode for minutes what others have in a cache
     if source and not newest_checkpoint(out):
         find = load_run if Path(source, 'checkpoints').is_dir() else load_published
         init, _ = find(source, group.device or 'cpu')
