@@ -8,17 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from ..attention import AttentionBlock
 from ..base.files import write_whole
-from .topology import Call, Topology, empty_graph, part_graph, record, skips
+from .topology import (AGraph, Call, Topology, empty_graph, part_graph, record,
+                                        skips)
 from ..unet import Downsample, Stage, Upsample
-
-if TYPE_CHECKING:                   # a name for annotations alone: importing needs no pygraphviz
-    from pygraphviz import AGraph
 
 # %% ../../nbs/workshops/23a_diagram.ipynb #6e8aef51
 def caption(module: nn.Module, call: Call) -> str:
@@ -27,8 +24,7 @@ def caption(module: nn.Module, call: Call) -> str:
              nn.Conv2d: 'convolution', nn.Sequential: 'norm, convolution'}
     channels = dict.fromkeys([call.inputs[0].shape[1], call.output.shape[1]])
     text = f'{words.get(type(module), type(module).__name__)} {"→".join(map(str, channels))}'
-    attends = any(isinstance(inner, AttentionBlock) for inner in module.modules())
-    return text + ' + attention' * attends
+    return text + ' + attention' * any(isinstance(m, AttentionBlock) for m in module.modules())
 
 # %% ../../nbs/workshops/23a_diagram.ipynb #d596cc68
 def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
@@ -37,8 +33,7 @@ def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
     names = [call.part for call in images]
     pairs = {taker: giver for giver, taker in skips(seen) if giver in names and taker in names}
     if not pairs:
-        raise ValueError('this network has no skips from a way down to a way up, '
-                         'so there is no U to draw')
+        raise ValueError('this network has no skips, so there is no U to draw')
     first_up, last_down = min(map(names.index, pairs)), max(map(names.index, pairs.values()))
     places: dict[str, tuple[str, float]] = {}
     row, size = -1.0, images[0].output.shape[-1]
@@ -56,7 +51,7 @@ def diagram_rows(seen: Topology) -> dict[str, tuple[str, float]]:
 _WIDE, _BOX, _ROW = 800, 200, 24        # of a page, of a box; height of a row: in points
 
 
-def block_diagram(seen: Topology) -> 'AGraph':
+def block_diagram(seen: Topology) -> AGraph:
     "The U-Net as a U: resolutions as bands, skips as arrows. ValueError where there is no U."
     places = diagram_rows(seen)
     calls = {call.part: call for call in seen.calls if call.part in places}
@@ -99,7 +94,7 @@ sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog='dot', args=sys.argv
 '''
 
 
-def render(graph: 'AGraph', *paths: Path) -> list[Path]:
+def render(graph: AGraph, *paths: Path) -> list[Path]:
     """Draw a graph into files whose names end in .svg or .png; a PNG has at most 4,000 pixels
     a side. Returns the paths. Raises ValueError where Graphviz cannot draw it."""
     for path in paths:

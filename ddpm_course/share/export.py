@@ -31,33 +31,30 @@ def scheduler_settings(config: RunConfig) -> dict[str, Any]:
     for setting, name in zip(SCHEDULER_NAMES, (d.schedule, d.objective, d.variance)):
         theirs = {ours: theirs for theirs, ours in reversed(SCHEDULER_NAMES[setting].items())}
         settings[setting] = look_up(f'{setting} of diffusers', theirs, name)
-    if d.schedule == 'linear':
-        settings |= {'beta_start': 1e-4 * 1000 / d.T, 'beta_end': 0.02 * 1000 / d.T}
     return {'_class_name': 'DDPMScheduler', **settings, 'num_train_timesteps': d.T,
+            'beta_start': 1e-4 * 1000 / d.T, 'beta_end': 0.02 * 1000 / d.T,     # of a linear one
             'clip_sample': True, 'timestep_spacing': 'trailing'}
 
 # %% ../../nbs/workshops/12c_export.ipynb #b8ddde3f
-_CARD = """---
+_CARD = '''---
 library_name: diffusers
 tags: [ddpm]
 ---
 
 # A denoising diffusion model ({preset})
 
-A U-Net trained for {steps:,} steps on {data}, images of {size}x{size}, classes: {classes}.
-It predicts {objective} under the {schedule} schedule with T = {T}; all settings are in
+A U-Net trained for {steps:,} steps on {data}, images of {size}x{size}. It is told one of {told}
+classes. It predicts {objective} under the {schedule} schedule with T = {T}; all settings are in
 `ddpm_course.json`.
 
-With ddpm_course: `ddpm sample --weights FOLDER`. Without classes also with diffusers:
+With ddpm_course: `ddpm sample --weights FOLDER`. With diffusers, where there are 0 classes:
 `DDPMPipeline.from_pretrained('FOLDER')(batch_size=4).images`.
-"""
+'''
 
 
 def model_card(config: RunConfig) -> str:
     "A page that says what the model is and how to use it."
-    told = config.data.classes if config.num_classes else ()
-    return _CARD.format(**flatten(config) | {'preset': config.preset,
-                                             'classes': ', '.join(told) or 'none'})
+    return _CARD.format(preset=config.preset, told=config.num_classes, **flatten(config))
 
 # %% ../../nbs/workshops/12c_export.ipynb #aa62c732
 def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:

@@ -103,11 +103,10 @@ def our_settings(u: dict) -> dict[str, Any]:
 
 def computes_ours(u: dict, network: UNet) -> bool:
     "Whether a `UNet2DModel` with this config.json computes what such a network of ours does."
-    ours = to_diffusers(network, 0)[0]
-    del ours['sample_size'], ours['num_class_embeds']           # theirs may lack "no class"
-    theirs = {name: u.get(name, _THEIRS.get(name)) for name in ours}
-    return ours == {name: tuple(value) if isinstance(value, list) else value
-                    for name, value in theirs.items()}
+    plain = lambda value: tuple(value) if isinstance(value, list) else value
+    return all(plain(u.get(name, _THEIRS.get(name))) == value
+               for name, value in to_diffusers(network, 0)[0].items()
+               if name not in ('sample_size', 'num_class_embeds'))      # theirs lacks "no class"
 
 # %% ../../nbs/workshops/12b_published.ipynb #a1f0b207
 class TheirUNet(nn.Module):
@@ -117,8 +116,7 @@ class TheirUNet(nn.Module):
     def __init__(self, u: dict):
         super().__init__()
         if find_spec('diffusers') is None:
-            raise ValueError('this UNet2DModel is another network than ours, and '
-                             'needs: pip install diffusers')
+            raise ValueError('another network than ours needs: pip install diffusers')
         from diffusers import UNet2DModel
         self.unet: Any = UNet2DModel.from_config(u)
 
@@ -172,7 +170,7 @@ _PLAIN = {'trained_betas': None, 'rescale_betas_zero_snr': False, 'thresholding'
 
 def published_diffusion(scheduler: dict) -> dict[str, Any]:
     "Our settings of a diffusers scheduler. Raises ValueError where we have none such."
-    theirs = {name: next(iter(known)) for name, known in SCHEDULER_NAMES.items()}
+    theirs: dict[str, Any] = {name: next(iter(known)) for name, known in SCHEDULER_NAMES.items()}
     theirs |= _PLAIN | {'num_train_timesteps': 1000, 'beta_start': 1e-4, 'beta_end': 0.02}
     theirs |= {name: value for name, value in scheduler.items() if value is not None}
     T = theirs['num_train_timesteps']
@@ -200,8 +198,8 @@ def find_published(source: str) -> Path:
             wanted = ['*.json', '**/*.json', '*diffusion_pytorch_model.safetensors']
             return Path(snapshot_download(source, allow_patterns=wanted))
         except Exception as error:          # no network, no such model, no huggingface_hub, ...
-            said = (f'{source} is no folder and could not be fetched from the hub '
-                    f'by huggingface_hub ({type(error).__name__})')
+            kind = type(error).__name__
+            said = f'{source} is no folder and could not be fetched from the hub ({kind})'
     raise FileNotFoundError(said)
 
 
@@ -244,8 +242,7 @@ def load_published(
                 data=str(source), label_drop=0.0,
                 classes=tuple(map(str, range(u.get('num_class_embeds') or 0))))
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
-            raise ValueError('the weights do not belong to its settings, or these are '
-                             'damaged') from error
+            raise ValueError('the weights do not belong to its settings') from error
         diffusion['loss'] = config.diffusion.loss           # of which the scheduler does not speak
         if own and (kind != 'unet' or diffusion != vars(own.diffusion)):
             raise ValueError('ddpm_course.json says something else than the files beside it')
