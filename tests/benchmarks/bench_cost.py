@@ -8,7 +8,6 @@ from the shell of `import ddpm_course`, `ddpm --help` and a first step, each in 
 Writes OUT.json, with machine and versions, and OUT.png.
 """
 
-import re
 import signal
 import subprocess
 import sys
@@ -83,16 +82,15 @@ def plot(found: dict, path: Path) -> None:
     upper, lower = fig.subfigures(2)  # so that the long names below do not push the curves above apart
     axes = [*upper.subplots(1, 4), *lower.subplots(1, 3, width_ratios=[1, 1, 2])]
     for row, ax in zip(found, axes, strict=True):
-        names = [re.sub("000$", "k", re.sub("000000$", "M", re.sub("--[a-zA-Z]+ ", "", name))) for name in found[row]]
+        names, taken = [name.split()[-1] for name in found[row]], list(found[row].values())
         if row == "start":
-            ax.bar_label(ax.barh(names, list(found[row].values()), color="tab:blue"), padding=3)
+            ax.bar_label(ax.barh(list(found[row]), taken, color="tab:blue"), padding=3)
             ax.invert_yaxis()
             ax.set(xlabel="seconds from the shell")
         else:
-            ax.plot(range(len(names)), list(found[row].values()), "o-")
-            ax.set_xticks(range(len(names)), labels=names)
-            ax.set(ylim=(0, 1.1 * max(found[row].values())), xlabel="batch" if row == "memory" else row)
-            ax.set(ylabel="MB at the peak" if row == "memory" else "ms an image")
+            ax.plot(names, taken, "o-")
+            what = ("batch", "MB at the peak") if row == "memory" else (row, "ms an image")
+            ax.set(ylim=(0, 1.1 * max(taken)), xlabel=what[0], ylabel=what[1])
     draw(fig, path)
 
 

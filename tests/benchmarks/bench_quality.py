@@ -1,7 +1,7 @@
 """Quality against training time on the bundled digits: ours, diffusers' network and denoising-diffusion-pytorch's.
 
     pip install diffusers denoising-diffusion-pytorch
-    python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality] | --tune 1
+    python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality]
 
 Every run begins from random weights and takes as many steps as fit into its seconds (20 are timed first). All go
 through the same loop (`ddpm_course.run.training.fit`), which spares the peers their own loops' overhead, and are judged
@@ -11,7 +11,7 @@ other seeds. Peers come twice:
 
     documented   network, rate, batch and average as in the project's own example (see PEERS); constant rate
     tuned        the same network with this package's objective, warm-up, decay to zero and average; rate and batch
-                 are the best of what --tune tries, by the held-out loss after 60 seconds
+                 are the best of results/quality_tried.json, by the held-out loss after 60 seconds
 
 Writes OUT.json, with machine and versions, and OUT.png.
 """
@@ -25,8 +25,6 @@ from torch import Tensor, nn
 
 from ddpm_course.config import RunConfig
 from ddpm_course.model import NETWORKS
-
-OURS = "ddpm_course"
 
 
 class Diffusers(nn.Module):
@@ -71,30 +69,24 @@ class Lucidrains(nn.Module):
         return self.net(xt, t, y.where(kept, 0), cond_drop_prob=0.0, cond_keep_mask=kept)
 
 
-NETWORKS |= {"diffusers": Diffusers, "denoising-diffusion-pytorch": Lucidrains}
-PLAIN = "--optimizer adamw --objective eps --decay constant --warmup 0"
-TUNED = "--optimizer adamw"  # v, warm-up, cosine decay to zero and average are the defaults
-PEERS = {
+PEER = "denoising-diffusion-pytorch"
+NETWORKS |= {"diffusers": Diffusers, PEER: Lucidrains}
+PLAIN = "--optimizer adamw --objective eps --decay constant --warmup 0"  # the default is v, warm-up, decay to zero
+RUNS = {
+    "ddpm_course": "",
     # Hugging Face's diffusion models class, unit 2: Adam, rate 1e-3, batch 128, no average, squared-cosine schedule
-    "diffusers": {
-        "documented": f"--network diffusers {PLAIN} --lr 1e-3 --batch 128 --ema 0",
-        "tuned": f"--network diffusers {TUNED} --batch 32 --lr 4e-3 --optimizer muon",
-    },
+    "diffusers, documented": f"--network diffusers {PLAIN} --lr 1e-3 --batch 128 --ema 0",
+    "diffusers, tuned": "--network diffusers --batch 32 --lr 4e-3 --optimizer muon",
     # its README: rate 8e-5, batch 32 in two slices, average of .995, cosine schedule, half the labels
-    "denoising-diffusion-pytorch": {
-        "documented": f"--network denoising-diffusion-pytorch {PLAIN} --lr 8e-5"
-        " --batch 64 --accumulate 2 --label-drop 0.5",
-        "tuned": f"--network denoising-diffusion-pytorch {TUNED} --batch 16 --lr 1e-3",
-    },
+    f"{PEER}, documented": f"--network {PEER} {PLAIN} --lr 8e-5 --batch 64 --accumulate 2 --label-drop 0.5",
+    f"{PEER}, tuned": f"--network {PEER} --optimizer adamw --batch 16 --lr 1e-3",
 }
-TRIED = ("--batch 32 --lr 5e-4", "--batch 32 --lr 1e-3", "--batch 32 --lr 2e-3", "--batch 32 --lr 4e-3")
-TRIED += ("--batch 16 --lr 1e-3", "--batch 64 --lr 2e-3", "--batch 32 --lr 4e-3 --optimizer muon")
 
 
 def plot(lines: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    colours = {OURS: "black", "diffusers": "#E69F00", "denoising-diffusion-pytorch": "#0072B2"}
+    colours = {"ddpm_course": "black", "diffusers": "#E69F00", PEER: "#0072B2"}
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for name in dict.fromkeys(line["name"] for line in lines):
         mine, (who, *how) = [line for line in lines if line["name"] == name], name.split(", ")
@@ -110,23 +102,16 @@ def plot(lines: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    args = arguments(__doc__, seconds="60,120,240", tune=0, out="quality")
-    digits, judges = digits_and_judges()
-    lines = []
-    if args.tune:
-        for words in [f"--network {name} {TUNED} {words}" for name in PEERS for words in TRIED]:
-            lines.append(train(words, 60, digits)[1])
-            print(json.dumps(lines[-1]), flush=True)
-        return keep(lines, Path(f"{args.out}_tried.json"), "torch", *PEERS)
-    runs = {OURS: ""} | {f"{name}, {how}": words for name, ways in PEERS.items() for how, words in ways.items()}
+    args = arguments(__doc__, seconds="60,120,240", out="quality")
+    (digits, judges), lines = digits_and_judges(), []
     for most in map(float, args.seconds.split(",")):  # in turn, so that a disturbed machine disturbs all
-        for name, words in runs.items():
+        for name, words in RUNS.items():
             model, found = train(words, most, digits)
             drawn, y = plain_digits(model, digits)
             found |= {who: judged(judge, digits, y, distance=drawn) for who, judge in judges.items()}
             lines.append({"name": name} | found)
             print(json.dumps(lines[-1]), flush=True)
-    keep(lines, Path(f"{args.out}.json"), "torch", *PEERS)
+    keep(lines, Path(f"{args.out}.json"), "torch", "diffusers", PEER)
     plot(lines, Path(f"{args.out}.png"))
 
 
