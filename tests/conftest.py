@@ -39,40 +39,18 @@ def refuses(capsys, monkeypatch, tmp_path):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item):
-    "What was promised in a test travels in its report, from the process that ran it; the test knows that it failed."
+def pytest_runtest_makereport():
+    "What was promised in a test travels in its report, from the process that ran it."
     report = yield
-    item.failed = report.failed
     report.user_properties += [("promise", line) for line in helpers.PROMISES]
     helpers.PROMISES.clear()
     return report
 
 
-LEFT = {"out": 0}  # tests of the second tier that were not asked for
-
-
-def pytest_deselected(items):
-    LEFT["out"] += sum(item.get_closest_marker("thorough") is not None for item in items)
-
-
-def pytest_sessionfinish(session):
-    if hasattr(session.config, "workeroutput"):  # a process of xdist tells the first one
-        session.config.workeroutput["left"] = LEFT["out"]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node):
-    LEFT["out"] = getattr(node, "workeroutput", {}).get("left", 0)
-
-
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
     "What took how long, beside what is promised; and what was left to the second tier."
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
-    lines = [line for report in reports for name, line in report.user_properties if name == "promise"]
-    if lines:
-        terminalreporter.section("seconds, and what is promised")
-        for line in dict.fromkeys(lines):
-            terminalreporter.write_line(line)
-    if LEFT["out"]:
-        line = f"{LEFT['out']} tests were left to the second tier: python -m pytest -m thorough"
-        terminalreporter.write_line(line, yellow=True)
+    for line in dict.fromkeys(line for report in reports for _, line in report.user_properties):
+        terminalreporter.write_line(line)
+    if config.option.markexpr == "not thorough":
+        terminalreporter.write_line("the second tier was left out: python -m pytest -m thorough", yellow=True)

@@ -5,12 +5,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +27,6 @@ PACKAGE = ROOT / "ddpm_course"
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
-
 
 BEGINS_WITH = dict(os.environ)
 GUARD = 600  # seconds after which something hangs, on any machine
@@ -70,18 +67,6 @@ def refused(*words, cwd, sentence):
     one_sentence(err, sentence)
 
 
-@contextmanager
-def running(command, **how):
-    "A process in a group of its own; when the block ends, whatever is left of the group is killed."
-    process = subprocess.Popen(list(map(str, command)), text=True, start_new_session=True, **how)
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def wait_for(condition, *processes, limit=GUARD):
     "Wait until `condition()` holds; fails when a process ends before, and after `limit` seconds, as it hangs."
     until = time.monotonic() + limit
@@ -101,30 +86,14 @@ def script(name: str) -> str:
 def environment(**more):
     "This process's, without what a torchrun or a pytest around it might have set."
     kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "OMP_NUM_THREADS")}
-    return {
-        **kept,
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        **more,
-    }
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**kept, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONPATH": path, **more}
 
 
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
-
-def children(cwd):
-    "Process numbers of Python workers whose working folder is `cwd`, where there is /proc."
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (entry / "cmdline").read_bytes()
-            ours = b"ddpm_course" in command and b"torchrun" not in command
-            if ours and os.readlink(entry / "cwd") == str(cwd):
-                found.append(int(entry.name))
-    return found
 
 
 # -- what is promised ------------------------------------------------------------------------------------------------
@@ -135,7 +104,6 @@ PROMISES: list[str] = []  # each shown at the end of the tests: see conftest.py
 def promise(what, seconds, promised):
     "Keep what something took beside what is promised. Fails only where it took ten times as long: then it hangs."
     PROMISES.append(f"{what:45} {seconds:7.2f} s    promised: {promised:g} s")
-    print(PROMISES[-1])
     assert seconds < 10 * promised, PROMISES[-1]
 
 

@@ -14,19 +14,8 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-
-
-@dataclass(frozen=True)
-class Result:
-    "How a command ended."
-
-    code: int  # of its exit; negative: the signal that ended it
-    out: str
-    err: str
-    ended: bool  # False: it did not end in time, and was killed
-    seconds: float
+from types import SimpleNamespace
 
 
 class Warm:
@@ -45,18 +34,13 @@ class Warm:
         self.folder.cleanup()
 
     def run(self, words, cwd, **how):
-        """`ddpm WORDS` in the folder `cwd`.
+        """`ddpm WORDS` in the folder `cwd`: its out, err, code (negative: a signal), seconds, and `ended` (in time).
 
         limit: seconds it may take; env: variables, None for one that is not there; stdout, stderr: 'closed', 'full',
         'gone' (nobody reads), 'ascii'; file_size: the largest that can be written; plain: without the powers of root;
-        umask; memory: bytes that the child may take beyond what it begins with; code: Python lines that it runs first.
+        memory: bytes that the child may take beyond what it begins with; code: Python lines that it runs first.
         """
-        request = {
-            "words": [str(word) for word in words],
-            "cwd": str(cwd),
-            "limit": int(os.environ.get("FAULT_LIMIT", 60)),
-            **how,
-        }
+        request = {"words": [str(word) for word in words], "cwd": str(cwd), "limit": 60, **how}
         paths = [Path(self.folder.name, name) for name in ("out", "err")]
         for path in paths:  # which a stream that goes elsewhere leaves as they are
             path.write_text("")
@@ -64,7 +48,7 @@ class Warm:
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
         out, err = (path.read_text(errors="replace") for path in paths)
-        return Result(out=out, err=err, **answer)
+        return SimpleNamespace(out=out, err=err, **answer)
 
 
 def point(number, path, how):
@@ -80,9 +64,8 @@ def point(number, path, how):
         os.close(number)
         setattr(sys, name, None)
         return
-    kind = {"ascii": ("ascii", "strict")}.get(how, ("utf-8", "strict"))
-    errors = "backslashreplace" if number == 2 else kind[1]
-    setattr(sys, name, open(number, "w", encoding=kind[0], errors=errors, closefd=False))  # noqa: SIM115
+    kind = {"encoding": "ascii" if how == "ascii" else "utf-8", "errors": ("strict", "backslashreplace")[number - 1]}
+    setattr(sys, name, open(number, "w", closefd=False, **kind))  # noqa: SIM115
 
 
 def limit_powers():
@@ -114,8 +97,6 @@ def child(request, folder):
         resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"],) * 2)
     if "file_size" in request:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
-    if "umask" in request:
-        os.umask(request["umask"])
     if request.get("plain"):
         limit_powers()
     sys.argv = ["ddpm", *request["words"]]
@@ -139,8 +120,7 @@ def child(request, folder):
 
 def serve(request, folder, answers):
     "Fork a child for one request, wait for it or kill it with all that it started, and answer."
-    began, ended = time.monotonic(), True
-    pid = os.fork()
+    began, pid = time.monotonic(), os.fork()
     if pid == 0:
         answers.close()
         try:
@@ -148,15 +128,12 @@ def serve(request, folder, answers):
         finally:
             os._exit(99)
     handle = os.pidfd_open(pid)
-    if not select.select([handle], [], [], request["limit"])[0]:
-        ended = False
+    ended = bool(select.select([handle], [], [], request["limit"])[0])
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     os.close(handle)
-    status = os.waitpid(pid, 0)[1]
-    seconds = time.monotonic() - began
-    answer = {"code": os.waitstatus_to_exitcode(status), "ended": ended, "seconds": round(seconds, 2)}
-    answers.write(json.dumps(answer) + "\n")
+    code, seconds = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), round(time.monotonic() - began, 2)
+    answers.write(json.dumps({"code": code, "ended": ended, "seconds": seconds}) + "\n")
     answers.flush()
 
 

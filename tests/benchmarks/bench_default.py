@@ -17,9 +17,8 @@ import json
 from pathlib import Path
 
 import torch
-from common import arguments, asked, digits_and_judges, distances, keep, plain_digits, train
+from common import SamplingConfig, arguments, digits_and_judges, judged, keep, plain_digits, train
 
-from ddpm_course.config import SamplingConfig
 from ddpm_course.data.sets import to_float, to_uint8
 from ddpm_course.sampling import sample
 
@@ -35,15 +34,11 @@ def main() -> None:
     y, labels, lines = torch.arange(10).repeat(50), torch.from_numpy(digits["train"].labels), []
     how = SamplingConfig(sampler="ddim", steps=25, guidance=2)
     for words in args.words:
-        model, config, line = train(words, args.seconds, digits)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
-            guided = to_uint8(sample(model, range(10), 50, how, batch=250).float())
-            plain, _ = plain_digits(model, digits)
+        model, line = train(words, args.seconds, digits)
+        guided = to_uint8(sample(model, range(10), 50, how, batch=250))
+        plain, _ = plain_digits(model, digits)
         line["spread"] = round(spread(to_float(guided), y) / spread(to_float(digits["train"].pixels), labels), 3)
-        line |= {
-            name: {"asked": asked(judge, guided, y)} | distances(judge, digits, guided=guided, plain=plain)
-            for name, judge in judges.items()
-        }
+        line |= {name: judged(judge, digits, y, guided=guided, plain=plain) for name, judge in judges.items()}
         print(json.dumps(line), flush=True)
         lines.append(line)
     if args.out:

@@ -1,7 +1,7 @@
 """Quality against training time on the bundled digits: ours, diffusers' network and denoising-diffusion-pytorch's.
 
     pip install diffusers denoising-diffusion-pytorch
-    python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality] | --tune 1
+    python tests/benchmarks/bench_quality.py [--seconds 60,120,240] [--out quality]
 
 Every run begins from random weights and takes as many steps as fit into its seconds (20 are timed first). All go
 through the same loop (`ddpm_course.run.training.fit`), which spares the peers their own loops' overhead, and are judged
@@ -11,7 +11,7 @@ other seeds. Peers come twice:
 
     documented   network, rate, batch and average as in the project's own example (see PEERS); constant rate
     tuned        the same network with this package's objective, warm-up, decay to zero and average; rate and batch
-                 are the best of what --tune tries, by the held-out loss after 60 seconds
+                 are the best of results/quality_tried.json, by the held-out loss after 60 seconds
 
 Writes OUT.json, with machine and versions, and OUT.png.
 """
@@ -20,13 +20,11 @@ import json
 from pathlib import Path
 
 import torch
-from common import CPU, arguments, asked, digits_and_judges, distances, draw, keep, pick_precision, plain_digits, train
+from common import arguments, digits_and_judges, draw, judged, keep, plain_digits, train
 from torch import Tensor, nn
 
 from ddpm_course.config import RunConfig
 from ddpm_course.model import NETWORKS
-
-OURS = "ddpm_course"
 
 
 class Diffusers(nn.Module):
@@ -37,15 +35,17 @@ class Diffusers(nn.Module):
 
         super().__init__()
         torch.manual_seed(config.training.seed)
+        down, up = ("DownBlock2D", *["AttnDownBlock2D"] * 2), (*["AttnUpBlock2D"] * 2, "UpBlock2D")
+        classes = config.num_classes + 1
         self.net = UNet2DModel(
-            sample_size=config.data.size,
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=2,
+            config.data.size,
+            1,
+            1,
+            down_block_types=down,
+            up_block_types=up,
             block_out_channels=(32, 64, 64),
-            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-            num_class_embeds=config.num_classes + 1,
+            layers_per_block=2,
+            num_class_embeds=classes,
         )
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -69,30 +69,24 @@ class Lucidrains(nn.Module):
         return self.net(xt, t, y.where(kept, 0), cond_drop_prob=0.0, cond_keep_mask=kept)
 
 
-NETWORKS |= {"diffusers": Diffusers, "denoising-diffusion-pytorch": Lucidrains}
-PLAIN = "--optimizer adamw --objective eps --decay constant --warmup 0"
-TUNED = "--optimizer adamw"  # v, warm-up, cosine decay to zero and average are the defaults
-PEERS = {
+PEER = "denoising-diffusion-pytorch"
+NETWORKS |= {"diffusers": Diffusers, PEER: Lucidrains}
+PLAIN = "--optimizer adamw --objective eps --decay constant --warmup 0"  # the default is v, warm-up, decay to zero
+RUNS = {
+    "ddpm_course": "",
     # Hugging Face's diffusion models class, unit 2: Adam, rate 1e-3, batch 128, no average, squared-cosine schedule
-    "diffusers": {
-        "documented": f"--network diffusers {PLAIN} --lr 1e-3 --batch 128 --ema 0",
-        "tuned": f"--network diffusers {TUNED} --batch 32 --lr 4e-3 --optimizer muon",
-    },
+    "diffusers, documented": f"--network diffusers {PLAIN} --lr 1e-3 --batch 128 --ema 0",
+    "diffusers, tuned": "--network diffusers --batch 32 --lr 4e-3 --optimizer muon",
     # its README: rate 8e-5, batch 32 in two slices, average of .995, cosine schedule, half the labels
-    "denoising-diffusion-pytorch": {
-        "documented": f"--network denoising-diffusion-pytorch {PLAIN}"
-        " --lr 8e-5 --batch 64 --accumulate 2 --label-drop 0.5",
-        "tuned": f"--network denoising-diffusion-pytorch {TUNED} --batch 16 --lr 1e-3",
-    },
+    f"{PEER}, documented": f"--network {PEER} {PLAIN} --lr 8e-5 --batch 64 --accumulate 2 --label-drop 0.5",
+    f"{PEER}, tuned": f"--network {PEER} --optimizer adamw --batch 16 --lr 1e-3",
 }
-TRIED = ("--batch 32 --lr 5e-4", "--batch 32 --lr 1e-3", "--batch 32 --lr 2e-3", "--batch 32 --lr 4e-3")
-TRIED += ("--batch 16 --lr 1e-3", "--batch 64 --lr 2e-3", "--batch 32 --lr 4e-3 --optimizer muon")
 
 
 def plot(lines: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    colours = {OURS: "black", "diffusers": "#E69F00", "denoising-diffusion-pytorch": "#0072B2"}
+    colours = {"ddpm_course": "black", "diffusers": "#E69F00", PEER: "#0072B2"}
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for name in dict.fromkeys(line["name"] for line in lines):
         mine, (who, *how) = [line for line in lines if line["name"] == name], name.split(", ")
@@ -101,37 +95,23 @@ def plot(lines: list[dict], path: Path) -> None:
         axes[0].plot(x, [line["judge"]["distance"] for line in mine], label=name, **style)
         axes[1].plot(x, [100 * line["judge"]["asked"] for line in mine], **style)
     axes[0].axhline(lines[0]["judge"]["held-out"], color="0.5", ls=":", label="held-out digits")
-    axes[0].set(yscale="log", ylabel="Fréchet distance")
-    axes[1].set(ylabel="read as the class asked for, %", ylim=(0, 100))
-    for ax in axes:
-        ax.set(xscale="log", xlabel="seconds of training")
-        ax.set_xticks([60, 120, 240], labels=["60", "120", "240"])
-        ax.minorticks_off()
+    axes[0].set(yscale="log", ylabel="Fréchet distance", xlabel="seconds of training")
+    axes[1].set(ylabel="read as the class asked for, %", ylim=(0, 100), xlabel="seconds of training")
     fig.legend(loc="outside lower center", ncol=3, fontsize=8, frameon=False)
     draw(fig, path)
 
 
 def main() -> None:
-    args = arguments(__doc__, seconds="60,120,240", tune=0, out="quality")
-    digits, judges = digits_and_judges()
-    lines = []
-    if args.tune:
-        for words in [f"--network {name} {TUNED} {words}" for name in PEERS for words in TRIED]:
-            lines.append(train(words, 60, digits)[2])
-            print(json.dumps(lines[-1]), flush=True)
-        return keep(lines, Path(f"{args.out}_tried.json"), "torch", *PEERS)
-    runs = {OURS: ""} | {f"{name}, {how}": words for name, ways in PEERS.items() for how, words in ways.items()}
-    bf16 = pick_precision("auto", CPU) == "bf16"
+    args = arguments(__doc__, seconds="60,120,240", out="quality")
+    (digits, judges), lines = digits_and_judges(), []
     for most in map(float, args.seconds.split(",")):  # in turn, so that a disturbed machine disturbs all
-        for name, words in runs.items():
-            model, _, found = train(words, most, digits)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                drawn, y = plain_digits(model, digits)
+        for name, words in RUNS.items():
+            model, found = train(words, most, digits)
+            drawn, y = plain_digits(model, digits)
+            found |= {who: judged(judge, digits, y, distance=drawn) for who, judge in judges.items()}
             lines.append({"name": name} | found)
-            for who, judge in judges.items():
-                lines[-1][who] = {"asked": asked(judge, drawn, y)} | distances(judge, digits, distance=drawn)
             print(json.dumps(lines[-1]), flush=True)
-    keep(lines, Path(f"{args.out}.json"), "torch", *PEERS)
+    keep(lines, Path(f"{args.out}.json"), "torch", "diffusers", PEER)
     plot(lines, Path(f"{args.out}.png"))
 
 

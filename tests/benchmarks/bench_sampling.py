@@ -9,13 +9,14 @@ digits, and the share that the judge reads as the class asked for. Writes OUT.js
 """
 
 import json
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import CPU, arguments, draw, keep, pick_precision, seconds
+from common import arguments, draw, keep
 from torch import Tensor, nn
 
 from ddpm_course.config import SamplingConfig
@@ -24,44 +25,29 @@ from ddpm_course.judge import evaluation
 from ddpm_course.model import Model
 from ddpm_course.run.runs import load_model
 
-Draw = Callable[[Model, Tensor, int], Tensor]  # (model, y, steps) -> uint8 images
+
+def ours(settings: dict, model: Model, y: Tensor, steps: int) -> Tensor:
+    return evaluation.draw_samples(model, y, SamplingConfig(steps=steps, guidance=1, **settings), batch=250)
 
 
-def ours(**settings: Any) -> Draw:
-    def run(model: Model, y: Tensor, steps: int) -> Tensor:
-        how = SamplingConfig(steps=steps, guidance=1, **settings)
-        return evaluation.draw_samples(model, y, how, batch=250)
-
-    return run
-
-
-def by_diffusers(name: str) -> Draw:
+def by_diffusers(name: str, model: Model, y: Tensor, steps: int) -> Tensor:
     "One of diffusers' schedulers, told our betas and that the network answers v."
+    import diffusers
 
-    def run(model: Model, y: Tensor, steps: int) -> Tensor:
-        import diffusers
-
-        alphas = model.schedule.alpha_bars / torch.cat([torch.ones(1), model.schedule.alpha_bars[:-1]])
-        scheduler = getattr(diffusers, name)(
-            num_train_timesteps=model.schedule.T,
-            trained_betas=(1 - alphas).double().numpy(),
-            prediction_type="v_prediction",
-            timestep_spacing="trailing",
-        )
-        draws, parts = torch.Generator().manual_seed(0), []
-        options = {} if name == "UniPCMultistepScheduler" else {"generator": draws}
-        if name == "DDIMScheduler":  # as ours; else it takes the clipped image with the noise of the unclipped one
-            options["use_clipped_model_output"] = True
-        for labels in y.split(250):
-            scheduler.set_timesteps(steps)  # it counts the steps
-            x = torch.randn(len(labels), *model.shape, generator=draws)
-            for t in scheduler.timesteps:
-                answer = model.network(x, t.expand(len(labels)), labels)
-                x = scheduler.step(answer.float(), t, x, **options).prev_sample
-            parts.append(to_uint8(x))
-        return torch.cat(parts)
-
-    return run
+    told = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    told |= {"num_train_timesteps": model.schedule.T, "trained_betas": model.schedule.betas.numpy()}
+    scheduler = getattr(diffusers, name)(**told)
+    draws, parts = torch.Generator().manual_seed(0), []
+    options = {} if name == "UniPCMultistepScheduler" else {"generator": draws}
+    if name == "DDIMScheduler":  # as ours; else it takes the clipped image with the noise of the unclipped one
+        options["use_clipped_model_output"] = True
+    for labels in y.split(250):
+        scheduler.set_timesteps(steps)  # it counts the steps
+        x = torch.randn(len(labels), *model.shape, generator=draws)
+        for t in scheduler.timesteps:
+            x = scheduler.step(model.answer(x, t.expand(len(labels)), labels), t, x, **options).prev_sample
+        parts.append(to_uint8(x))
+    return torch.cat(parts)
 
 
 class Wrapped(nn.Module):
@@ -73,7 +59,7 @@ class Wrapped(nn.Module):
         self.random_or_learned_sinusoidal_cond = False
 
     def forward_with_cond_scale(self, x: Tensor, t: Tensor, y: Tensor, **ignored: Any) -> tuple[Tensor, None]:
-        return self.model.network(x, t, y).float(), None
+        return self.model.answer(x, t, y), None
 
 
 def by_lucidrains(model: Model, y: Tensor, steps: int) -> Tensor:
@@ -82,45 +68,21 @@ def by_lucidrains(model: Model, y: Tensor, steps: int) -> Tensor:
 
     theirs.tqdm = lambda x, **_: x
     torch.manual_seed(0)
-    diffusion = theirs.GaussianDiffusion(
-        Wrapped(model),
-        image_size=model.shape[1],
-        timesteps=model.schedule.T,
-        sampling_timesteps=steps,
-        objective="pred_v",
-        ddim_sampling_eta=0.0,
-    )
+    told = {"image_size": model.shape[1], "timesteps": model.schedule.T, "sampling_timesteps": steps}
+    diffusion = theirs.GaussianDiffusion(Wrapped(model), objective="pred_v", ddim_sampling_eta=0.0, **told)
     return torch.cat([to_uint8(2 * diffusion.sample(labels, cond_scale=1.0) - 1) for labels in y.split(250)])
 
 
-WAYS: dict[str, Draw] = {
-    "ddpm_course ddpm, small": ours(sampler="ddpm", variance="small"),
-    "ddpm_course ddim": ours(sampler="ddim"),
-    "ddpm_course dpm": ours(sampler="dpm"),
-    "diffusers DDPM": by_diffusers("DDPMScheduler"),
-    "diffusers DDIM": by_diffusers("DDIMScheduler"),
-    "diffusers DPM-Solver++": by_diffusers("DPMSolverMultistepScheduler"),
-    "diffusers UniPC": by_diffusers("UniPCMultistepScheduler"),
+WAYS: dict[str, Callable[[Model, Tensor, int], Tensor]] = {  # uint8 images of (model, y, steps)
+    "ddpm_course ddpm, small": partial(ours, {"sampler": "ddpm", "variance": "small"}),
+    "ddpm_course ddim": partial(ours, {"sampler": "ddim"}),
+    "ddpm_course dpm": partial(ours, {"sampler": "dpm"}),
+    "diffusers DDPM": partial(by_diffusers, "DDPMScheduler"),
+    "diffusers DDIM": partial(by_diffusers, "DDIMScheduler"),
+    "diffusers DPM-Solver++": partial(by_diffusers, "DPMSolverMultistepScheduler"),
+    "diffusers UniPC": partial(by_diffusers, "UniPCMultistepScheduler"),
     "denoising-diffusion-pytorch DDIM": by_lucidrains,
 }
-
-
-def measured(way: Draw, steps: int, seen: SimpleNamespace) -> dict:
-    "Draw and judge."
-    drawn = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=seen.bf16):
-        took = seconds(lambda: drawn.append(way(seen.model, seen.y, steps)))
-    features, logits = evaluation.extract(seen.judge, drawn[0])
-    half, draws = len(features) // 2, torch.Generator().manual_seed(0)
-    halves = [features[torch.randperm(len(features), generator=draws)[:half]] for _ in range(10)]
-    spread = torch.tensor([evaluation.frechet_distance(part, seen.real) for part in halves]).std().item()
-    return {
-        "steps": steps,
-        "images a second": round(len(features) / took, 1),
-        "distance": round(evaluation.frechet_distance(features, seen.real), 2),
-        "spread over halves": round(spread, 2),
-        "asked": round((logits.argmax(1) == seen.y).double().mean().item(), 3),
-    }
 
 
 def plot(lines: list[dict], path: Path) -> None:
@@ -140,20 +102,28 @@ def plot(lines: list[dict], path: Path) -> None:
     draw(fig, path)
 
 
+@torch.no_grad()
 def main() -> None:
     args = arguments(__doc__, n=500, steps="5,10,20,50", out="sampling")
     train, test = load_digits("train", 16), load_digits("test", 16)
-    judge, model = evaluation.load_judge(), load_model().eval()
-    real = evaluation.extract(judge, train.pixels)[0]
-    floor = round(evaluation.frechet_distance(evaluation.extract(judge, test.pixels)[0], real), 2)
-    y, bf16 = evaluation.allot_classes(train.labels, args.n), pick_precision("auto", CPU) == "bf16"
-    seen = SimpleNamespace(model=model, judge=judge, real=real, y=y, bf16=bf16)
-    measured(WAYS["ddpm_course dpm"], 5, seen)  # the first is slow
-    lines = []
+    judge, model, lines = evaluation.load_judge(), load_model(), []
+    real, unseen = (evaluation.extract(judge, images.pixels)[0] for images in (train, test))
+    distance = lambda features: evaluation.frechet_distance(features, real)
+    y = evaluation.allot_classes(train.labels, args.n)
+    WAYS["ddpm_course dpm"](model, y, 5)  # the first is slow
     for steps in map(int, args.steps.split(",")):
         for name, way in WAYS.items():
-            lines.append({"name": name, "held-out": floor} | measured(way, steps, seen))
-            print(json.dumps(lines[-1]), flush=True)
+            began, draws = time.perf_counter(), torch.Generator().manual_seed(0)
+            drawn = way(model, y, steps)
+            took = time.perf_counter() - began
+            features, logits = evaluation.extract(judge, drawn)
+            halves = [distance(features[torch.randperm(args.n, generator=draws)[: args.n // 2]]) for _ in range(10)]
+            found = {"name": name, "held-out": round(distance(unseen), 2), "steps": steps}
+            found |= {"images a second": round(args.n / took, 1), "distance": round(distance(features), 2)}
+            found["spread over halves"] = round(torch.tensor(halves).std().item(), 2)
+            found["asked"] = round((logits.argmax(1) == y).double().mean().item(), 3)
+            print(json.dumps(found), flush=True)
+            lines.append(found)
     keep(lines, Path(f"{args.out}.json"), "torch", "diffusers", "denoising-diffusion-pytorch")
     plot(lines, Path(f"{args.out}.png"))
 

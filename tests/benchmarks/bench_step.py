@@ -34,16 +34,10 @@ def networks(size: int, plan: str) -> dict[str, torch.nn.Module]:
 
     channels, multipliers, theirs = PLANS[plan]
     where = ["Attn" if level == 1 else "" for level in range(len(multipliers))]
-    peer = UNet2DModel(
-        sample_size=size,
-        layers_per_block=2,
-        block_out_channels=[channels * m for m in multipliers],
-        down_block_types=[f"{attention}DownBlock2D" for attention in where],
-        up_block_types=[f"{attention}UpBlock2D" for attention in reversed(where)],
-        norm_num_groups=min(32, channels // 4),
-        attention_head_dim=channels * multipliers[1],
-        downsample_padding=0,
-    )
+    told = {"block_out_channels": [channels * m for m in multipliers], "layers_per_block": 2, "downsample_padding": 0}
+    told |= {"norm_num_groups": min(32, channels // 4), "attention_head_dim": channels * multipliers[1]}
+    down, up = ([f"{kind}{way}Block2D" for kind in order] for way, order in (("Down", where), ("Up", where[::-1])))
+    peer = UNet2DModel(size, down_block_types=down, up_block_types=up, **told)
     ours = UNet(3, size, channels, multipliers, blocks=2, attention=(size // 2,), dropout=0.0)
     return {OURS: ours, "diffusers": peer, "denoising-diffusion-pytorch": Unet(dim=theirs, dim_mults=multipliers)}
 
@@ -66,34 +60,30 @@ def trainer(network: torch.nn.Module, size: int, batch: int, precision: str):
     return step
 
 
-def conv_peak(size: int, batch: int) -> float:
-    "Floating-point operations a second of the convolution that the networks use most, forward and alone."
-    conv, x = torch.nn.Conv2d(128, 128, 3, padding=1), torch.randn(batch, 128, size // 2, size // 2)
-    with torch.no_grad():
-        best = min(seconds(lambda: conv(x), 3) for _ in range(5))
-    return 2 * 9 * 128 * 128 * batch * (size // 2) ** 2 / best
-
-
 def measure(args) -> dict:
     nets = networks(args.size, args.plan)
     counts = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
     assert all(abs(count / counts[OURS] - 1) < 0.05 for count in counts.values()), counts
     steps = {name: trainer(net, args.size, args.batch, args.precision) for name, net in nets.items()}
-    for step in steps.values():
-        seconds(step, 2)
-    taken = in_turn({name: partial(seconds, step, 2) for name, step in steps.items()}, args.rounds)
-    with FlopCounterMode(display=False) as flops:
-        steps[OURS]()
+    works = {name: partial(seconds, step, 2) for name, step in steps.items()}
+    in_turn(works, 1)  # the first are slow
+    taken = in_turn(works, args.rounds)
     own = {name: statistics.median(values) for name, values in taken.items()}
     ratios = {name: statistics.median(t / o for t, o in zip(taken[name], taken[OURS])) for name in nets}
-    return {
+    conv, x = torch.nn.Conv2d(128, 128, 3, padding=1), torch.randn(args.batch, 128, args.size // 2, args.size // 2)
+    counted = {"our step": (steps[OURS], own[OURS])}
+    with torch.no_grad():  # the convolution that the networks use most, forward and alone
+        counted["one convolution, float32"] = lambda: conv(x), min(seconds(lambda: conv(x), 3) for _ in range(5))
+    found = {
         "parameters": counts,
         "images a second": {name: round(args.batch / took, 2) for name, took in own.items()},
         "times as fast": {name: round(ratio, 3) for name, ratio in ratios.items() if name != OURS},
-        "GFLOP/s of our step": round(flops.get_total_flops() / own[OURS] / 1e9, 1),
-        "GFLOP/s of one convolution, float32": round(conv_peak(args.size, args.batch) / 1e9, 1),
-        **{name: getattr(args, name) for name in ("plan", "batch", "size", "precision", "rounds")},
     }
+    for name, (work, took) in counted.items():
+        with FlopCounterMode(display=False) as flops:
+            work()
+        found[f"GFLOP/s of {name}"] = round(flops.get_total_flops() / took / 1e9, 1)
+    return found | {name: getattr(args, name) for name in ("plan", "batch", "size", "precision", "rounds")}
 
 
 def plot(found: dict, path: Path) -> None:

@@ -6,25 +6,20 @@ The settings take turns. They must be set before PyTorch is imported, so each me
 work is one process a core that computes all the time.
 """
 
-import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
+
+from common import arguments, medians
 
 WORK = """
-import sys, time
-from ddpm_course import PRESETS, load_digits, override
-from ddpm_course.run.training import fit, new_state
-steps, began = int(sys.argv[1]), 0.0
-config = override(PRESETS["mnist16"], steps=steps, precision="fp32", classes=tuple("0123456789"))
-for record in fit(new_state(config), load_digits("train", 16), config):
-    if record["step"] == 5:
-        began = time.perf_counter()
-print((steps - 5) * config.training.batch / (time.perf_counter() - began))
+import sys, torch
+from common import Group, pace, settings
+config, images = settings("--precision fp32")
+print(config.training.batch / pace(Group("cpu"), config, images, int(sys.argv[1]), torch.get_num_threads())[0])
 """
-BUSY = "while True: pass"
 SETTINGS = {
     "default": {},
     "ddpm": {"GOMP_SPINCOUNT": "10000"},  # what `ddpm` sets
@@ -35,28 +30,20 @@ SETTINGS = {
 def speed(setting: dict[str, str], steps: int) -> float:
     "Images a second of a new process, with as many threads as PyTorch chooses."
     env = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))} | setting
-    done = subprocess.run(
-        [sys.executable, "-c", WORK, str(steps)], env=env, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return float(done.stdout)
+    words = [sys.executable, "-c", WORK, str(steps)]
+    return float(subprocess.check_output(words, env=env, cwd=Path(__file__).parent))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
+    args = arguments(__doc__, steps=30, rounds=3)
     for state, others in (("quiet", 0), ("busy", os.cpu_count() or 1)):
-        workers = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(others)]
+        workers = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
         try:
-            rounds = [{name: speed(env, args.steps) for name, env in SETTINGS.items()} for _ in range(args.rounds)]
-            found[state] = {name: round(statistics.median(r[name] for r in rounds), 1) for name in SETTINGS}
+            works = {name: partial(speed, setting, args.steps) for name, setting in SETTINGS.items()}
+            print(state, medians(works, args.rounds, 1), flush=True)
         finally:
             for worker in workers:
                 worker.kill()
-        print(state, found[state], flush=True)
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":

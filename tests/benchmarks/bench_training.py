@@ -42,21 +42,19 @@ def main() -> None:
         train_step(state, [batch], config)
     step, best = median(lambda: train_step(state, [batch], config)), median(lambda: square @ square)
     threads = torch.get_num_threads() if gpu else 1
-    grown = lambda n: override(config, batch=config.training.batch * n)
-    most = torch.cuda.device_count() if gpu else cores()
+    most, batch_size = torch.cuda.device_count() if gpu else cores(), config.training.batch
+
+    def speed(n: int) -> float:
+        grown = override(config, batch=n * batch_size)
+        return n * batch_size / launch(pace, n, grown, images, args.steps, threads, kind=device.type)[0][0]
+
     found = {
         "device": torch.cuda.get_device_name() if gpu else device.type,
         "precision": config.training.precision,
         "milliseconds to make a batch": 1000 * median(lambda: make_batch(images, config, 1, state.criterion)),
         "milliseconds of a step": 1000 * step,
         "share of the measured peak": flops.get_total_flops() / step / (2 * len(square) ** 3 / best),
-        "images a second, by processes": {
-            n: n
-            * config.training.batch
-            / launch(pace, n, grown(n), images, args.steps, threads, kind=device.type)[0][0]
-            for n in (1, 2, 4, 8, 16)
-            if n <= most
-        },
+        "images a second, by processes": {n: speed(n) for n in (1, 2, 4, 8, 16) if n <= most},
     }
     print(json.dumps(found, indent=1))
 

@@ -109,7 +109,7 @@ def digits_and_judges() -> tuple[dict[str, ImageSet], dict[str, torch.nn.Module]
     return digits, {"judge": evaluation.load_judge(), "second judge": train_judge(digits["train"], seed=11)}
 
 
-def train(words: str, most: float, digits: dict[str, ImageSet]) -> tuple[Model, RunConfig, dict]:
+def train(words: str, most: float, digits: dict[str, ImageSet]) -> tuple[Model, dict]:
     "As many steps as fit into the seconds (20 are timed first) or as the words say; the average, what is known of it."
     config, images = settings(words, digits["train"])
     if "--steps" not in words:
@@ -119,11 +119,14 @@ def train(words: str, most: float, digits: dict[str, ImageSet]) -> tuple[Model, 
         config = override(config, steps=max(1, int(most / seconds(partial(next, steps), 20))))
     state = new_state(config)
     took = seconds(lambda: [None for _ in fit(state, images, config)])
-    found = {"run": words, "steps": config.training.steps, "seconds": round(took)}
-    found["precision"] = config.training.precision
-    found["parameters"] = sum(p.numel() for p in state.ema.network.parameters())
-    found["held-out"] = round(heldout_loss(state.ema, digits["test"], Simple(), 2)["loss"]["mean"], 4)
-    return state.ema, config, found
+    return state.ema, {
+        "run": words,
+        "steps": config.training.steps,
+        "seconds": round(took),
+        "precision": config.training.precision,
+        "parameters": sum(p.numel() for p in state.ema.network.parameters()),
+        "held-out": round(heldout_loss(state.ema, digits["test"], Simple(), 2)["loss"]["mean"], 4),
+    }
 
 
 def plain_digits(model: Model, digits: dict[str, ImageSet], n: int = 500) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,13 +135,10 @@ def plain_digits(model: Model, digits: dict[str, ImageSet], n: int = 500) -> tup
     return evaluation.draw_samples(model, y, SamplingConfig(sampler="ddpm", steps=25, guidance=1), batch=250), y
 
 
-def asked(judge: torch.nn.Module, images: torch.Tensor, y: torch.Tensor) -> float:
-    "The share of images that is read as the class asked for."
-    return (evaluation.extract(judge, images)[1].argmax(1) == y).double().mean().item()
-
-
-def distances(judge: torch.nn.Module, digits: dict[str, ImageSet], **sets: torch.Tensor) -> dict[str, float]:
-    "Fréchet distances to the training digits: of the held-out ones and of each set."
+def judged(judge: torch.nn.Module, digits: dict[str, ImageSet], y: torch.Tensor, **sets: torch.Tensor) -> dict:
+    "The share of the first set that is read as its classes; Fréchet distances of held-out digits and sets to training."
+    seen = {name: evaluation.extract(judge, images) for name, images in sets.items()}
+    asked = (next(iter(seen.values()))[1].argmax(1) == y).double().mean().item()
     real, unseen = (evaluation.extract(judge, digits[split].pixels)[0] for split in ("train", "test"))
-    features = {"held-out": unseen} | {name: evaluation.extract(judge, images)[0] for name, images in sets.items()}
-    return {name: round(evaluation.frechet_distance(x, real), 2) for name, x in features.items()}
+    features = {"held-out": unseen} | {name: found for name, (found, _) in seen.items()}
+    return {"asked": asked} | {name: round(evaluation.frechet_distance(x, real), 2) for name, x in features.items()}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 
 import pytest
 
@@ -69,9 +70,8 @@ def lab(tmp_path_factory):
         (home / name).symlink_to(ROOT / name)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "jupyterlab", home / "nbs", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
-    command += [f"--port={port}", "--IdentityProvider.token=x", "--LabApp.news_url="]
-    command += ["--LabApp.expose_app_in_browser=True"]
+    words = f"--no-browser --allow-root --ip=127.0.0.1 --port={port} --IdentityProvider.token=x --LabApp.news_url="
+    command = [sys.executable, "-m", "jupyterlab", home / "nbs", *words.split(), "--LabApp.expose_app_in_browser=True"]
     env = environment(JUPYTER_CONFIG_DIR=str(home), JUPYTER_DATA_DIR=str(home / "data"))
     env |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # as in conftest.py
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env["PYTHONPATH"]])
@@ -88,12 +88,9 @@ def lab(tmp_path_factory):
         wait_for(answers, server)
         with sync_playwright() as p:
             still = "--blink-settings=imageAnimationPolicy=2"  # films: the processor would draw them all the time
-            browser = p.chromium.launch_persistent_context(  # one for all pages: it keeps JupyterLab, compiled
-                home / "profile",
-                executable_path=CHROMIUM,
-                args=["--no-sandbox", still],
-                viewport={"width": 1400, "height": 900},
-            )
+            how = {"executable_path": CHROMIUM, "args": ["--no-sandbox", still]}
+            size = {"width": 1400, "height": 900}  # one browser for all pages: it keeps JupyterLab, compiled
+            browser = p.chromium.launch_persistent_context(home / "profile", viewport=size, **how)
             yield url, browser
             browser.close()
     finally:
@@ -102,14 +99,11 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def page(lab, tmp_path, request):
-    "A page; a picture of it is kept where a test fails. Kernels are ended, nothing is saved."
+def page(lab):
+    "A page. Kernels are ended, nothing is saved."
     url, browser = lab
     page = browser.new_page()
     yield page
-    if getattr(request.node, "failed", False):
-        page.screenshot(path=str(tmp_path / "failed.png"))
-        print(f"what the browser showed: {tmp_path / 'failed.png'}")
     page.close()
     for session in json.load(urllib.request.urlopen(f"{url}/api/sessions?token=x")):
         end = urllib.request.Request(f"{url}/api/sessions/{session['id']}?token=x", method="DELETE")
@@ -138,26 +132,18 @@ def run_all(page, url, name):
 def moves(page):
     "One function for each control of the explorer in sight; it moves the control."
     box = page.locator(f"{CELL} .jp-OutputArea-output .widget-vbox", has=page.locator("img.widget-image")).first
-    found = []
-    for handle in box.locator(".noUi-handle").all():
 
-        def slide(handle=handle):
-            at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
-            handle.press("ArrowLeft" if at_end else "ArrowRight")
+    def slide(handle):
+        at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+        handle.press("ArrowLeft" if at_end else "ArrowRight")
 
-        found.append(("slider", slide))
-    for group in box.locator(".widget-toggle-buttons").all():
-        found.append(("buttons", group.locator("button:not(.mod-active)").first.click))
-    for menu in box.locator("select").all():
-
-        def choose(menu=menu):
-            chosen = menu.evaluate("menu => menu.selectedIndex")
-            menu.select_option(index=0 if chosen else 1)
-
-        found.append(("menu", choose))
-    for tick in box.locator("input[type=checkbox]").all():
-        found.append(("checkbox", tick.click))
-    return found
+    kinds = {
+        ".noUi-handle": slide,
+        ".widget-toggle-buttons": lambda group: group.locator("button:not(.mod-active)").first.click(),
+        "select": lambda menu: menu.select_option(index=int(menu.evaluate("menu => menu.selectedIndex === 0"))),
+        "input[type=checkbox]": lambda tick: tick.click(),
+    }
+    return [(kind, partial(move, one)) for kind, move in kinds.items() for one in box.locator(kind).all()]
 
 
 def seconds_until_changed(page, move):
@@ -168,11 +154,10 @@ def seconds_until_changed(page, move):
     return page.evaluate("() => window.answered - window.moved") / 1000
 
 
-def tiers():
-    return [pytest.param(p, id=p.stem, marks=[pytest.mark.thorough] * (number(p) != FIRST)) for p in WITH_EXPLORERS]
+TIERS = [pytest.param(p, id=p.stem, marks=[pytest.mark.thorough] * (number(p) != FIRST)) for p in WITH_EXPLORERS]
 
 
-@pytest.mark.parametrize("path", tiers())
+@pytest.mark.parametrize("path", TIERS)
 def test_explorer(lab, page, path):
     "Run All ends without an error and without a word on stderr; each control changes the picture."
     state, seconds = run_all(page, lab[0], path.relative_to(ROOT / "nbs"))

@@ -1,9 +1,18 @@
-"What the processes of test_processes.py run: functions of a module that new processes can import."
+"""What the processes of these tests run, and how most are started: forked from one that has done the imports.
 
+How processes are started in earnest is tested with `launch` and torchrun; here is what they do once they are there.
+"""
+
+import multiprocessing
 import os
 import signal
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from functools import cache, partial
+from multiprocessing import forkserver
+from unittest import mock
 
 import torch
 
@@ -14,39 +23,48 @@ from ddpm_course.data.sets import load_digits
 from ddpm_course.data.sources import load_data
 from ddpm_course.run import checkpoints
 from ddpm_course.run.checkpoints import read_metrics, read_window
-from ddpm_course.run.distributed import DDPGroup
+from ddpm_course.run.distributed import DDPGroup, join
 from ddpm_course.run.stopping import Stop
 from ddpm_course.run.training import fit, new_state
-from helpers import train
+from helpers import free_port, train
+
+torch.optim.AdamW([torch.zeros(1)])  # the compiler comes with the first optimizer
+load_digits("train", 16)
 
 
-class Doubled(Group):
-    "A group whose network computes in float64."
+@cache
+def forks():
+    "The way to start processes; the one that they are forked from has no threads, and ends with this one."
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["process_workers"])
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), TORCH_CPP_LOG_LEVEL="ERROR"):
+        forkserver.ensure_running()
+    return context
 
-    def __init__(self, group):
-        self.group = group
-        self.rank, self.world, self.device = group.rank, group.world, group.device
 
-    def wrap(self, network):
-        return self.group.wrap(network.double())
+def rank_of(rank, world, port, work, args):
+    "What `launch.child` does."
+    place = {"RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    with mock.patch.dict(os.environ, {name: str(value) for name, value in place.items()}), join("cpu") as group:
+        return work(group, *args)
 
-    def all_reduce(self, x):
-        return self.group.all_reduce(x)
 
-    def average(self, network):
-        self.group.average(network)
+def together(work, world, *args):
+    "What `launch(work, world, *args)` returns."
+    with ProcessPoolExecutor(world, forks()) as pool:  # as many processes as tasks: each waits for all, and takes one
+        return list(pool.map(partial(rank_of, world=world, port=free_port(), work=work, args=args), range(world)))
 
 
 def run(group: DDPGroup | Group, config, threads: int, double: bool) -> tuple[list[float], torch.Tensor]:
-    "Losses of each step, and the weights at the end as one vector."
+    "Losses of each step, and the weights at the end as one vector; all of it in float64, where that is asked for."
     torch.set_num_threads(threads)
-    group = Doubled(group) if double else group
+    if double:
+        group.wrap = lambda network, wrap=group.wrap: wrap(network.double())
     state = new_state(config, group=group)
     if double:
         state.ema.network.double()
-    losses = [
-        read_window(state)["loss"] for _ in fit(state, load_digits("train", config.data.size), config, group=group)
-    ]
+    steps = fit(state, load_digits("train", config.data.size), config, group=group)
+    losses = [read_window(state, group)["loss"] for _ in steps]
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
 
@@ -108,6 +126,10 @@ def train_run(group: DDPGroup, run, config) -> list[dict]:
     images, _ = load_data(config.data.data, config.data.size, config.data.image_channels or None)
     train(run, config, images, group)
     return read_metrics(run)
+
+
+def train_apart(group: DDPGroup, run, config) -> None:
+    train_run(group, run, override(config, lr=0.002 / (1 + group.rank)))
 
 
 def stop_after(group: DDPGroup, run, config, step: int) -> None:

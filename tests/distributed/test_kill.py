@@ -9,21 +9,17 @@ import torch
 
 import process_workers
 from ddpm_course.run.checkpoints import newest_checkpoint
-from forks import forks
 from helpers import GUARD, same_bits, timeless, wait_for
+
+MANY = (0, 0, 0, 8, 20, 32)
+thorough = pytest.mark.thorough
 
 
 def start(run, kind):
     "A run whose imports are done."
-    process = forks().Process(target=process_workers.disturbed, args=(run, kind))
+    process = process_workers.forks().Process(target=process_workers.disturbed, args=(run, kind))
     process.start()
     return process
-
-
-def going(process):
-    "True; a run that has ended by itself fails the test."
-    assert process.exitcode is None, f"ended with code {process.exitcode}"
-    return True
 
 
 def ended(process):
@@ -38,35 +34,27 @@ def step_of(run):
     return int(newest.name[5:]) if newest else 0
 
 
-thorough = pytest.mark.thorough
-
-
 @pytest.mark.parametrize(
     "loss, aims",
     [
         ("simple", (0, 20)),  # at once when the run has begun, and a moment after a checkpoint
-        pytest.param("simple", (0, 0, 0, 8, 20, 32), marks=thorough),
-        pytest.param("vlb", (0, 0, 0, 8, 20, 32), marks=thorough),
-        pytest.param("slow disk", (0, 0, 0, 8, 20, 32), marks=thorough),
+        *(pytest.param(loss, MANY, marks=thorough) for loss in ("simple", "vlb", "slow disk")),
     ],
 )
 def test_killed_run_ends_with_the_same_bits(tmp_path, loss, aims):
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
     assert ended(start(calm, loss)) == 0
-
-    moments = random.Random(len(aims))
-    killed, halves, reached = 0, 0, []
     begun, writing = disturbed / "config.json", disturbed / "checkpoints/.writing"
+    moments, killed, halves, reached = random.Random(len(aims)), 0, 0, []
     for aim in aims:
         process = start(disturbed, loss)
-        try:
-            wait_for(lambda p=process, step=aim: going(p) and begun.exists() and step_of(disturbed) >= step)
-            time.sleep(moments.uniform(0.0, 0.3))
-            if loss == "slow disk" and aim:  # in the middle of the next checkpoint, which takes .3 s at least
-                wait_for(lambda p=process: going(p) and writing.exists())
-                time.sleep(moments.uniform(0.0, 0.1))
-        finally:
-            process.kill()
+        over = lambda process=process: process.exitcode is not None  # ended by itself, which is judged below
+        wait_for(lambda over=over, aim=aim: over() or (begun.exists() and step_of(disturbed) >= aim))
+        time.sleep(moments.uniform(0.0, 0.3))
+        if loss == "slow disk" and aim:  # in the middle of the next checkpoint, which takes .3 s at least
+            wait_for(lambda over=over: over() or writing.exists())
+            time.sleep(moments.uniform(0.0, 0.1))
+        process.kill()
         killed += ended(process) == -signal.SIGKILL
         halves += writing.exists()
         reached.append(step_of(disturbed))

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from ddpm_course.config import PRESETS, override
 from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
 from ddpm_course.run.distributed import join
 from ddpm_course.run.launch import launch
-from forks import together
-from helpers import GUARD, children, ddpm, environment, free_port, running, same_bits, wait_for
+from helpers import GUARD, ddpm, environment, free_port, same_bits, wait_for
+from process_workers import together
 
 COMMAND = [sys.executable, "-m", "ddpm_course"]
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
@@ -38,24 +39,38 @@ needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="finds worker
 thorough = pytest.mark.thorough
 
 
+@contextmanager
+def running(command, **how):
+    "A process in a group of its own; when the block ends, whatever is left of the group is killed."
+    process = subprocess.Popen(list(map(str, command)), text=True, start_new_session=True, **how)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def children(cwd):
+    "Process numbers of Python workers whose working folder is `cwd`, where there is /proc."
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (entry / "cmdline").read_bytes()
+            ours = b"ddpm_course" in command and b"torchrun" not in command
+            if ours and os.readlink(entry / "cwd") == str(cwd):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left(tmp_path):
+    yield
+    for pid in children(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
 # -- the same run -----------------------------------------------------------------------------------------------------
-
-
-def agreed(found, world):
-    "What processes found: each the same losses, and the same bits of each weight."
-    assert len(found) == world
-    for losses, weights in found[1:]:
-        assert losses == found[0][0] and torch.equal(weights, found[0][1])
-    return found[0]
-
-
-def differences(base, results):
-    "Worst relative difference of a loss, and relative difference of the weights."
-    losses, weights = base
-    return {
-        name: (max(abs(a / b - 1) for a, b in zip(other, losses)), ((w - weights).norm() / weights.norm()).item())
-        for name, (other, w) in results.items()
-    }
 
 
 def alone(work, *args):
@@ -68,17 +83,25 @@ def alone(work, *args):
 
 
 def runs(config, worlds, double=False):
-    "A run on one process, and the same one on several, and in slices."
+    """A run on one process, and the same one on several, and in slices.
+
+    Its losses, and by name of the others the worst relative difference of a loss, and that of the weights.
+    """
     config = override(config, classes=CLASSES, precision="fp32")
     plans = {f"{n} processes": (n, config) for n in worlds}
     plans["4 slices"] = 1, override(config, accumulate=4)
     plans["2 processes, 2 slices each"] = 2, override(config, accumulate=2)
-    base = alone(process_workers.run, config, 1, double)
-    results = {}
+    results = {"2 threads": alone(process_workers.run, config, 2, double)}
     for name, (n, c) in plans.items():
         found = together(process_workers.run, n, c, 1, double) if n > 1 else [alone(process_workers.run, c, 1, double)]
-        results[name] = agreed(found, n)
-    return config, base, results
+        assert len(found) == n and all(losses == found[0][0] for losses, _ in found)
+        assert all(torch.equal(weights, found[0][1]) for _, weights in found)
+        results[name] = found[0]
+    losses, weights = alone(process_workers.run, config, 1, double)
+    return losses, {
+        name: (max(abs(a / b - 1) for a, b in zip(other, losses, strict=True)), ((w - weights).norm() / weights.norm()))
+        for name, (other, w) in results.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -87,21 +110,16 @@ def runs(config, worlds, double=False):
 )
 def test_same_run_on_any_number_of_processes(plan, steps, batch, worlds):
     "In float32; 64 images are 22, 21 and 21 on three processes. Below it is judged more strictly."
-    config, base, results = runs(override(plan, steps=steps, batch=batch), worlds)
-    results["2 threads"] = alone(process_workers.run, config, 2, False)
-    found = differences(base, results)
-    print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
-    assert len(base[0]) == steps and all(len(losses) == steps for losses, _ in results.values())
+    losses, found = runs(override(plan, steps=steps, batch=batch), worlds)
+    assert len(losses) == steps
     for name, pair in found.items():  # 5e-5, or three times what another thread count alone does
         assert all(d < min(1e-3, max(5e-5, 3 * floor)) for d, floor in zip(pair, found["2 threads"])), name
 
 
 @thorough
 def test_same_run_in_float64():
-    _, base, results = runs(override(MNIST16, steps=20, batch=20, warmup=0), (2, 3), double=True)
-    found = differences(base, results)
-    print({name: [f"{d:.1e}" for d in pair] for name, pair in found.items()})
-    assert all(d < 1e-9 for pair in found.values() for d in pair)
+    _, found = runs(override(MNIST16, steps=20, batch=20, warmup=0), (2, 3), double=True)
+    assert all(d < 1e-9 for pair in found.values() for d in pair), found
 
 
 @pytest.mark.parametrize("world", [pytest.param(2, marks=thorough), 3])
@@ -215,7 +233,6 @@ def test_launch_from_a_script_without_a_guard(tmp_path):
 def test_refusals(refuses):
     slices = "a batch of 4 cannot be cut into 6 slices (3 processes, 2 each)"
     refuses("train", *SMALL, *"--steps 2 --batch 4 --nproc 3 --accumulate 2".split(), sentence=slices)
-    refuses("sample", "nowhere", "--nproc", 2, sentence="nowhere holds no run")
 
 
 @thorough
@@ -255,26 +272,13 @@ def test_port_in_use_and_nobody_comes(monkeypatch):
         assert "EADDRINUSE" in alone(3.0, MASTER_PORT=str(taken.getsockname()[1]))
     assert "1/2 clients joined" in alone(MASTER_PORT=str(free_port()), DDPM_TIMEOUT="1")
     assert "MASTER_PORT expected, but not set" in alone()
-    assert "a rank is below the number of processes" in alone(WORLD_SIZE="0", MASTER_PORT="1")
-
-
-def started(rank, port, words, cwd, world=2):
-    "A worker as torchrun or a cluster's own launcher starts it."
-    place = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    env = environment(**{name: str(value) for name, value in place.items()})
-    return running([*COMMAND, *words], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @thorough
 def test_ranks_that_disagree(tmp_path):
-    port, words = free_port(), ["train", *SMALL, "--steps", 4, "--out", "run"]
-    first, second = (started(rank, port, [*words, "--lr", lr], tmp_path) for rank, lr in enumerate((0.002, 0.001)))
-    with first as one, second as other:
-        for worker in (one, other):
-            out, err = worker.communicate(timeout=GUARD)
-            assert worker.returncode == 2 and "Traceback" not in err
-            assert 'the processes disagree on the configuration: "lr": 0.002 on rank 0, "lr": 0.001 on rank 1' in err
+    words = 'the processes disagree on the configuration: "lr": 0.002 on rank 0, "lr": 0.001 on rank 1'
+    with pytest.raises(ValueError, match=words):
+        together(process_workers.train_apart, 2, tmp_path / "run", HALF)
     assert newest_checkpoint(tmp_path / "run") is None
 
 
@@ -288,18 +292,10 @@ def logged(run, lines):
     return lambda: len(read_metrics(run)) >= lines
 
 
-@pytest.mark.parametrize(
-    "nproc, kind",
-    [
-        ("2", signal.SIGINT),
-        *(
-            pytest.param(*case, marks=thorough)
-            for case in (("1", signal.SIGINT), ("1", signal.SIGTERM), ("2", signal.SIGTERM))
-        ),
-    ],
-)
-def test_stopped_run_is_saved(tmp_path, nproc, kind):
-    words, run = [*LONG, "--nproc", nproc], tmp_path / "run"
+@pytest.mark.parametrize("kind", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=thorough)])
+def test_stopped_run_is_saved(tmp_path, kind):
+    "By a signal to the process that has started the others."
+    words, run = [*LONG, "--nproc", "2"], tmp_path / "run"
     with running([*COMMAND, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         wait_for(logged(run, 3), process)
         process.send_signal(kind)
@@ -320,27 +316,6 @@ def test_children_leave_when_the_parent_is_killed(tmp_path):
         process.kill()
         process.wait()
         wait_for(lambda: not children(tmp_path), limit=60)
-
-
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def keeps_addresses(port):
-    "The process that listens on a port."
-    inodes = {
-        line.split()[9]
-        for name in ("tcp", "tcp6")
-        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
-        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
-    }
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if any(os.readlink(link) in {f"socket:[{i}]" for i in inodes} for link in (entry / "fd").iterdir()):
-                    return int(entry.name)
-            except OSError:
-                pass
 
 
 def torchrun(words, cwd, nproc=2, agent=("--standalone", "--max-restarts=3")):
@@ -410,21 +385,18 @@ def test_preempted_agent(tmp_path):
     wait_for(lambda: not children(tmp_path))
 
 
-def machine(words, cwd, port, nodes):
-    "An agent on loopback, with one worker: it plays a machine."
+def machine(words, cwd, port, nodes, first=False):
+    "An agent on loopback, with one worker: it plays a machine. The first keeps the meeting place."
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
-    quick = "--rdzv-conf=last_call_timeout=3"  # how long a group that could begin waits for more
-    return torchrun(words, cwd, 1, [f"--nnodes={nodes}", "--max-restarts=6", *meeting, quick])
+    how = f"--rdzv-conf=is_host={int(first)},last_call_timeout=3"  # how long a group that could begin waits for more
+    return torchrun(words, cwd, 1, [f"--nnodes={nodes}", "--max-restarts=6", *meeting, how])
 
 
-def lose_a_machine(first, second, port, cwd):
-    "Kill one of two agents and its worker; not the one that keeps the meeting place. The other one."
-    victim, survivor = (second, first) if keeps_addresses(port) == first.pid else (first, second)
-    os.killpg(victim.pid, signal.SIGKILL)  # the agent; its worker is a group of its own
-    for pid in children(cwd):
-        if parent(pid) != survivor.pid:
-            os.kill(pid, signal.SIGKILL)
-    return survivor
+def lose(agent, cwd):
+    "Kill an agent and its worker."
+    parent = lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    for pid in [agent.pid, *(pid for pid in children(cwd) if parent(pid) == agent.pid)]:
+        os.kill(pid, signal.SIGKILL)
 
 
 @thorough
@@ -434,12 +406,12 @@ def test_two_machines(tmp_path):
     words, port = ["train", *SMALL, "--steps", 200], free_port()
     ddpm(*words, "--threads", 2, "--out", "calm", "--nproc", 2, cwd=tmp_path)
     begin = partial(machine, [*words, "--threads", 1, "--out", "disturbed"], tmp_path, port, "2")
-    with begin() as first, begin() as second:
+    with begin(first=True) as first, begin() as second:
         wait_for(logged(tmp_path / "disturbed", 10), first, second)
-        survivor = lose_a_machine(first, second, port, tmp_path)
+        lose(second, tmp_path)
         with begin() as back:
-            outputs = [each.communicate(timeout=GUARD)[0] for each in (survivor, back)]
-        assert survivor.returncode == back.returncode == 0 and "".join(outputs).count("wrote disturbed") == 1, outputs
+            outputs = [each.communicate(timeout=GUARD)[0] for each in (first, back)]
+        assert first.returncode == back.returncode == 0 and "".join(outputs).count("wrote disturbed") == 1, outputs
     same_bits(tmp_path / "calm", tmp_path / "disturbed")
 
 
@@ -451,13 +423,13 @@ def test_elastic(tmp_path):
     ddpm(*words, "--out", "calm", "--nproc", 2, cwd=tmp_path)
     run, port = tmp_path / "elastic", free_port()
     begin = partial(machine, [*words, "--out", "elastic"], tmp_path, port, "1:2")
-    with begin() as first, begin() as second:
+    with begin(first=True) as first, begin() as second:
         wait_for(logged(run, 100), first, second)
-        survivor = lose_a_machine(first, second, port, tmp_path)
-        wait_for(logged(run, len(read_metrics(run)) + 100), survivor)
+        lose(second, tmp_path)
+        wait_for(logged(run, len(read_metrics(run)) + 100), first)
         with begin() as back:
-            outputs = [each.communicate(timeout=GUARD)[0] for each in (survivor, back)]
-        assert survivor.returncode == back.returncode == 0, outputs
+            outputs = [each.communicate(timeout=GUARD)[0] for each in (first, back)]
+        assert first.returncode == back.returncode == 0, outputs
     changes = [line["changed"]["processes"] for line in read_log(run) if "processes" in line.get("changed", {})]
     assert changes == [[2, 1], [1, 2]]
     calm, moved = read_metrics(tmp_path / "calm"), read_metrics(run)

@@ -1,14 +1,13 @@
 "The metrics against closed forms, second implementations and generators whose faults are known."
 
-import importlib.util
 import json
-import warnings
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from torch.nn import functional as F
 
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ASSETS, ImageSet, load_digits
@@ -17,7 +16,6 @@ from ddpm_course.judge import evaluation as ev
 from ddpm_course.judge import scores as sc
 from ddpm_course.model import build_model
 from ddpm_course.run.runs import load_model
-from helpers import ROOT
 
 fid, inception, kid = (pytest.importorskip(f"torchmetrics.image.{name}") for name in ("fid", "inception", "kid"))
 
@@ -115,18 +113,8 @@ def test_judge_knows_digits_of_any_size_and_colour(judge):
     for size in (16, 28, 32):
         test = load_digits("test", size)
         _, logits = ev.extract(judge, np.repeat(test.pixels, 3, axis=1) if size == 32 else test.pixels)
-        right = (logits.argmax(1).numpy() == test.labels).mean()
-        print(f"judge on held-out digits at {size}: {right:.3f}")
-        assert right >= 0.97
+        assert (logits.argmax(1).numpy() == test.labels).mean() >= 0.97
     assert (ASSETS / "judge.safetensors").stat().st_size < 300_000
-
-
-@pytest.mark.thorough
-def test_judge_can_be_taught(digits):
-    spec = importlib.util.spec_from_file_location("make_judge", ROOT / "tools/make_judge.py")
-    spec.loader.exec_module(tool := importlib.util.module_from_spec(spec))
-    _, logits = ev.extract(tool.train_judge(digits["train"], steps=60), digits["test"].pixels)
-    assert (logits.argmax(1).numpy() == digits["test"].labels).mean() > 0.7
 
 
 # -- classes and floor ------------------------------------------------------------------------------------------------
@@ -146,20 +134,11 @@ def test_floor_splits_are_disjoint_keyed_and_even(digits, real):
     labels = digits["train"].labels
     mask = ev.real_subset(labels, len(labels), 503)
     assert mask.sum() == 503 and set(np.bincount(labels[mask])) == {50, 51}
-    assert np.array_equal(mask, ev.real_subset(labels, len(labels), 503)) and not np.array_equal(
-        mask, ev.real_subset(labels, len(labels), 503, 1)
-    )
+    assert np.array_equal(mask, ev.real_subset(labels, len(labels), 503))
+    assert not np.array_equal(mask, ev.real_subset(labels, len(labels), 503, 1))
     small, large = (ev.real_floor(real["train"], labels, n) for n in (100, 1000))
     assert small > 4 * large, "the bias falls like 1 / n"
     assert ev.real_floor(real["train"], None, 1000) < small
-
-
-def test_few_images_are_warned_of():
-    with pytest.warns(UserWarning, match="n = 65 is small for 64 features"):
-        assert ev.can_fit(65, 64, 4500)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert ev.can_fit(320, 64, 4500)
 
 
 def test_too_few_for_a_frechet_distance_have_a_kernel_distance(digits, judge, shipped):
@@ -169,12 +148,9 @@ def test_too_few_for_a_frechet_distance_have_a_kernel_distance(digits, judge, sh
     assert found.distance is found.floor is found.held_out is None and found.n == found.floor_n == 20
     assert found.kernel > found.kernel_floor and found.kernel_se > 0
     assert "too few images, n = 20" in str(found) and "Kernel distance" in str(found)
-    assert sc.Scores(**json.loads(json.dumps(asdict(found)))) == found
     few = ImageSet(digits["train"].pixels[::45], digits["train"].labels[::45], digits["train"].classes)
     images, y = torch.from_numpy(digits["test"].pixels), torch.from_numpy(digits["test"].labels)
-    with pytest.warns(
-        UserWarning, match="100 training images are too few for 64 features: the floor needs more than twice as many"
-    ):
+    with pytest.warns(UserWarning, match="100 training images are too few for 64 features: the floor needs more"):
         found = sc.evaluate_images(images, y, (few, digits["test"]), judge)
     assert found.distance is None and found.floor_n == 50 and abs(found.kernel) < 1
 
@@ -188,65 +164,29 @@ def test_kernel_distance_is_that_of_a_library(n, d):
     assert ev.kernel_distance(a, b)[0] == pytest.approx(kid.poly_mmd(a, b).item(), rel=1e-9)
 
 
-def test_kernel_distance_compares_three_moments():
-    "With every image as often as it likes among itself, it is a sum over products of up to three features."
-    a, b = random_features(40, 3), random_features(60, 3, seed=1)
-
-    def moments(x):
-        yield 3 / 3, x.mean(0)
-        yield 3 / 9, torch.einsum("ni,nj->nij", x, x).mean(0)
-        yield 1 / 27, torch.einsum("ni,nj,nk->nijk", x, x, x).mean(0)
-
-    biased = sum(w * (p - q).square().sum() for (w, p), (_, q) in zip(moments(a), moments(b))).item()
-    for x in (a, b):  # the mean of all pairs, against that of all unlike pairs
-        k = (x @ x.T / 3 + 1) ** 3
-        biased += ((k.sum() - k.trace()) / (len(x) * (len(x) - 1)) - k.mean()).item()
-    assert ev.kernel_distance(a, b)[0] == pytest.approx(biased, rel=1e-9)
-
-
 @pytest.mark.parametrize("n, m", [(3, 5), (12, 30)])
-@pytest.mark.parametrize("shift", [0, 0.5])
-def test_kernel_distance_is_not_biased(n, m, shift):
+def test_kernel_distance_is_not_biased(n, m, shift=0.5):
     "The average over 2,000 tries is the exact value, to four of its standard errors; the error is on the safe side."
     random = generator(8, Purpose.LESSON)
-    tries = np.array(
-        [
-            ev.kernel_distance(*(torch.from_numpy(random.standard_normal((k, 1)) + s) for k, s in ((n, 0), (m, shift))))
-            for _ in range(2000)
-        ]
-    )
+    draw = lambda k, by: torch.from_numpy(random.standard_normal((k, 1)) + by)
+    tries = np.array([ev.kernel_distance(draw(n, 0), draw(m, shift)) for _ in range(2000)])
     moments = shift, shift**2 + 1, shift**3 + 3 * shift  # of a normal distribution
     exact = 3 * moments[0] ** 2 + 3 * (moments[1] - 1) ** 2 + moments[2] ** 2
-    doubt = tries[:, 0].std() / 2000**0.5
-    print(f"{tries[:, 0].mean():.3f} ± {doubt:.3f}, exactly {exact:.3f}")
-    assert abs(tries[:, 0].mean() - exact) < 4 * doubt
+    assert abs(tries[:, 0].mean() - exact) < 4 * tries[:, 0].std() / 2000**0.5
     assert np.sqrt((tries[:, 1] ** 2).mean()) > 0.9 * tries[:, 0].std()
-
-
-def test_kernel_distance_of_real_digits_is_nothing_where_the_frechet_distance_is_large(real):
-    random, found = generator(9, Purpose.LESSON), []
-    for _ in range(60):
-        order = torch.from_numpy(random.permutation(4500))
-        a, b = real["train"][order[:70]], real["train"][order[70:570]]
-        found.append((ev.kernel_distance(a, b)[0], ev.frechet_distance(a, b)))
-    kernel, frechet = np.array(found).T
-    assert abs(kernel.mean()) < 4 * kernel.std() / 60**0.5
-    assert frechet.mean() > 10 * frechet.std() / 60**0.5
 
 
 # -- all of it on generators whose faults are known -------------------------------------------------------------------
 
 
 def test_what_is_printed_can_be_read_alone(scores):
-    text = str(scores)
+    text, s = str(scores), scores
     for part in (
         "Fréchet distance (digits judge, 64 features)",
-        "n = 500 against 4,500 training images",
-        f"{scores.distance:.2f}",
-        f"real against real {scores.floor:.2f} at n = 500",
-        f"Kernel distance {scores.kernel:.4f} ± {scores.kernel_se:.4f}; real against real {scores.kernel_floor:.4f}",
+        f"{s.distance:.2f}",
+        f"n = 500 against 4,500 training images; real against real {s.floor:.2f} at n = 500",
+        f"Kernel distance {s.kernel:.4f} ± {s.kernel_se:.4f}; real against real {s.kernel_floor:.4f}",
         "Inception Score",
-        "±",
         "nearest training image",
         "guidance 1",
     ):
@@ -263,13 +203,9 @@ def test_faults_are_far(digits, judge, real, scores, fault, factor):
         "noise": generator(5, Purpose.LESSON).integers(0, 256, (500, 1, 16, 16), dtype=np.uint8),
         "one class": train.pixels[np.resize(np.flatnonzero(train.labels == 4), 500)],
         "one image a class": train.pixels[np.repeat(first, 50)],
-        "blur": torch.nn.functional.avg_pool2d(torch.from_numpy(digits["test"].pixels).float(), 3, 1, 1)
-        .to(torch.uint8)
-        .numpy(),
+        "blur": F.avg_pool2d(torch.from_numpy(digits["test"].pixels).float(), 3, 1, 1).byte().numpy(),
     }[fault]
-    found = ev.frechet_distance(ev.extract(judge, images)[0], real["train"])
-    print(f"{fault}: {found:.2f}, floor {scores.floor:.2f}")
-    assert found > factor * scores.floor
+    assert ev.frechet_distance(ev.extract(judge, images)[0], real["train"]) > factor * scores.floor
 
 
 def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
@@ -280,10 +216,8 @@ def test_samples_are_drawn_and_judged_the_same_twice(digits, judge, shipped):
     images = ev.draw_samples(shipped, y, how, batch=33)
     with pytest.warns(UserWarning):
         two = sc.evaluate_images(images, y, (digits["train"], digits["test"]), judge, how=how)
-    for name, value in asdict(one).items():
-        assert value == (
-            pytest.approx(getattr(two, name), rel=0.02) if isinstance(value, float) else getattr(two, name)
-        ), name
+    two = asdict(two)
+    assert asdict(one) == {k: pytest.approx(v, rel=0.02) if isinstance(v, float) else v for k, v in two.items()}
     assert one.n == one.floor_n == 70
 
 
@@ -307,7 +241,7 @@ def test_colour_images_get_an_fid():
 
         def net(self, x):
             assert x.dtype == torch.uint8 and x.shape[1] == 3
-            features = torch.nn.functional.adaptive_avg_pool2d(x.float(), 2).flatten(1) * self.scale
+            features = F.adaptive_avg_pool2d(x.float(), 2).flatten(1) * self.scale
             return features, features @ torch.ones(12, 5)
 
     random = generator(6, Purpose.LESSON)
