@@ -16,23 +16,18 @@ from typing import Any
 def read_whole(path: Path, most: int = 1 << 26) -> bytes:
     "A file's content. Raises ValueError where it is no regular file, or has over `most` bytes."
     status = path.stat()                        # a pipe would be waited for, a device never ends
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f'{path} is not a regular file')
-    if status.st_size > most:
-        raise ValueError(f'{path} has {status.st_size:,} bytes: expected at most {most:,}')
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        raise ValueError(f'{path} is not a regular file of at most {most:,} bytes')
     return path.read_bytes()
 
 
 def read_json(path: Path, most: int = 1 << 26) -> Any:
     "What a file of JSON says. Raises ValueError, with the file's name, where it is none."
+    content = read_whole(path, most)
     try:
-        return json.loads(read_whole(path, most))
-    except RecursionError:
-        raise ValueError(f'{path} is damaged: it is nested too deeply') from None
-    except ValueError as error:
-        said = str(error)
-        said = said if said.startswith(str(path)) else f'{path} is damaged: no JSON ({said})'
-        raise ValueError(said) from error
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is damaged: no JSON ({error})') from error
 
 # %% ../../nbs/workshops/00c_files.ipynb #f0a1c005
 @contextmanager
@@ -41,9 +36,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f'{path}: {error}') from error
+        said = str(error)
+        raise ValueError(said if str(path) in said else f'{path}: {said}') from error
     except OSError as error:
         if error.strerror:                      # one of the system's, with room for a name
             error.filename = error.filename or str(path)
@@ -55,10 +49,8 @@ def flush(path: Path) -> None:
     if os.name == 'nt' and path.is_dir():       # Windows keeps folders in order by itself
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    os.fsync(handle)
+    os.close(handle)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

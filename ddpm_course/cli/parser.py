@@ -38,9 +38,12 @@ FOUND_IN_DATA = ('classes', 'digest')   # no flags
 
 def add_model(p: argparse.ArgumentParser) -> None:
     "Flags that name a model and how to sample from it."
-    p.add_argument('run', nargs='?', help="a run's folder (default: the model that ships)")
-    p.add_argument('--weights', metavar='FOLDER_OR_HUB_ID',
-                   help='a diffusers pipeline instead of a run, for example google/ddpm-cifar10-32')
+    either = p.add_mutually_exclusive_group()
+    either.add_argument('run', nargs='?', help="a run's folder (default: the model that ships)")
+    either.add_argument('--weights', metavar='FOLDER_OR_HUB_ID',
+                        help='a diffusers pipeline, for example google/ddpm-cifar10-32')
+    p.add_argument('--precision', default='auto', choices=('auto', 'fp32', 'bf16', 'fp16'),
+                   help='of the network: what the machine is good at (auto), fp32, bf16 or fp16')
     add_fields(p, SamplingConfig())
 
 
@@ -54,10 +57,11 @@ def add_grid(p: argparse.ArgumentParser, n: int, ending: str, out: str) -> None:
 def add_beginning(p: argparse.ArgumentParser) -> None:
     "Flags that say where samples begin; without them, at the noise of their seed."
     group = p.add_argument_group('another beginning')
-    group.add_argument('--to-seed', type=whole(0, 2**64 - 1), metavar='SEED',
-                       help='the rows lead from --seed to this one')
-    group.add_argument('--from', dest='picture', metavar='FILE',
-                       help='a picture to begin with, noised, in place of pure noise')
+    either = group.add_mutually_exclusive_group()
+    either.add_argument('--to-seed', type=whole(0, 2**64 - 1), metavar='SEED',
+                        help='the rows lead from --seed to this one')
+    either.add_argument('--from', dest='picture', metavar='FILE',
+                        help='a picture to begin with, noised, in place of pure noise')
     group.add_argument('--strength', type=float, metavar='SHARE',
                        help='with --from: share of the walk that is done anew, above 0 and at '
                             'most 1, which keeps nothing (0.6; 1 with --mask)')
@@ -91,9 +95,8 @@ def add_measures(p: argparse.ArgumentParser) -> None:
 # %% ../../nbs/workshops/25a_parser.ipynb #eb8476b6
 def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> Parser:
     "The parser of one command; `parallel`: it runs in any number of processes."
-    said = {'help': help, 'description': help.capitalize() + '.'}
-    p = commands.add_parser(name, allow_abbrev=False, **said)
-    p.set_defaults(command=name, parser=p, plugins=(), words=())
+    p = commands.add_parser(name, allow_abbrev=False, help=help, description=f'{help}.')
+    p.set_defaults(command=name, plugins=(), words=())
     if parallel:
         p.add_argument('--device', default='auto', help='auto, cpu, cuda or mps')
         p.add_argument('--nproc', type=whole(1, 256),
@@ -110,7 +113,7 @@ def make_parser() -> Parser:
     parser = Parser('ddpm', description='Train, test and sample denoising diffusion models.',
                     allow_abbrev=False)
     parser.add_argument('--version', action='version', version=f'ddpm {__version__}')
-    commands = parser.add_subparsers(title='commands', metavar='COMMAND', parser_class=Parser)
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     p = new_command(commands, 'train', 'train a model (defaults need no data, network or GPU)')
     add_preset(p, SECTIONS, 'runs/PRESET, runs/PRESET-DATA with --data')
     p.add_argument('--log', metavar='TRACKER', help='also tell tensorboard, wandb, or your own')

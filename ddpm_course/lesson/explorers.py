@@ -55,15 +55,10 @@ class Explorer:
         update: Callable[..., None],    # update(name=value, ...): changes the artists of `figure`
         **controls: 'Widget',           # one for each argument of `update`
     ) -> None:
-        self.figure, self.update = figure, update
-        self.controls = controls
+        self.figure, self.update, self.controls = figure, update, controls
 
     def still(self, **values: Any) -> 'Figure':
-        "The figure at these values. Raises ValueError for a name that is no control's."
-        unknown = sorted(values.keys() - self.controls.keys())
-        if unknown:
-            raise ValueError(f'no control is called {unknown[0]!r}: '
-                             f'expected one of {", ".join(self.controls)}')
+        "The figure at these values; what is not named keeps its control's."
         self.update(**{name: control.value for name, control in self.controls.items()} | values)
         return self.figure
 

@@ -82,11 +82,9 @@ class Answer:
     truth: float
     guess: float | None                 # None: the question was left open
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         guess = 'no guess' if self.guess is None else f'your guess was {self.guess:g}'
         return f'{self.truth:g} ({guess})'
-
-    __repr__ = __str__
 
 
 def reveal(

@@ -3,16 +3,16 @@
 # %% auto #0
 __all__ = ['checksum', 'versions', 'step_of', 'every_checkpoint', 'newest_checkpoint', 'contents', 'write_checkpoint', 'Writer',
            'damage', 'read_meta', 'read_file', 'set_weights', 'set_rest', 'load_checkpoint', 'read_log', 'read_metrics',
-           'cut_metrics', 'append_line', 'gather_window', 'read_window', 'log_line']
+           'cut_metrics', 'append_line', 'read_window']
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #ac68e0bb
 import hashlib
 import io
 import json
-import math
 import platform
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -51,8 +51,7 @@ def every_checkpoint(run: Path) -> list[Path]:
     "The folders of a run's whole checkpoints, in the order of their steps."
     place = run / 'checkpoints'
     found = place.iterdir() if place.is_dir() else ()       # OSError where it may not be read
-    return sorted((folder for folder in found if re.fullmatch('step_[0-9]{8,}', folder.name)),
-                  key=step_of)
+    return sorted((f for f in found if re.fullmatch('step_[0-9]{8,}', f.name)), key=step_of)
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -78,11 +77,11 @@ def write_checkpoint(
 ) -> Path:                          # run/checkpoints/step_00000000
     "Write a checkpoint, whole or not at all."
     folder = run / 'checkpoints'
-    final, aside = folder / f'step_{step:08d}', folder / '.writing'
+    final, aside, old = folder / f'step_{step:08d}', folder / '.writing', folder / '.dropped'
     if final.exists():
         return final
-    for left in (aside, folder / '.dropped'):                       # of a process that was killed
-        left.unlink() if left.is_symlink() else shutil.rmtree(left, ignore_errors=True)
+    for left in (aside, old):                           # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     sums = {name: checksum(data) for name, data in files.items()}
     meta = {'step': step, 'files': sums, 'versions': versions(), **facts}
     with naming(aside):
@@ -96,8 +95,8 @@ def write_checkpoint(
         flush(aside)
         aside.rename(final)
         flush(folder)
-    for old in every_checkpoint(run)[:-keep]:
-        shutil.rmtree(old.rename(folder / '.dropped'))
+    for checkpoint in every_checkpoint(run)[:-keep]:
+        shutil.rmtree(checkpoint.rename(old))
     return final
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #8d333633
@@ -106,14 +105,13 @@ class Writer:
 
     def __init__(self, run: Path, keep: int = 2, **facts: Any):
         self.write = partial(write_checkpoint, run, keep=keep, **facts)
+        self.thread = ThreadPoolExecutor(1)
         self.writing: Future | None = None
 
     def begin(self, state: TrainState) -> None:
         "Begin to write a state as it is now, when the one before is written."
         self.wait()
-        thread = ThreadPoolExecutor(1)
-        self.writing = thread.submit(self.write, state.step, contents(state))
-        thread.shutdown(wait=False)
+        self.writing = self.thread.submit(self.write, state.step, contents(state))
 
     def wait(self) -> None:
         "Until all is on the disk. Raises what went wrong there."
@@ -123,25 +121,23 @@ class Writer:
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #71292ef9
 @contextmanager
-def damage(checkpoint: Path, name: str) -> Iterator[None]:
-    "Make one ValueError of what goes wrong with a file of a checkpoint: its name, and what to do."
+def damage(path: Path) -> Iterator[None]:
+    "Make one ValueError of what goes wrong with a checkpoint's file: its name, and what to do."
     try:
         yield
     except Exception as error:
-        missing = isinstance(error, FileNotFoundError)
-        if isinstance(error, (OSError, MemoryError)) and not missing or 'memory' in str(error):
+        unread = isinstance(error, (OSError, MemoryError)) or 'memory' in str(error)
+        if unread and not isinstance(error, FileNotFoundError):
             raise                                       # the file may be as it should
-        every, step = every_checkpoint(checkpoint.parent.parent), step_of(checkpoint)
-        older = [folder.name for folder in every if step_of(folder) < step]
-        way = (f'move the folder {checkpoint.name} away to go on from {older[-1]}' if older else
-               'there is no older checkpoint to go on from')
-        raise ValueError(f'{checkpoint / name} is damaged or missing: {way}') from error
+        raise ValueError(f'{path} is damaged or missing: move the folder {path.parent.name} away '
+                         'to go on from the one before') from error
 
 
 def read_meta(checkpoint: Path) -> dict[str, Any]:
-    "A checkpoint's meta.json. Raises ValueError where it is not that of this checkpoint."
-    with damage(checkpoint, 'meta.json'):
+    "What its meta.json says; {} for settings in old ones. Raises ValueError where it is damaged."
+    with damage(checkpoint / 'meta.json'):
         meta = read_json(checkpoint / 'meta.json')
+        meta['settings'] = dict(meta.get('settings', {}))
         if meta['step'] != step_of(checkpoint):
             raise ValueError('it says another step than its folder')
         return meta
@@ -150,7 +146,7 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 def read_file(checkpoint: Path, name: str) -> bytes:
     "What a checkpoint's file holds. Raises ValueError where it is not what meta.json describes."
     meta = read_meta(checkpoint)
-    with damage(checkpoint, name):
+    with damage(checkpoint / name):
         content = read_whole(checkpoint / name, 1 << 40)
         if checksum(content) != meta['files'][name]:
             raise ValueError('another checksum')
@@ -158,15 +154,14 @@ def read_file(checkpoint: Path, name: str) -> bytes:
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #f7bb54ef
 def set_weights(network: nn.Module, content: bytes) -> None:
-    "Give a network the weights in the bytes of a safetensors file; they must fit, and be finite."
+    "Give a network the weights in the bytes of a safetensors file."
     network.load_state_dict(load(content))
-    if not all(weight.isfinite().all() for weight in network.state_dict().values()):
-        raise ValueError('weights that are NaN or infinite')
 
 
 def set_rest(state: TrainState, content: bytes) -> None:
     "Give a state all but its weights, from the bytes of optimizer.pt. Nothing in them is run."
-    kept = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+    with warnings.catch_warnings(action='ignore'):      # of a pickle that is then refused
+        kept = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     old = {'memory': kept['memory']} if 'memory' in kept else {}            # as in version 0.1
     state.optimizer.load_state_dict(kept['optimizer'])
     state.scaler.load_state_dict(kept['scaler'])
@@ -185,7 +180,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState, group: Group = Group())
               'optimizer.pt': partial(set_rest, state)}
     for name, take in takers.items():
         content = group.broadcast(read_file(checkpoint, name) if group.rank == 0 else None)
-        with damage(checkpoint, name):
+        with damage(checkpoint / name):
             take(content)
     if group.rank:                                  # the sums of all are with the first process
         state.window = torch.zeros_like(state.window)
@@ -228,12 +223,6 @@ def append_line(run: Path, line: dict) -> None:
         file.write(json.dumps(line) + '\n')
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #32a288a7
-def gather_window(state: TrainState, group: Group) -> None:
-    "Give the first process the sums of all; the others begin anew."
-    total = group.all_reduce(state.window)
-    state.window = total if group.rank == 0 else torch.zeros_like(total)
-
-
 def read_window(state: TrainState, group: Group = Group()) -> dict[str, Any]:
     """Means since the last call, over all processes, overall and by quarter of t.
 
@@ -245,15 +234,4 @@ def read_window(state: TrainState, group: Group = Group()) -> dict[str, Any]:
     for name, s, n in zip(LOSSES, sums, counts):
         line[name] = (s.sum() / n.sum()).item()
         line[f'{name}_quarters'] = [(a / b).item() if b else None for a, b in zip(s, n)]
-    return line
-
-
-def log_line(state: TrainState, record: dict, images_per_s: float,
-             group: Group = Group()) -> dict[str, Any]:
-    "The means since the last line. Raises ValueError where the loss is no longer finite."
-    line = {'step': state.step, **read_window(state, group), 'lr': record['lr'],
-            'grad_norm': float(record['grad_norm']), 'images_per_s': round(images_per_s, 1)}
-    if not math.isfinite(line['loss']):
-        raise ValueError(f'the loss is {line["loss"]} at step {state.step}: '
-                         'try a smaller lr, in another folder')
     return line

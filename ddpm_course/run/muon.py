@@ -32,7 +32,7 @@ def orthogonal(matrices: Sequence[Tensor], rounds: int = 5) -> list[Tensor]:
 def muon_moves(
     gradients: list[Tensor],        # of weights with two dimensions or more
     momenta: list[Tensor],          # their running sums, changed in place
-    momentum: float,                # what is kept of them each time
+    momentum: float = 0.95,         # what is kept of them each time
 ) -> list[Tensor]:                  # like the gradients
     "Which way matrices move (Muon); root mean square 0.2 where all singular values became 1."
     for gradient, running in zip(gradients, momenta):
@@ -45,8 +45,8 @@ def adam_moves(
     gradients: list[Tensor],
     means: list[Tensor],            # running means of the gradients ...
     squares: list[Tensor],          # ... and of their squares, both changed in place
-    betas: tuple[float, float],     # what is kept of each every time
     count: int,                     # how many moves this makes, from 1
+    betas: tuple[float, float] = (0.9, 0.999),      # what is kept of each every time
 ) -> list[Tensor]:                  # like the gradients
     "Which way vectors move (Kingma and Ba 2015, algorithm 1)."
     fast, slow = betas
@@ -65,11 +65,8 @@ class Muon(torch.optim.Optimizer):
         parameters: Iterable[nn.Parameter],
         lr: float,                      # of both: a move times `lr` is what is taken off
         weight_decay: float = 0.0,      # decoupled, as AdamW's
-        momentum: float = 0.95,         # of Muon
-        betas: tuple[float, float] = (0.9, 0.999),      # of Adam
     ):
-        super().__init__(parameters, dict(lr=lr, weight_decay=weight_decay, momentum=momentum,
-                                          betas=betas, count=0))
+        super().__init__(parameters, dict(lr=lr, weight_decay=weight_decay, count=0))
 
     def kept(self, weights: Sequence[Tensor], name: str) -> list[Tensor]:
         "What is remembered of each weight under a name, zeros at first."
@@ -86,14 +83,13 @@ class Muon(torch.optim.Optimizer):
             gradients = {w: w.grad for w in group['params'] if w.grad is not None}
             matrices = [w for w in gradients if w.ndim > 1]
             vectors = [w for w in gradients if w.ndim < 2]
-            moves = muon_moves([gradients[w] for w in matrices], self.kept(matrices, 'momentum'),
-                               group['momentum'])
+            moves = muon_moves([gradients[w] for w in matrices], self.kept(matrices, 'momentum'))
             moves += adam_moves([gradients[w] for w in vectors], self.kept(vectors, 'mean'),
-                                self.kept(vectors, 'square'), group['betas'], group['count'])
+                                self.kept(vectors, 'square'), group['count'])
             for weight, move in zip(matrices + vectors, moves):
                 weight.mul_(1 - group['lr'] * group['weight_decay']).sub_(group['lr'] * move)
 
-# %% ../../nbs/workshops/11d_muon.ipynb #f6db6944
+
 def muon(parameters: Iterable[nn.Parameter], training: TrainingConfig,
          device: torch.device) -> Muon:
     "The entry of `training.OPTIMIZERS`."

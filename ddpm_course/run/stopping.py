@@ -23,14 +23,12 @@ class Interrupt:
     def __enter__(self) -> 'Interrupt':
         self.signal: int | None = None
         self.since = 0.0
-        self.steps, self.due = 0, 1         # since `must_stop` asked, and when it asks again
-        self.asked = time.monotonic()
-        hangup = getattr(signal, 'SIGHUP', signal.SIGTERM)          # Windows has none
-        if signal.getsignal(hangup) == signal.SIG_IGN:              # as under nohup
-            hangup = signal.SIGTERM
-        caught = {signal.SIGINT, signal.SIGTERM, hangup}
-        self.before = {number: signal.signal(number, self.note) for number in caught}
-        return self
+        self.steps, self.due, self.asked = 0, 1, time.monotonic()       # of `must_stop`
+        names = ('SIGINT', 'SIGTERM', 'SIGHUP')                         # Windows lacks the last,
+        caught = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        self.before = {number: signal.signal(number, self.note) for number in caught
+                       if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN}
+        return self                                                     # nohup ignores it
 
     def note(self, number: int, frame: Any) -> None:
         now = time.monotonic()

@@ -20,7 +20,7 @@ from ..base.fields import look_up
 from ..base.group import Group
 from ..base.machine import prefetch
 from ..config import RunConfig, TrainingConfig
-from ..criteria import LOSSES, Batch, Simple, build_criterion, every_t
+from ..criteria import LOSSES, Batch, Simple, build_criterion
 from ..data.sets import ImageSet, batch_indices, to_float
 from ..draws import Purpose, generator, normal, uniform
 from ..embeddings import drop_labels
@@ -41,7 +41,7 @@ def make_batch(
     images: ImageSet,
     config: RunConfig,
     step: int,                              # training step, from 0
-    criterion: 'Simple | None' = None,      # chooses t; None: every t equally often
+    criterion: Simple = Simple(),           # chooses t: here every t equally often
     part: int = 0,                          # this slice of the global batch ...
     parts: int = 1,                         # ... of so many
 ) -> Batch:                                 # on the CPU
@@ -51,8 +51,7 @@ def make_batch(
     chosen = batch_indices(len(images), training.batch, step, seed)[mine]
     vary = look_up('augmentation', AUGMENTATIONS, config.data.augment)
     x0 = vary(to_float(images.pixels[chosen]), uniform(seed, Purpose.FLIP, step, mine))
-    times = criterion.times if criterion else every_t
-    t, weight = times(uniform(seed, Purpose.TIME, step, mine), config.diffusion.T)
+    t, weight = criterion.times(uniform(seed, Purpose.TIME, step, mine), config.diffusion.T)
     eps = normal(x0.shape[1:], seed, Purpose.NOISE, step, mine)
     y = None
     if config.num_classes:
@@ -106,8 +105,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler    # of the loss, in fp16
     step: int                   # steps done
-    window: Tensor      # (3, 2, 4) sums and counts of LOSSES by quarter of t, since a log line;
-                        # of this process alone until `gather_window`
+    window: Tensor      # (3, 2, 4) sums and counts of LOSSES by quarter of t, since a log line
 
 
 def new_state(config: RunConfig, device: torch.device | str = 'cpu',

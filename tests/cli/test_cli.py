@@ -29,25 +29,14 @@ def run(tmp_path_factory):
 def test_train_leaves_a_whole_run(run):
     folder, printed = run
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    weights = {
-        f"checkpoints/step_0000000{k}/{name}"
-        for k in (3, 6)
-        for name in ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")
-    }
-    assert files - {".lock"} == weights | {
-        "config.json",
-        "metrics.jsonl",
-        "samples.png",
-        "loss.png",
-        "denoising.gif",
-        "denoising_strip.png",
-        "samples/step_00000004.png",
+    parts = ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")
+    pictures = "samples.png loss.png denoising.gif denoising_strip.png samples/step_00000004.png"
+    assert files - {".lock"} == {
+        *(f"checkpoints/step_0000000{k}/{name}" for k in (3, 6) for name in parts),
+        *("config.json", "metrics.jsonl", *pictures.split()),
     }
     assert "4,500 images of 16x16, 10 classes" in printed and "test v loss" in printed
-    assert (
-        f"next:  ddpm sample {Path('runs/mnist16')} --classes 3,7      ddpm test {Path('runs/mnist16')} --bpd"
-        in printed
-    )
+    assert "next:  ddpm sample runs/mnist16 --classes 3,7      ddpm test runs/mnist16 --bpd" in printed
     assert {"torch", "python", "ddpm_course"} <= set(json.loads((folder / "config.json").read_text())["versions"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
@@ -81,75 +70,43 @@ def test_folder_of_colour_images(tmp_path, refuses):
 @pytest.mark.thorough
 def test_papers_preset_in_small(tmp_path):
     "Linear schedule, eps, flips, dropout and constant rate, on a network that fits a test."
-    out, _, _ = ddpm(
-        "train",
-        *TINY,
-        "--T",
-        30,  # a linear schedule needs 21
-        "--preset",
-        "cifar10",
-        "--data",
-        "mnist5k",
-        "--size",
-        16,
-        "--multipliers",
-        "1,2",
-        "--blocks",
-        1,
-        "--attention",
-        8,
-        "--steps",
-        4,
-        cwd=tmp_path,
-    )
+    words = "--preset cifar10 --data mnist5k --size 16 --multipliers 1,2 --blocks 1 --attention 8 --steps 4 --T 30"
+    out, _, _ = ddpm("train", *TINY, *words.split(), cwd=tmp_path)
     assert "test eps loss" in out and (tmp_path / "runs/cifar10-mnist5k/samples.png").exists()
 
 
 BAD = [  # words, and what the one line says
-    # words that are none
-    ("--bogus", "--bogus is not known here: see --help"),
+    ("--bogus", "the following arguments are required: COMMAND"),
     ("bogus", "invalid choice: 'bogus'"),
-    ("train --stpes 3", "did you mean --steps?"),
-    ("train --version", "--version is not known here: see --help"),
-    ("train -- x", "x is not known here: see --help"),
-    ("sample --debug=3", "argument --debug"),
+    ("train --stpes 3", "unrecognized arguments: --stpes 3"),
+    ("train -- x", "unrecognized arguments: "),
     ("train --steps many", "argument --steps: invalid int value: 'many'"),
-    ("train --attention 8,a", "expected whole numbers with commas between, not '8,a'"),
-    ("sample --strength half", "argument --strength: invalid float value: 'half'"),
-    ("test --bpd half", "invalid choice: 'half'"),
-    ("genseq --frames some", "invalid choice: 'some'"),
-    ("topology --data mnist5k", "--data is not known here"),
+    ("train --attention 8,a", "argument --attention: invalid numbers value: '8,a'"),
+    ("topology --data mnist5k", "unrecognized arguments: --data"),
     # numbers out of their limits
-    ("train --steps 0", "steps must be between 1 and 1000000000000, not 0"),
     ("train --T 0", "T must be between 2 and 100000, not 0"),
+    ("train --T 20 --schedule linear", "T = 20 is too short (at least 21)"),
     ("train --lr nan", "lr must be between 0 and 1000000.0, not nan"),
-    ("train --threads 20000", "threads must be between 0 and 4096, not 20000"),
     ("train --size 18", "4, not 18"),
     ("train --batch 2 --accumulate 9", "batch of 2"),
-    ("sample --n 0", "argument --n: must be between 1 and 100000, not 0"),
     ("sample --n 10000000000", "argument --n: must be between 1 and 100000"),
     ("sample --nproc ²", "argument --nproc: invalid integer value: '²'"),
-    ("sample --nproc 100000", "argument --nproc: must be between 1 and 256, not 100000"),
-    ("sample --rounds 100000000", "argument --rounds: must be between 1 and 1000, not 100000000"),
-    ("sample --to-seed -1", "argument --to-seed: must be between 0 and 18446744073709551615, not -1"),
     ("sample --to-seed 18446744073709551616", "argument --to-seed: must be between 0 and"),
     ("sample --seed -1", "seed must be between 0 and 18446744073709551615, not -1"),
     ("sample --steps 1001", "sampling steps must be between 1 and 1000, not 1001"),
-    ("test --fid 100000000000000000000", "argument --fid: must be between 2 and 1000000, not 100000000000000000000"),
     ("test --fid 2", "n = 2 against 4500 training images is too few"),
     # names of nothing
     ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
     ("train --data minst", "no data set or folder is called 'minst'"),
     ("train --device tpu", "no device 'tpu'"),
     ("train --log mlflow", "no tracker is called 'mlflow'"),
-    ("train --precision half", "precision must be one of"),
+    ("sample --precision half", "argument --precision: invalid choice: 'half'"),
     ("sample nowhere", "nowhere holds no run"),
     ("sample full/thesis.txt", "thesis.txt"),
     ("sample --plugin nothing.py", "there is no plugin nothing.py"),
     ("sample --classes 3,12", "no class is called 12: expected some of 0,1,2"),
     ("sample --sampler euler", "no sampler is called 'euler'"),
     ("sample --spacing cubic", "no spacing is called 'cubic'"),
-    ("topology --loss foo", "no loss is called 'foo'"),
     ("topology --attention 7", "attention at 7 is not among the resolutions 16, 8, 4"),
     # things that do not go together, or not there
     ("train --data empty", "empty holds no image: expected train/<class>/*"),
@@ -158,18 +115,13 @@ BAD = [  # words, and what the one line says
     ("test --steps 5", "--steps is for samples: ddpm test draws them for --fid N"),
     ("test --inception x.pth", "--inception is for samples: ddpm test draws them for --fid N"),
     ("test --fid 1000 --inception x.pth", "these images are grey digits"),
-    ("sample somewhere --weights elsewhere", "there are two models here"),
+    ("sample somewhere --weights elsewhere", "argument --weights: not allowed with argument run"),
     ("sample --weights empty", "empty is no diffusers pipeline"),
+    ("sample --to-seed 4 --n 1", "it takes at least 2 rows, not 1"),
+    ("sample --to-seed 4 --sampler ddpm", "the flow has no noise"),
     # results
     ("sample --out grid.txt", "argument --out: must name a .png file, not grid.txt"),
-    ("genseq --out film.mp4", "argument --out: must name a .gif file, not film.mp4"),
-    ("test --out numbers.txt", "argument --out: must name a .json file, not numbers.txt"),
-    ("sample --npz full/thesis.txt", "argument --npz: must name a .npz file"),
-    ("export full --onnx full/thesis.txt", "argument --onnx: must name a .onnx file"),
-    ("test --out config.json", "config.json is needed as it is: name another"),
-    # a variable of the shell that is not set
-    ("sample ''", "run is empty: is a variable of the shell not set?"),
-    ("train --data ''", "data is empty: is a variable of the shell not set?"),
+    ("test --out config.json", "config.json may not be written: name another file"),
     ("sample --out ''", "out is empty: is a variable of the shell not set?"),
 ]
 

@@ -3,19 +3,15 @@
 import json
 import os
 import pickle
-import re
-import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
-from safetensors.torch import load_file, save_file
 
 from ddpm_course.run.runs import load_run
 from ddpm_course.unet import UNet
-from helpers import colour_folder, contents, ddpm, old_names, refused
+from helpers import colour_folder, contents, ddpm, refused
 
 SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 8 --threads 1".split()
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -63,22 +59,12 @@ def test_all_operations(tmp_path, kind):
     for words in printed.split("next:  ")[1].split("      "):  # what it says to try next works
         assert ddpm(*words.split()[1:], cwd=tmp_path)[0].strip().splitlines()[-1].startswith("wrote")
     model, config = load_run(tmp_path / "run")
-    assert (
-        config.data.image_channels == channels
-        and model.network(torch.zeros(1, channels, 16, 16), torch.zeros(1).long(), None).shape[1] == channels
-    )
-
+    assert config.data.image_channels == model.shape[0] == channels
     tested = json.loads((tmp_path / "run/test.json").read_text())
-    assert (
-        tested["images"] == held_out
-        and tested["bits_per_dim"]["images"] == held_out
-        and Image.open(tmp_path / "run/bits.png").width == 1000
-    )
-    assert all(
-        0 < tested["losses"][split][loss]["mean"] < np.inf
-        for split in ("test", "train")
-        for loss in ("loss", "eps_mse", "x0_mse")
-    )
+    assert tested["images"] == tested["bits_per_dim"]["images"] == held_out
+    assert Image.open(tmp_path / "run/bits.png").width == 1000
+    losses = [part[name]["mean"] for part in tested["losses"].values() for name in ("loss", "eps_mse", "x0_mse")]
+    assert len(losses) == 6 and all(0 < loss < np.inf for loss in losses)
 
     ddpm("sample", "run", "--n", 2, "--steps", 5, "--sampler", "dpm", "--npz", "s.npz", cwd=tmp_path)
     with np.load(tmp_path / "s.npz") as stored:
@@ -172,27 +158,16 @@ def test_a_picture_for_a_run_in_colour(tmp_path):
     [
         ("--strength 0.5", "--strength belongs to --from FILE, and there is none"),
         ("--mask lower.png", "--mask belongs to --from FILE, and there is none"),
-        ("--rounds 2", "--rounds belongs to --mask FILE, and there is none"),
-        ("--from one.jpg --rounds 2", "--rounds belongs to --mask FILE, and there is none"),
-        ("--from one.jpg --to-seed 4", "--to-seed and --from begin in two ways: give one of them"),
+        ("--rounds 2", "--rounds belongs to --from FILE, and there is none"),
+        ("--from one.jpg --rounds 2", "more than one round is for pictures with a mask"),
+        ("--from one.jpg --to-seed 4", "argument --to-seed: not allowed with argument --from"),
         ("--from one.jpg --strength 0", "strength lies above 0 and is at most 1, not 0"),
-        ("--from one.jpg --strength 1.5", "strength lies above 0 and is at most 1, not 1.5"),
-        ("--from one.jpg --strength -0.1", "strength lies above 0 and is at most 1, not -0.1"),
         ("--from one.jpg --strength nan", "strength lies above 0 and is at most 1, not nan"),
         ("--from one.jpg --mask black.png", "black.png marks nothing to be drawn anew"),
         ("--from one.jpg --mask text.png", "text.png is not an image that can be read"),
-        ("--from text.png", "text.png is not an image that can be read"),
         ("--from gone.png", "gone.png is not an image that can be read"),
-        ("--from here", "here is not an image that can be read"),
-        (
-            "--from one.jpg --spacing quadratic --strength 1",
-            "spacing with 20 steps starts where the image is not yet noise",
-        ),
-        ("--to-seed 4 --n 1", "--to-seed needs at least 2 rows, one for each end, not --n 1"),
-        ("--to-seed 4 --sampler ddpm", "the flow has no noise"),
-        ("--to-seed 4 --sampler ddim --eta 0.5", "the flow has no noise"),
+        ("--from one.jpg --spacing quadratic --strength 1", "quadratic spacing with 20 steps starts where the image"),
         ("--sampler heun --eta 0.5", "variance belongs to the ddpm sampler and eta to ddim"),
-        ("--sampler heun --variance small", "variance belongs to the ddpm sampler and eta to ddim"),
     ],
 )
 def test_beginnings_that_make_no_sense(tmp_path, refuses, monkeypatch, words, sentence):
@@ -202,18 +177,6 @@ def test_beginnings_that_make_no_sense(tmp_path, refuses, monkeypatch, words, se
     monkeypatch.setattr(UNet, "forward", lambda *given: pytest.fail("the network was called"))
     refuses("sample", "--out", "deep/grid.png", *words.split(), sentence=sentence)
     assert contents(tmp_path) == before
-
-
-def test_help_says_what_beginnings_mean(tmp_path):
-    said = " ".join(ddpm("sample", "--help", cwd=tmp_path)[0].split())
-    for words in (
-        "--to-seed SEED the rows lead from --seed to this one",
-        "in place of pure noise",
-        "(0.6; 1 with --mask)",
-        "white where it is drawn anew",
-        "dpm (DPM-Solver++), heun, ddim, ddpm, or your own",
-    ):
-        assert words in said
 
 
 # -- and the rest ------------------------------------------------------------------------------------------------------
@@ -246,12 +209,7 @@ def test_losses_again_and_quality_of_samples(tmp_path, refuses):
     a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "test.json"))
     assert a == {name: b[name] for name in a} and 0.08 < a["losses"]["test"]["loss"]["mean"] < 0.14
     assert all(len(a["losses"]["test"][name]["quarters_se"]) == 4 for name in ("loss", "eps_mse", "x0_mse"))
-    assert (
-        re.search(r"n = 150", printed)
-        and "judge" in printed
-        and "real against real" in printed
-        and "FID" not in printed
-    )
+    assert all(words in printed for words in ("n = 150", "judge", "real against real")) and "FID" not in printed
     kept = b["samples"]
     assert kept["n"] == 150 and kept["distance"] > kept["floor"] > 0
     assert abs(kept["kernel"]) < 2 and kept["kernel_se"] > 0 and "Kernel distance" in printed
@@ -263,72 +221,12 @@ def test_losses_again_and_quality_of_samples(tmp_path, refuses):
 
 def test_other_images_than_the_run_knows(tmp_path, refuses):
     colour_folder(tmp_path / "data")
-    refuses(
-        "test",
-        "--data",
-        "data",
-        sentence="the model knows the classes 0,1,2,3,4,5,6,7,8,9, the images have blues,reds",
-    )
+    sentence = "the model knows the classes 0,1,2,3,4,5,6,7,8,9, the images have blues,reds"
+    refuses("test", "--data", "data", sentence=sentence)
     assert not (tmp_path / "test.json").exists()
-
-
-@pytest.fixture(scope="module", params=["to_q", pytest.param("query", marks=pytest.mark.thorough)])
-def published(tmp_path_factory, request):
-    "A class-conditional pipeline as diffusers saves it; then with the attention's keys as older versions called them."
-    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=16,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        norm_num_groups=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=None,
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        num_class_embeds=3,
-        norm_eps=1e-6,
-    )
-    folder = tmp_path_factory.mktemp("published") / "pipeline"
-    DDPMPipeline(unet, DDPMScheduler(num_train_timesteps=1000)).save_pretrained(folder)
-    if request.param == "query":
-        weights = folder / "unet/diffusion_pytorch_model.safetensors"
-        save_file(old_names(load_file(weights)), weights)
-    return folder
-
-
-def test_published_weights(tmp_path, published, refuses):
-    before = contents(published)
-    out = ddpm(
-        "sample", "--weights", published, "--classes", "0,2", "--n", 2, "--steps", 4, "--npz", "s.npz", cwd=tmp_path
-    )[0]
-    assert out.startswith("wrote samples.png") and contents(published) == before
-    with np.load(tmp_path / "s.npz") as stored:
-        assert stored["images"].shape == (4, 16, 16, 1) and stored["labels"].tolist() == [0, 2, 0, 2]
-    ddpm("genseq", "--weights", published, "--classes", "1", "--n", 1, "--steps", 4, cwd=tmp_path)
-    assert (tmp_path / "denoising.gif").exists() and (tmp_path / "denoising_strip.png").exists()
-    refuses("sample", "--weights", published, "--guidance", 2, sentence="was not trained for guidance")
-
-
-def test_published_weights_that_are_damaged(tmp_path, published, refuses):
-    folder = tmp_path / "copy"
-    shutil.copytree(published, folder)
-    weights = folder / "unet/diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    refuses("sample", "--weights", folder, sentence=f"{weights} is damaged")
 
 
 def test_published_weights_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
-    refused(
-        "sample",
-        "--weights",
-        "nobody/nothing",
-        cwd=tmp_path,
-        sentence="nobody/nothing is no folder and could not be fetched from the hub",
-    )
+    sentence = "nobody/nothing is no folder and could not be fetched from the hub"
+    refused("sample", "--weights", "nobody/nothing", cwd=tmp_path, sentence=sentence)

@@ -52,5 +52,5 @@ def test_processes_may_change(tmp_path):
     ddpm(*TINY, "--warmup", 1, "--nproc", 2, cwd=tmp_path)
     longer = [word if word != "3" else "5" for word in TINY]
     out = ddpm(*longer, "--warmup", 1, "--accumulate", 2, cwd=tmp_path)[0]
-    for change in ("steps 3 -> 5", "accumulate 1 -> 2", "processes 2 -> 1", "the learning rate goes from"):
+    for change in ("steps 3 -> 5", "accumulate 1 -> 2", "processes 2 -> 1"):
         assert f"changed: {change}" in out

@@ -1,4 +1,4 @@
-"""What can be wrong with a run's files, its plugins and its trackers: one sentence, nothing lost, no other result.
+"""What can be wrong with a run's files and its trackers: one sentence, nothing lost, no other result.
 
 Files that are damaged or of another run are refused; a tracker that fails costs the run nothing.
 """
@@ -6,21 +6,22 @@ Files that are damaged or of another run are refused; a tracker that fails costs
 import errno
 import json
 import os
-import random
+import pickle
 import shutil
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ddpm_course import PRESETS, TRACKERS, Run, load_digits, load_model, load_run, override
 from ddpm_course.cli.main import main
 from ddpm_course.run import checkpoints
 from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_meta, write_checkpoint
 from ddpm_course.run.trackers import start_tracker
-from helpers import contents, one_sentence, same_bits, train
+from helpers import contents, same_bits, train
 
 PLAN = override(
     PRESETS["mnist16"], steps=4, batch=8, channels=8, T=20, log_every=1, save_every=2, threads=1, precision="fp32"
@@ -28,7 +29,6 @@ PLAN = override(
 LONGER = override(PLAN, steps=6)
 WORDS = "--steps 4 --batch 8 --channels 8 --T 20 --log-every 1 --grid-every 0 --threads 1 --precision fp32".split()
 NEWEST = "checkpoints/step_00000004"
-FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json")
 
 
 @pytest.fixture(scope="module")
@@ -51,37 +51,30 @@ def run(made, tmp_path):
 
 
 def refused(words, work, *args, folder=None):
-    "What is said, in one sentence with these words; the folder is as it was."
+    "What is said, in one sentence with these words and no warning; the folder is as it was."
     before = folder and contents(folder)
-    with pytest.raises((ValueError, OSError), match=words) as said:
+    with warnings.catch_warnings(), pytest.raises((ValueError, OSError), match=words) as said:
+        warnings.simplefilter("error")
         work(*args)
     assert "\n" not in str(said.value) and len(str(said.value)) < 600
     assert not folder or contents(folder) == before
-    return str(said.value)
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
-
-
-def flipped(good):
-    bit = random.Random(0).randrange(8 * len(good))
-    return good[: bit // 8] + bytes([good[bit // 8] ^ 1 << bit % 8]) + good[bit // 8 + 1 :]
-
 
 DAMAGES = {
     "empty": lambda good: b"",
     "cut": lambda good: good[:-10],
     "longer": lambda good: good + b"1",
-    "bit": flipped,
+    "bit": lambda good: good[:300] + bytes([good[300] ^ 1]) + good[301:],
 }
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_damaged_files_are_named_with_what_there_is_beside_them(run, digits, name):
-    "One sentence for all kinds of damage; the older checkpoint goes on to the same bits."
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json"])
+def test_damaged_files_are_named_and_the_older_checkpoint_goes_on(run, digits, name):
     path, calm = run / NEWEST / name, run.parent / "calm"
     good, end = path.read_bytes(), load_file(run / NEWEST / "model.safetensors")
-    sentence = f"{name} is damaged or missing: move the folder step_00000004 away to go on from step_00000002"
+    sentence = f"{name} is damaged or missing: move the folder step_00000004 away to go on from the one before"
     for kind in (*DAMAGES, "missing", "a folder"):
         path.unlink()
         if kind == "a folder":
@@ -101,10 +94,12 @@ def test_damaged_files_are_named_with_what_there_is_beside_them(run, digits, nam
     same_bits(run, calm)
 
 
-def test_the_oldest_checkpoint_has_none_to_go_on_from(run):
-    shutil.rmtree(run / "checkpoints/step_00000002")
-    (run / NEWEST / "ema.safetensors").write_bytes(b"")
-    refused("ema.safetensors is damaged or missing: there is no older checkpoint", load_model, run)
+@pytest.mark.parametrize("wrong", [[[1]], [[[1], 2]], 3, None])
+def test_settings_that_are_none_are_damage(run, digits, wrong):
+    meta = json.loads((run / NEWEST / "meta.json").read_text())
+    (run / NEWEST / "meta.json").write_text(json.dumps(meta | {"settings": wrong}))
+    refused("meta.json is damaged", load_model, run)
+    refused("meta.json is damaged", train, run, LONGER, digits)
 
 
 def test_each_flipped_bit_of_meta_is_refused_or_changes_nothing(tmp_path):
@@ -118,7 +113,7 @@ def test_each_flipped_bit_of_meta_is_refused_or_changes_nothing(tmp_path):
             assert checkpoints.read_file(path.parent, "some.bytes") == b"1" and read_meta(path.parent)["step"] == 6
             accepted += 1
         except ValueError as error:
-            assert "is damaged or missing: there is no older checkpoint" in str(error)
+            assert "is damaged or missing" in str(error)
     assert 0 < accepted < 4 * len(good)
 
 
@@ -144,24 +139,18 @@ class Program:
         return os.mkdir, (str(self.path),)
 
 
-def test_files_with_the_right_sums_run_nothing_and_are_refused(run, digits, tmp_path):
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_a_pickle_with_the_right_sum_runs_nothing_and_is_refused(run, digits, tmp_path, protocol):
     meta = json.loads((run / NEWEST / "meta.json").read_text())
-    weights = load_file(run / NEWEST / "ema.safetensors")
-    torch.save({"optimizer": Program(tmp_path / "it ran")}, run / NEWEST / "optimizer.pt")
-    save_file({name: value * torch.nan for name, value in weights.items()}, run / NEWEST / "ema.safetensors")
-    meta["files"] = {name: checksum((run / NEWEST / name).read_bytes()) for name in meta["files"]}
-    (run / NEWEST / "meta.json").write_text(json.dumps(meta))
-    refused("ema.safetensors is damaged", load_model, run)
-    save_file(weights, run / NEWEST / "ema.safetensors")
-    meta["files"]["ema.safetensors"] = checksum((run / NEWEST / "ema.safetensors").read_bytes())
+    forged = pickle.dumps({"optimizer": Program(tmp_path / "it ran")}, protocol)
+    (run / NEWEST / "optimizer.pt").write_bytes(forged)
+    meta["files"]["optimizer.pt"] = checksum(forged)
     (run / NEWEST / "meta.json").write_text(json.dumps(meta))
     refused("optimizer.pt is damaged", train, run, LONGER, digits)
     assert not (tmp_path / "it ran").exists()
 
 
-@pytest.mark.parametrize(
-    "line", [b'{"loss": 0.5}', b'{"step": 3, "lo', b'{"step": "3"}', b"3", b"\xff", b"[" * 100_000]
-)
+@pytest.mark.parametrize("line", [b'{"loss": 0.5}', b'{"step": "3"}', b"\xff", b"[" * 100_000])
 def test_a_bad_line_of_the_log_is_named(run, digits, line):
     "One sentence with the file, the line and the way out, which works."
     log = run / "metrics.jsonl"
@@ -199,20 +188,16 @@ def edit(path, section, **changes):
 @pytest.mark.parametrize(
     ("section", "name", "value"),
     [
-        ("diffusion", "T", 19),
         ("diffusion", "objective", "eps"),
-        ("diffusion", "variance", "small"),
         ("network", "groups", 4),
-        ("data", "size", 32),
         ("data", "classes", list("9876543210")),
-        ("training", "label_drop", 0.0),
         ("training", "seed", 7),
     ],
 )
 def test_an_edited_configuration_is_noticed(run, digits, section, name, value):
     "Sampled or tested, these would quietly be another model, or no longer the run that it was."
     edit(run / "config.json", section, **{name: value})
-    words = f"step_00000004 is of another run than config.json describes .*{name} .* there and "
+    words = f"step_00000004 is of another run than config.json describes: {name} .* there and "
     refused(words, load_run, run, folder=run)
     refused(words, train, run, LONGER, digits, folder=run)
 
@@ -228,7 +213,7 @@ def test_files_of_another_run_are_noticed(run, made, digits, swapped):
     else:
         shutil.rmtree(run / swapped)
         shutil.copytree(other / swapped, run / swapped)
-    words = r"is of another run than config.json describes \(seed . there and . here\)"
+    words = "is of another run than config.json describes: seed . there and . here"
     refused(words, load_model, run, folder=run)
     refused(words, train, run, LONGER, digits, folder=run)
 
@@ -249,31 +234,22 @@ def test_a_start_that_trains_nothing_changes_nothing(run, digits, tmp_path, monk
     "A tracker that cannot begin, one that is refused, a second thought: the first line still goes on."
     before = contents(run)
     with Run.open(run, override(PLAN, steps=6, keep=9), digits) as opened:
-        assert opened.notes[:2] == ["steps 4 -> 6", "keep 2 -> 9"]
+        assert opened.notes == ["steps 4 -> 6", "keep 2 -> 9"]
     assert contents(run) == before
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    words = ["train", *WORDS, "--steps", "6", "--warmup", "50", "--out", "cli"]
-    main(["train", *WORDS, "--out", str(tmp_path / "cli")])
-    before = contents(tmp_path / "cli")
-    sentence = "the tracker tensorboard needs: pip install tensorboard"
-    refuses(*words, "--log", "tensorboard", sentence=sentence)
-    assert contents(tmp_path / "cli") == before
+    words = ["train", *WORDS, "--out", str(run), "--save-every", "2", "--steps", "6", "--log", "tensorboard"]
+    refuses(*words, sentence="the tracker tensorboard cannot begin: ")
+    assert contents(run) == before
 
 
 def test_the_source_of_first_weights_belongs_to_the_run(made, tmp_path, digits):
     "The same line goes on without it; another source is another run, and nothing is written down."
-    teacher, plan = load_model(made / "run"), override(PLAN, init="teacher")
-    train(tmp_path / "pupil", plan, digits, init=teacher, stop_after=2)
-    before = (tmp_path / "pupil/config.json").read_bytes()
+    teacher, plan, pupil = load_model(made / "run"), override(PLAN, init="teacher"), tmp_path / "pupil"
+    train(pupil, plan, digits, init=teacher, stop_after=2)
     other = override(plan, init="another")
-    refused("init 'teacher' there and 'another' here", train, tmp_path / "pupil", other, digits)
-    assert (tmp_path / "pupil/config.json").read_bytes() == before
-    train(tmp_path / "pupil", plan, digits)  # the teacher has moved away
-    assert newest_checkpoint(tmp_path / "pupil").name == "step_00000004"
-    with pytest.raises(ValueError, match="begins from teacher: init must be these weights"):
-        train(tmp_path / "new", plan, digits)
-    run = shutil.copytree(made / "run", tmp_path / "without")
-    refused("init '' there and 'another' here", train, run, override(LONGER, init="another"), digits, folder=run)
+    refused("init 'teacher' there and 'another' here", train, pupil, other, digits, folder=pupil)
+    train(pupil, plan, digits)  # the teacher has moved away
+    assert newest_checkpoint(pupil).name == "step_00000004"
 
 
 def test_another_process_that_was_quicker(tmp_path, digits, monkeypatch):
@@ -288,28 +264,6 @@ def test_another_process_that_was_quicker(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(runs, "new_state", late)
     refused("another process has just trained in", train, tmp_path / "run", override(PLAN, seed=5), digits)
     load_model(tmp_path / "run")
-
-
-# -- plugins -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_plugin_with_another_text_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    plugin = tmp_path / "x:y.py"
-    plugin.write_text("from ddpm_course import SCHEDULES\nSCHEDULES['mine'] = SCHEDULES['linear']\n")
-    main(["train", *WORDS, "--T", "30", "--schedule", "mine", "--plugin", plugin.name, "--out", "run"])
-    capsys.readouterr()
-    sample = ["sample", "run", "--n", "1", "--steps", "1", "--plugin"]
-    main([*sample, plugin.name])
-    assert not capsys.readouterr().err
-    plugin.write_text(plugin.read_text().replace("['linear']", "['cosine']"))
-    for words in (sample, ["test", "run", "--plugin"]):
-        main([*words, plugin.name])
-        one_sentence(capsys.readouterr().err, "run was made with another text of the plugin x:y.py")
-    (tmp_path / "x:z.py").write_text(plugin.read_text())
-    with pytest.raises(SystemExit):
-        main([*sample, "x:z.py"])
-    one_sentence(capsys.readouterr().err, "run was made with the plugin x:y.py: load it first")
 
 
 # -- trackers ----------------------------------------------------------------------------------------------------------
@@ -338,16 +292,13 @@ def test_a_tracker_that_fails_costs_the_run_nothing(tmp_path, monkeypatch, capsy
     assert newest_checkpoint(tmp_path / "run").name == "step_00000004"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_tensorboard_on_a_full_disk(tmp_path, capfd):
     "Its failure comes where it can be caught: there is no thread whose traceback would be printed."
     pytest.importorskip("tensorboard")
     tracker = start_tracker("tensorboard", tmp_path, PLAN, 0)
     tracker.entry.file.close()
-    with (
-        open("/dev/full", "wb", 0) as full,
-        warnings.catch_warnings(record=True) as said,
-    ):
+    with open("/dev/full", "wb", 0) as full, warnings.catch_warnings(record=True) as said:
         tracker.entry.file = tracker.entry.records._writer = full
         warnings.simplefilter("always")
         for step in range(3):
@@ -359,17 +310,8 @@ def test_tensorboard_on_a_full_disk(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("key", "identity", "words"),
-    [
-        (None, None, "WANDB_MODE=offline needs none: No API key"),
-        ("short", None, "WANDB_MODE=offline needs none: .*invalid"),
-        (None, "", "cannot begin: "),
-        (None, "a/b", "cannot begin: "),
-        (None, b"\xff", "cannot begin: "),
-    ],
-)
-def test_wandb_that_cannot_begin(tmp_path, monkeypatch, key, identity, words):
+@pytest.mark.parametrize(("key", "identity"), [(None, None), ("short", None), (None, b"a/b"), (None, b"\xff")])
+def test_wandb_that_cannot_begin(tmp_path, monkeypatch, key, identity):
     pytest.importorskip("wandb")
     for name in list(os.environ):
         if name.startswith("WANDB_"):
@@ -378,8 +320,6 @@ def test_wandb_that_cannot_begin(tmp_path, monkeypatch, key, identity, words):
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    if identity is not None:
-        (tmp_path / "wandb_id.txt").write_bytes(identity if isinstance(identity, bytes) else identity.encode())
-    with pytest.raises(ValueError, match="the tracker wandb cannot begin: .*") as said:
-        start_tracker("wandb", tmp_path, PLAN, 0)
-    assert said.match(words)
+    if identity:
+        (tmp_path / "wandb_id.txt").write_bytes(identity)
+    refused("the tracker wandb cannot begin: ", start_tracker, "wandb", tmp_path, PLAN, 0)

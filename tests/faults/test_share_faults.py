@@ -1,5 +1,6 @@
 "What strangers' folders and one's own mistakes can do to published weights, exports and drawings: one sentence each."
 
+import argparse
 import errno
 import json
 import os
@@ -12,15 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ddpm_course.config import PRESETS, from_json, override
+from ddpm_course.data.sets import ASSETS
 from ddpm_course.model import build_model
 from ddpm_course.share.diagram import draw_all
-from ddpm_course.share.export import save_onnx, save_pipeline
+from ddpm_course.share.export import export, save_onnx, save_pipeline
 from ddpm_course.share.published import find_published, load_published
 
-CONFIG = override(
-    PRESETS["mnist16"], size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2
-)
+CONFIG = dict(size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2)
+CONFIG = override(PRESETS["mnist16"], **CONFIG)
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
+LARGE = [dict(block_out_channels=[8192, 8192]), dict(block_out_channels=[8192, 8192], norm_eps=1e-5)]
+LARGE += [dict(layers_per_block=10**7), dict(time_embedding_dim=10**9, norm_eps=1e-5), dict(out_channels=10**6)]
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +46,11 @@ def inside(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# -- what is written --------------------------------------------------------------------------------------------------
-
-
 def test_links_make_room(model, folder, tmp_path):
     "A stranger's folder, with links to files and a folder of mine where the export writes."
     mine = tmp_path / "mine"
     mine.mkdir()
-    names = ("README.md", "ddpm_course.json", "scheduler/scheduler_config.json")
+    names = ("README.md", "ddpm_course.json", SCHEDULER)
     for name in names:
         kept = mine / Path(name).name
         kept.write_bytes((folder / name).read_bytes())
@@ -63,20 +64,15 @@ def test_links_make_room(model, folder, tmp_path):
     assert load_published(str(folder))[1].training.steps == 3
 
 
-@pytest.mark.parametrize(
-    "index, more", [("StableDiffusionPipeline", True), ("StableDiffusionPipeline", False), ("DDPMPipeline", False)]
-)
-def test_others_pipelines_stay(index, more, model, folder):
-    change(folder / "model_index.json", _class_name=index)
-    if not more:
-        (folder / "ddpm_course.json").unlink()
+def test_others_pipelines_stay(model, folder):
+    (folder / "ddpm_course.json").unlink()
     before = inside(folder)
     with pytest.raises(FileExistsError, match="holds something else"):
         save_pipeline(model, override(CONFIG, steps=3), folder)
     assert inside(folder) == before
 
 
-@pytest.mark.parametrize("limit", [10, 200, 700, 1000, 3000, 100_000])
+@pytest.mark.parametrize("limit", [10, 1000, 100_000])
 def test_a_full_disk(limit, model, tmp_path, monkeypatch):
     "Files of more bytes do not fit: a sentence with the file's name, nothing half written, and the same line goes on."
     write = Path.write_bytes
@@ -101,31 +97,28 @@ def test_paths_are_not_published(model, tmp_path):
     save_pipeline(model, typed, tmp_path)
     assert not any(b"private" in content for content in inside(tmp_path).values())
     said = from_json((tmp_path / "ddpm_course.json").read_text())
-    assert (said.data.data, said.training.init) == ("photos", "first") and b" on photos," in inside(tmp_path)[
-        "README.md"
-    ]
+    assert (said.data.data, said.training.init) == ("photos", "first")
+    assert " on photos," in (tmp_path / "README.md").read_text()
 
 
-def test_onnx_goes_into_a_regular_onnx_file(model, tmp_path):
+def test_onnx_goes_into_a_regular_file(model, tmp_path):
     pytest.importorskip("onnx")
-    (tmp_path / "config.json").write_text("mine")
-    with pytest.raises(ValueError, match="goes into a .onnx file"):
-        save_onnx(model, tmp_path / "config.json")
-    assert (tmp_path / "config.json").read_text() == "mine"
+    (tmp_path / "mine").write_text("mine")
     os.mkfifo(tmp_path / "pipe.onnx")
     (tmp_path / "folder.onnx").mkdir()
     for name in ("pipe.onnx", "folder.onnx"):
         with pytest.raises(ValueError, match="is no file that can be written"):
             save_onnx(model, tmp_path / name)
-    (tmp_path / "link.onnx").symlink_to(tmp_path / "config.json")
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "mine")
     save_onnx(model, tmp_path / "link.onnx")
-    assert (tmp_path / "config.json").read_text() == "mine" and not (tmp_path / "link.onnx").is_symlink()
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "link.onnx").is_symlink()
 
 
-def test_export_without_onnx(tmp_path, refuses, monkeypatch):
+def test_export_without_onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    refuses("export", "run", "out", "--onnx", "m.onnx", sentence="ONNX needs: pip install onnx")
-    refuses("export", "run", "out", "--onnx", "run/config.json", sentence="goes into a .onnx file")
+    wanted = argparse.Namespace(run=ASSETS / "mnist16", plugins=(), folder=tmp_path / "out", onnx=tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match="ONNX needs: pip install onnx"):
+        export(wanted)
     assert not list(tmp_path.iterdir())
 
 
@@ -133,7 +126,7 @@ def test_drawings_make_room_for_themselves(model, tmp_path):
     "In a stranger's folder, links to a file of mine under the names of the drawings."
     pytest.importorskip("pygraphviz")
     (tmp_path / "mine").write_text("mine")
-    for name in ("diagram.png", "diffusion.svg", "unet_raw.svg"):
+    for name in ("diagram.png", "diffusion.svg", "diffusion_raw.svg"):
         (tmp_path / name).symlink_to(tmp_path / "mine")
     inputs = {"xt": torch.zeros(1, 1, 8, 8), "t": torch.tensor([5]), "y": torch.tensor([1])}
     paths = draw_all(model.network, lambda xt, t, y: {"answer": model.network(xt, t, y)}, inputs, tmp_path)
@@ -141,42 +134,26 @@ def test_drawings_make_room_for_themselves(model, tmp_path):
     assert paths and all(path.stat().st_size > 1000 and not path.is_symlink() for path in paths)
 
 
-# -- what is read -----------------------------------------------------------------------------------------------------
+EDITS = [(SCHEDULER, dict(num_train_timesteps=50)), (SCHEDULER, dict(prediction_type="epsilon"))]
+EDITS += [(UNET, dict(norm_num_groups=4)), (UNET, dict(freq_shift=0)), (UNET, dict(num_class_embeds=10**12))]
 
 
-@pytest.mark.parametrize("change_to", [dict(num_train_timesteps=50), dict(prediction_type="epsilon")], ids=str)
-def test_an_edited_scheduler_is_noticed(change_to, folder):
-    change(folder / "scheduler/scheduler_config.json", **change_to)
-    with pytest.raises(ValueError, match="something else than the files beside it"):
-        load_published(str(folder))
-
-
-@pytest.mark.parametrize("name, value", [("norm_num_groups", 4), ("num_class_embeds", 10**12), ("freq_shift", 0)])
-def test_an_edited_network_is_noticed(name, value, folder):
-    change(folder / "unet/config.json", **{name: value})
+@pytest.mark.parametrize("name, edit", EDITS, ids=str)
+def test_an_edited_pipeline_is_noticed(name, edit, folder):
+    change(folder / name, **edit)
     with pytest.raises(ValueError, match="something else than the files beside it|do not belong"):
         load_published(str(folder))
 
 
 @pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        dict(block_out_channels=[8192, 8192]),
-        dict(block_out_channels=[8192, 8192], norm_eps=1e-5),
-        dict(layers_per_block=10**7),
-        dict(time_embedding_dim=10**9, norm_eps=1e-5),
-        dict(out_channels=10**6),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("settings", LARGE, ids=str)
 def test_a_few_bytes_do_not_make_a_large_network(settings, own, folder, monkeypatch):
     "The memory is limited by what is counted: no tensor of more than a million numbers is made on the way."
     if not own:
         (folder / "ddpm_course.json").unlink()
     if "norm_eps" in settings:
         pytest.importorskip("diffusers")
-    change(folder / "unet/config.json", **settings)
+    change(folder / UNET, **settings)
     made, empty = [], torch.empty
     monkeypatch.setattr(torch, "empty", lambda *shape, **how: made.append(empty(*shape, **how)) or made[-1])
     with pytest.raises(ValueError):
@@ -186,27 +163,18 @@ def test_a_few_bytes_do_not_make_a_large_network(settings, own, folder, monkeypa
 
 def test_a_longer_network_than_its_weights(folder):
     (folder / "ddpm_course.json").unlink()
-    change(folder / "unet/config.json", layers_per_block=2)
-    with pytest.raises(ValueError, match="out: the weights do not belong to this configuration"):
+    change(folder / UNET, layers_per_block=2)
+    with pytest.raises(ValueError, match="out: the weights do not belong to its settings"):
         load_published(str(folder))
-
-
-def test_float8_weights_are_read(folder):
-    state = load_file(folder / WEIGHTS)
-    save_file({name: weight.to(torch.float8_e4m3fn) for name, weight in state.items()}, folder / WEIGHTS)
-    network = load_published(str(folder))[0].network
-    assert torch.equal(network.conv_in.weight, state["conv_in.weight"].to(torch.float8_e4m3fn).float())
 
 
 def test_weights_that_are_damaged(folder):
-    (folder / WEIGHTS).with_suffix(".bin").write_bytes(b"damaged")  # the other is preferred, as by diffusers
-    load_published(str(folder))
     state = load_file(folder / WEIGHTS)
     save_file(state | {"conv_in.bias": torch.full((8,), float("nan"))}, folder / WEIGHTS)
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="diffusion_pytorch_model.safetensors is damaged"):
         load_published(str(folder))
     (folder / WEIGHTS).unlink()
-    with pytest.raises(ValueError, match="diffusion_pytorch_model.bin is damaged"):
+    with pytest.raises(FileNotFoundError, match="there is no diffusion_pytorch_model.safetensors"):
         load_published(str(folder))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ddpm_course.config import PRESETS, SamplingConfig
+from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
 from ddpm_course.forward import q_posterior
 from ddpm_course.model import Model, build_network
 from ddpm_course.run.runs import start_from
@@ -15,7 +15,7 @@ from ddpm_course.run.training import new_state
 from ddpm_course.sampling import plan, sampling_indices
 from ddpm_course.sampling import walk as our_walk
 from ddpm_course.schedules import cosine, linear
-from ddpm_course.share.published import TheirUNet, from_diffusers, load_published, to_diffusers
+from ddpm_course.share.published import TheirUNet, from_diffusers, load_published, our_settings, to_diffusers
 from ddpm_course.unet import UNet
 from helpers import old_names
 
@@ -73,69 +73,60 @@ def test_schedule(name, T):
 @pytest.mark.parametrize("t", [0, 1, 250, 999])
 def test_posterior(name, t):
     schedule, x0, xt = SCHEDULES[name](), noise(5000), noise(6000)
-    theirs = with_our_tables(
-        DDPMScheduler(clip_sample=False, variance_type="fixed_small", prediction_type="sample"), schedule
-    )
+    theirs = DDPMScheduler(clip_sample=False, variance_type="fixed_small", prediction_type="sample")
+    theirs = with_our_tables(theirs, schedule)
     mean, variance = q_posterior(x0, xt, t, schedule)
     expected = theirs.step(x0, t, xt, generator=generator(t)).prev_sample
     assert worst(mean + variance.sqrt() * noise(t), expected) < 1e-9
 
 
+def compare(theirs, step, schedule, objective, network=network, **how):
+    "Each of our steps with theirs, up to 60 of a walk, from our own point, so that rounding does not grow on the way."
+    theirs = with_our_tables(theirs, schedule)
+    theirs.set_timesteps(how["steps"])
+    x, visited = noise(-1), []
+    for k, (t, ours) in enumerate(our_steps(network, x, schedule, objective, **how)):
+        if k % max(1, how["steps"] // 60) == 0 or k == how["steps"] - 1:
+            expected = step(network(x, torch.full((4,), t), None), t, x).prev_sample
+            scale = expected.abs().max().clamp(min=1)  # without clipping x_0 grows without bound
+            assert worst(ours / scale, expected / scale) < 1e-9, f"at index {t}"
+        visited.append(t)
+        x = ours
+    assert visited == theirs.timesteps.tolist()
+
+
+ANCESTRAL = [("large", 1000, "trailing", True), ("small", 1000, "trailing", False), ("large", 50, "uniform", False)]
+ANCESTRAL += [("small", 20, "trailing", True), ("learned", 1000, "uniform", True), ("learned", 20, "uniform", False)]
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("objective", PREDICTIONS)
-@pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize(
-    "variance, steps, spacing",
-    [
-        ("large", 1000, "trailing"),
-        ("small", 1000, "trailing"),
-        ("large", 50, "uniform"),
-        ("small", 50, "uniform"),
-        ("small", 20, "trailing"),
-    ],
-)
-def test_ancestral_steps(name, objective, clip, variance, steps, spacing):
-    "Every step of a walk, each started from our own point, so that rounding does not grow along the way."
-    schedule = SCHEDULES[name]()
-    theirs = DDPMScheduler(
-        variance_type=f"fixed_{variance}",
-        clip_sample=clip,
-        prediction_type=PREDICTIONS[objective],
-        timestep_spacing=SPACINGS[spacing],
-    )
-    theirs.set_timesteps(steps)
-    walk(
-        with_our_tables(theirs, schedule),
-        schedule,
-        objective,
-        steps,
-        spacing,
-        lambda out, t, x: theirs.step(out, t, x, generator=generator(t)),
-        sampler="ddpm",
-        variance=variance,
-        clip=clip,
-    )
+@pytest.mark.parametrize("variance, steps, spacing, clip", ANCESTRAL)
+def test_ancestral_steps(name, objective, variance, steps, spacing, clip):
+    kind = "learned_range" if variance == "learned" else f"fixed_{variance}"
+    told = dict(prediction_type=PREDICTIONS[objective], timestep_spacing=SPACINGS[spacing])
+    theirs = DDPMScheduler(variance_type=kind, clip_sample=clip, **told)
+    two = lambda x, t, y: torch.cat([network(x, t, y), torch.cos(x)], dim=1)  # answers in two halves
+    step = lambda out, t, x: theirs.step(out, t, x, generator=generator(t))
+    how = dict(sampler="ddpm", steps=steps, spacing=spacing, variance=variance, clip=clip)
+    compare(theirs, step, SCHEDULES[name](), objective, two if variance == "learned" else network, **how)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("objective", ["eps", "v"])
-@pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("clip, eta", [(True, 0.0), (False, 1.0)])
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_ddim_steps(name, objective, clip, eta, spacing):
-    schedule = SCHEDULES[name]()
     theirs = DDIMScheduler(clip_sample=clip, prediction_type=PREDICTIONS[objective], timestep_spacing=SPACINGS[spacing])
-    theirs.set_timesteps(50)
-
-    def step(out, t, x):
-        return theirs.step(out, t, x, eta=eta, use_clipped_model_output=True, variance_noise=noise(t))
-
-    walk(with_our_tables(theirs, schedule), schedule, objective, 50, spacing, step, sampler="ddim", eta=eta, clip=clip)
+    more = dict(eta=eta, use_clipped_model_output=True)
+    step = lambda out, t, x: theirs.step(out, t, x, variance_noise=noise(t), **more)
+    how = dict(sampler="ddim", steps=50, spacing=spacing, eta=eta, clip=clip)
+    compare(theirs, step, SCHEDULES[name](), objective, **how)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("objective", ["eps", "v"])
-@pytest.mark.parametrize("steps", [10, 20, 50])
+@pytest.mark.parametrize("steps", [10, 50])
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_dpm_walk(name, objective, steps, spacing):
     """The whole walk of DPM-Solver++(2M), which has a memory.
@@ -144,15 +135,9 @@ def test_dpm_walk(name, objective, steps, spacing):
     float64, agree with ours to 1e-9.
     """
     schedule = SCHEDULES[name]()
-    theirs = with_our_tables(
-        DPMSolverMultistepScheduler(
-            algorithm_type="dpmsolver++",
-            solver_order=2,
-            prediction_type=PREDICTIONS[objective],
-            timestep_spacing=SPACINGS[spacing],
-        ),
-        schedule,
-    )
+    told = dict(prediction_type=PREDICTIONS[objective], timestep_spacing=SPACINGS[spacing])
+    theirs = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, **told)
+    theirs = with_our_tables(theirs, schedule)
     indices = sampling_indices(1000, steps, spacing)
     theirs.set_timesteps(timesteps=indices)
     if spacing == "trailing":  # (their "leading" takes one step more and drops the lowest)
@@ -162,9 +147,8 @@ def test_dpm_walk(name, objective, steps, spacing):
     theirs.sigmas = torch.cat([((1 - abar) / abar).sqrt(), torch.zeros(1, dtype=torch.float64)])
     rough = exact = noise(-1)
     answers = []
-    for k, (t, ours) in enumerate(
-        our_steps(network, exact, schedule, objective, sampler="dpm", steps=steps, spacing=spacing, clip=False)
-    ):
+    how = dict(sampler="dpm", steps=steps, spacing=spacing, clip=False)
+    for k, (t, ours) in enumerate(our_steps(network, exact, schedule, objective, **how)):
         rough = theirs.step(network(rough, torch.full((4,), t), None), t, rough).prev_sample.double()
         theirs._step_index = k  # `step` has moved it on
         answers.append(theirs.convert_model_output(network(exact, torch.full((4,), t), None), sample=exact))
@@ -178,71 +162,17 @@ def test_dpm_walk(name, objective, steps, spacing):
         assert worst(ours / scale, rough / scale) < 1e-5, f"at index {t}"
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("steps", [1000, 20])
-def test_learned_variance_steps(name, steps):
-    def two_halves(x, t, y):
-        return torch.cat([network(x, t, y), torch.cos(x)], dim=1)
-
-    schedule = SCHEDULES[name]()
-    theirs = with_our_tables(
-        DDPMScheduler(variance_type="learned_range", clip_sample=True, timestep_spacing="leading"), schedule
-    )
-    theirs.set_timesteps(steps)
-    walk(
-        theirs,
-        schedule,
-        "eps",
-        steps,
-        "uniform",
-        lambda out, t, x: theirs.step(out, t, x, generator=generator(t)),
-        network=two_halves,
-        sampler="ddpm",
-        variance="learned",
-    )
+def described(size, channels, widths, layers, groups, attention):
+    "The words of a `UNet2DModel`, with attention at one level."
+    down = ["Attn" * (level == attention) + "DownBlock2D" for level in range(len(widths))]
+    found = dict(sample_size=size, in_channels=channels, out_channels=channels, block_out_channels=widths)
+    found |= dict(layers_per_block=layers, norm_num_groups=groups, down_block_types=tuple(down))
+    return found | dict(up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(down)))
 
 
-def walk(theirs, schedule, objective, steps, spacing, step, network=network, **how):
-    "Compare each of our steps with theirs, up to 60 of them spread over the walk."
-    x, visited = noise(-1), []
-    every = max(1, steps // 60)
-    for k, (t, ours) in enumerate(our_steps(network, x, schedule, objective, steps=steps, spacing=spacing, **how)):
-        if k % every == 0 or k == steps - 1:
-            expected = step(network(x, torch.full((4,), t), None), t, x).prev_sample
-            scale = expected.abs().max().clamp(min=1)  # without clipping x_0 grows without bound
-            assert worst(ours / scale, expected / scale) < 1e-9, f"at index {t}"
-        visited.append(t)
-        x = ours
-    assert visited == theirs.timesteps.tolist()
-
-
-SMALL = dict(
-    sample_size=16,
-    in_channels=3,
-    out_channels=3,
-    block_out_channels=(32, 64, 64),
-    layers_per_block=2,
-    norm_num_groups=8,
-    down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-)
-PAPER = SMALL | dict(
-    sample_size=32,
-    block_out_channels=(128, 256, 256, 256),
-    norm_num_groups=32,
-    down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-)
-ONE_LEVEL = dict(
-    sample_size=8,
-    in_channels=1,
-    out_channels=1,
-    block_out_channels=(16,),
-    layers_per_block=3,
-    norm_num_groups=4,
-    down_block_types=("AttnDownBlock2D",),
-    up_block_types=("AttnUpBlock2D",),
-)
+SMALL = described(16, 3, (32, 64, 64), 2, 8, 1)
+PAPER = described(32, 3, (128, 256, 256, 256), 2, 32, 1)
+ONE_LEVEL = described(8, 1, (16,), 3, 4, 0)
 MODELS = {
     "paper": PAPER,
     "classes": SMALL | dict(num_class_embeds=11),
@@ -285,7 +215,9 @@ def agree(ours, theirs, config):
 @pytest.mark.parametrize("null_label", [True, False])
 def test_their_weights_in_our_network(name, null_label):
     theirs = their_model(**MODELS[name])
-    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), null_label)
+    classes = tuple("0123456789") if "num_class_embeds" in MODELS[name] else ()
+    own = override(RunConfig(), **our_settings(dict(theirs.config)), classes=classes) if null_label else None
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), own)
     assert isinstance(ours, UNet)
     agree(ours, theirs, MODELS[name])
     assert ours.classes is None or ours.classes.num_classes == 11 - null_label
@@ -293,31 +225,14 @@ def test_their_weights_in_our_network(name, null_label):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_our_weights_in_their_network(name):
-    config, widths = MODELS[name], MODELS[name]["block_out_channels"]
-    kinds = enumerate(config["down_block_types"])
-    ours = UNet(
-        config["in_channels"],
-        config["sample_size"],
-        widths[0],
-        tuple(w // widths[0] for w in widths),
-        config["layers_per_block"],
-        tuple(config["sample_size"] >> k for k, kind in kinds if kind.startswith("Attn")),
-        num_classes=10 if "num_class_embeds" in config else 0,
-        groups=config["norm_num_groups"],
-        out_channels=config["out_channels"],
-    )
-    described, state = to_diffusers(awake(ours), config["sample_size"])
-    theirs = UNet2DModel(**described).double().eval()
+    config, of = MODELS[name], our_settings(MODELS[name])
+    more = dict(num_classes=10 * ("num_class_embeds" in config), out_channels=config["out_channels"])
+    shape = (of[name] for name in ("image_channels", "size", "channels", "multipliers", "blocks", "attention"))
+    ours = UNet(*shape, groups=of["groups"], **more)
+    words, state = to_diffusers(awake(ours), of["size"])
+    theirs = UNet2DModel(**words).double().eval()
     theirs.load_state_dict(state)  # strict: every name is known and none is missing
     agree(ours, theirs, config)
-
-
-def test_old_attention_names():
-    "As in files of before 2023, google/ddpm-cifar10-32 among them; diffusers itself still reads them."
-    theirs = their_model(**SMALL)
-    old = old_names(theirs.state_dict())
-    assert any(name.endswith("proj_attn.weight") for name in old)
-    agree(from_diffusers(dict(theirs.config), old), theirs, SMALL)
 
 
 def test_paper_network_size():
@@ -326,31 +241,24 @@ def test_paper_network_size():
 
 # -- networks that are not ours ---------------------------------------------------------------------------------------
 
-OTHERS = {
-    "norm_eps": dict(norm_eps=1e-5),
-    "padding": dict(downsample_padding=1),
-    "cosines first, and classes": dict(flip_sin_to_cos=True, num_class_embeds=11),
-    "clock": dict(freq_shift=0),
-    "heads": dict(attention_head_dim=8),
-    "groups of attention": dict(attn_norm_num_groups=4),
-    "another way to tell the time": dict(resnet_time_scale_shift="scale_shift"),
-    "widths that are no multiples": dict(block_out_channels=(32, 48, 64)),
-    "no mirror image": dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D")),
-}
+OTHERS = [dict(norm_eps=1e-5), dict(downsample_padding=1), dict(freq_shift=0), dict(attention_head_dim=8)]
+OTHERS += [dict(flip_sin_to_cos=True, num_class_embeds=11), dict(attn_norm_num_groups=4)]
+OTHERS += [dict(resnet_time_scale_shift="scale_shift"), dict(block_out_channels=(32, 48, 64))]
+OTHERS += [dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D"))]
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_networks_are_theirs(name):
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_other_networks_are_theirs(other):
     "Where a setting gives another function, diffusers computes it: nobody can overlook one, though all shapes agree."
-    theirs = their_model(**(SMALL | OTHERS[name]))
+    theirs = their_model(**(SMALL | other))
     ours = from_diffusers(dict(theirs.config), theirs.state_dict())
     assert isinstance(ours, TheirUNet)
-    agree(ours, theirs, SMALL | OTHERS[name])
+    agree(ours, theirs, SMALL | other)
 
 
 def test_what_a_file_leaves_out_is_diffusers_default():
-    config = {name: SMALL[name] for name in ("in_channels", "out_channels", "sample_size", "block_out_channels")}
-    config |= {name: SMALL[name] for name in ("down_block_types", "up_block_types")}
+    left_out = ("layers_per_block", "norm_num_groups")
+    config = {name: value for name, value in SMALL.items() if name not in left_out}
     torch.manual_seed(0)
     theirs = awake(UNet2DModel(**config))
     agree(from_diffusers(config, theirs.state_dict()), theirs, SMALL)
@@ -374,22 +282,19 @@ def test_a_run_does_not_begin_with_another_function(tmp_path):
 # -- whole pipelines --------------------------------------------------------------------------------------------------
 
 
-def publish(folder, config, ending="safetensors"):
+def publish(folder, config):
     "A folder as google/ddpm-cifar10-32 is laid out, all files beside each other; and the model that is read from it."
     theirs = their_model(**config).float()
     (folder / "config.json").write_text(json.dumps(dict(theirs.config)))
     (folder / "scheduler_config.json").write_text(json.dumps({"variance_type": "fixed_large"}))
-    save = torch.save if ending == "bin" else save_file
-    save(old_names(theirs.state_dict()), folder / f"diffusion_pytorch_model.{ending}")
+    save_file(old_names(theirs.state_dict()), folder / "diffusion_pytorch_model.safetensors")
     return load_published(str(folder), precision="fp32")[0]
 
 
-@pytest.mark.parametrize(
-    "file, other", [("safetensors", dict(norm_eps=1e-5, downsample_padding=1, attention_head_dim=8)), ("bin", {})]
-)
-def test_a_published_model_draws_what_diffusers_draws(file, other, tmp_path):
+@pytest.mark.parametrize("other", [dict(norm_eps=1e-5, downsample_padding=1, attention_head_dim=8), {}], ids=str)
+def test_a_published_model_draws_what_diffusers_draws(other, tmp_path):
     "The same walk through the same network, ours or theirs, with the same noise; in float64, as a walk amplifies."
-    model = publish(tmp_path, SMALL | other, file)
+    model = publish(tmp_path, SMALL | other)
     assert isinstance(model.network, TheirUNet if other else UNet) and model.variance == "large"
     scheduler = with_our_tables(DDPMScheduler(variance_type="fixed_large"), model.schedule)
     pipeline = diffusers.DDPMPipeline(their_model(**(SMALL | other)).float().double(), scheduler)

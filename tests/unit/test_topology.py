@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ddpm_course import load_model, sampling
-from ddpm_course.attention import AttentionBlock
 from ddpm_course.draws import Purpose, normal
 from ddpm_course.model import read_answer
 from ddpm_course.share import diagram, topology
@@ -44,7 +43,8 @@ def alive(network):
 
 
 def of_network(network, size, channels, **more):
-    return diagram.record_module(network, lambda: network(noise(0, channels, size, size), T, **more))
+    inputs = {"xt": noise(0, channels, size, size), "t": T, **more}
+    return topology.record(network, lambda **given: {"output": network(**given)}, inputs)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +79,6 @@ def label(node):
     return node.attr["label"]
 
 
-def labels_of(graph, text):
-    return [n for n in of_kind(graph, "operation") if label(n) == text]
-
-
 def behind(graph, node):
     "Everything that a node depends on."
     found, todo = set(), [node]
@@ -96,19 +92,6 @@ def behind(graph, node):
 
 def has_cycle(graph):
     return any(node in behind(graph, node) for node in graph.nodes())
-
-
-def test_attention_block():
-    block = AttentionBlock(16, 4).eval()
-    graph = diagram.record_module(block, lambda: block(noise(0, 16, 4, 4))).raw
-    (last,) = graph.predecessors("result output")
-    assert label(last) == "Add" and "input x" in graph.predecessors(last)
-    softmax = [n for n in of_kind(graph, "operation") if "Softmax" in label(n) or "ScaledDot" in label(n)]
-    assert len(softmax) == 1 and {"query.weight", "key.weight"} <= behind(graph, softmax[0])
-    assert {"value.weight", "out.weight", softmax[0]} <= behind(graph, last)
-
-
-# -- the raw graph ----------------------------------------------------------------------------------------------------
 
 
 def test_raw_graph(paper):
@@ -131,7 +114,7 @@ def test_arrows_are_those_of_torchviz():
     "The package torchviz walks the same graph in its own way: the same arrows, as names of leaves and operations."
     torchviz = pytest.importorskip("torchviz")
     network = small()
-    inputs = topology.as_leaves({"xt": noise(0, 1, 16, 16), "t": T, "y": torch.tensor([1])})
+    inputs = {"xt": noise(0, 1, 16, 16).requires_grad_(), "t": T, "y": torch.tensor([1])}
     output, parameters = network(**inputs), dict(network.named_parameters())
     graph = topology.autograd_graph({"output": output}, inputs, parameters)
     with warnings.catch_warnings():
@@ -148,19 +131,6 @@ def test_arrows_are_those_of_torchviz():
 
     ours = Counter((own(a), own(b)) for a, b in graph.edges())
     assert ours == Counter((name(a), name(b)) for a, b in theirs.edges() if b not in leaf) and ours.total() > 100
-
-
-def test_names_do_not_depend_on_addresses():
-    one, other = (of_network(small(), 16, 1).raw.to_string() for _ in range(2))
-    assert one == other
-
-
-def test_views_and_several_results():
-    x = torch.arange(4.0).requires_grad_()
-    y = x * 2
-    graph = topology.autograd_graph({"first": y[:2], "all": y}, {"x": x}, {})
-    assert set(of_kind(graph, "result")) == {"result first", "result all"}
-    assert label(graph.predecessors("result all")[0]) == "Mul" and "input x" in behind(graph, "result first")
 
 
 # -- skips and the contracted graph -----------------------------------------------------------------------------------
@@ -183,11 +153,7 @@ def test_skips_are_those_of_the_stack(settings):
         if isinstance(part, Stage):
             expected.append((stack.pop(), f"up.{i}"))
     assert not stack and topology.skips(seen) == expected[::-1]
-    assert (
-        len(expected)
-        == labels(seen.raw)["Cat"]
-        == len(settings.get("multipliers", (1, 2))) * (settings.get("blocks", 1) + 1)
-    )
+    assert len(expected) == labels(seen.raw)["Cat"]
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
@@ -200,7 +166,11 @@ def test_contracted_graph(settings):
     declared |= {f"{name}.{i}" for name, parts in zip(("down", "middle", "up"), lists) for i in range(len(parts))}
     assert set(of_kind(graph, "part")) == declared and not has_cycle(graph)
     assert of_kind(graph, "parameter") == [] and of_kind(graph, "result") == ["result output"]
-    assert len(of_kind(graph, "operation")) == bool(network.classes)  # time and class are added between the parts
+    plus = of_kind(graph, "operation")
+    assert len(plus) == bool(network.classes)  # time and class are added between the parts
+    for node in plus:
+        stages = {name for name, part in topology.parts(network).items() if isinstance(part, Stage)}
+        assert sorted(graph.predecessors(node)) == ["classes", "time"] and set(graph.successors(node)) == stages
     assert all(graph.has_edge(*pair) for pair in topology.skips(seen))
 
 
@@ -233,55 +203,19 @@ def test_edges_of_the_contracted_graph_are_what_flows(settings):
     assert drawn == {(a, b) for a, b in edges if {a, b} <= images} and len(drawn) >= len(images) - 1
 
 
-def test_the_embedding_reaches_residual_blocks_and_nothing_else():
-    network = small()
-    graph = topology.part_graph(of_network(network, 16, 1))
-    (plus,) = of_kind(graph, "operation")
-    assert sorted(graph.predecessors(plus)) == ["classes", "time"]
-    stages = {name for name, part in topology.parts(network).items() if isinstance(part, Stage)}
-    assert set(graph.successors(plus)) == stages
-
-
-def test_contract_counts_tensors_and_not_arrows():
-    graph = topology.empty_graph()
-    for name, owner in (("a", "A"), ("b", "A"), ("c", "B"), ("d", "B"), ("e", "B"), ("f", "")):
-        topology.add_node(graph, name, "operation", name, owner)
-    graph.add_edges_from([("a", "c"), ("a", "d"), ("b", "e"), ("a", "b"), ("d", "f"), ("d", "e")])
-    small = topology.contract(graph)
-    assert set(small.nodes()) == {"A", "B", "f"} and set(small.edges()) == {("A", "B"), ("B", "f")}
-    assert small.get_edge("A", "B").attr["label"].strip() == "2" and not small.get_edge("B", "f").attr["label"]
-
-
-def test_a_network_that_is_called_twice(shipped):
-    network, _, inputs = shipped
-    twice = topology.record(
-        network, lambda xt, t, y: {"output": network(network(xt, t, y), t, y)}, {k: inputs[k] for k in ("xt", "t", "y")}
-    )
-    graph = topology.part_graph(twice)
-    assert not has_cycle(graph) and len(of_kind(graph, "part")) == 2 * len(topology.parts(network))
-    assert graph.has_edge("out", "conv_in (2)") and not graph.has_edge("conv_in", "conv_in (2)")
-    assert len(topology.skips(twice)) == 12 and not has_cycle(
-        topology.part_graph(twice, lambda part: re.sub(r"\.\S*", "", part))
-    )
-
-
-# -- the diffusion step -----------------------------------------------------------------------------------------------
-
-
 def test_diffusion_step(shipped):
     network, step, inputs = shipped
     seen = topology.record(network, step, inputs)
     raw = seen.raw
     assert set(of_kind(raw, "input")) == {"input xt", "input z"}  # t and y have no gradient
     assert set(of_kind(raw, "result")) == {"result output", "result x0_hat", "result x_prev"}
-    (clamp,) = labels_of(raw, "Clamp")
+    (clamp,) = [node for node in of_kind(raw, "operation") if label(node) == "Clamp"]
     assert clamp in behind(raw, "result x_prev") and raw.has_edge(clamp, "result x0_hat")
     assert len(raw.successors("input xt")) == 3  # network, x_0 hat, x_{t-1}
     graph = topology.part_graph(seen)
     dashed = [graph.get_edge(*pair).attr["style"] for pair in (("input t", "time"), ("input y", "classes"))]
     assert dashed == ["dashed", "dashed"]
-    with topology.gradients_on(network):
-        results = step(**seen.inputs)
+    results = step(**seen.inputs)
     for name, result in results.items():  # dependencies are those of autograd
         for given in ("xt", "z"):
             (grad,) = torch.autograd.grad(result.sum(), seen.inputs[given], retain_graph=True, allow_unused=True)
@@ -318,47 +252,32 @@ def written(shipped, tmp_path_factory):
 
 
 def test_draw_all_writes(written):
-    names = ("block", "attention", "unet", "diffusion", "diagram")
-    assert set(written) == {f"{n}.{kind}" for n in names for kind in ("svg", "png")} | {
-        "unet_raw.svg",
-        "diffusion_raw.svg",
-    }
+    pictures = {f"{name}.{kind}" for name in ("unet", "diffusion", "diagram") for kind in ("svg", "png")}
+    assert set(written) == pictures | {"diffusion_raw.svg"}
+    size = {}
     for name, path in written.items():
         if name.endswith("png"):
             with Image.open(path) as picture:
-                picture.load()
+                size[name] = picture.size
                 assert max(picture.size) <= 4000 and len(picture.convert("RGB").getcolors(10**6)) > 5
             assert path.stat().st_size < 2_000_000
+    view = [float(n) for n in ET.parse(written["unet.svg"]).getroot().attrib["viewBox"].split()]
+    assert abs(size["unet.png"][0] / size["unet.png"][1] - view[2] / view[3]) < 0.02  # one layout, two files
+    assert size["diagram.png"][0] > 1600 and 0.3 < size["diagram.png"][1] / size["diagram.png"][0] < 1
 
 
-def test_svg_contains_the_names(written, shipped):
+def test_svg_contains_the_names_and_the_edges(written, shipped):
     network, step, inputs = shipped
     parts = topology.parts(network)
     words = lambda name: set(" ".join(text_of(written[name])).split())  # name and shape stand in one line
-    assert parts.keys() | {"xt", "t", "y", "output"} <= words("unet.svg")
-    assert {"xt", "t", "y", "z", "output", "x0_hat", "x_prev", "Mul", "Clamp"} <= words("diffusion.svg")
-    named = dict(network.named_parameters()).keys()
-    for raw in ("unet_raw.svg", "diffusion_raw.svg"):
-        assert named <= set(text_of(written[raw]))
-    assert {"conv1.weight", "norm2.bias", "embed.weight", "x", "emb"} <= set(text_of(written["block.svg"]))
-    assert {"query.weight", "key.bias", "value.weight", "out.bias", "x"} <= set(text_of(written["attention.svg"]))
+    results = {"xt", "t", "y", "z", "output", "x0_hat", "x_prev", "Mul", "Clamp"}
+    assert parts.keys() | results <= words("unet.svg") and results | {"down", "up"} <= words("diffusion.svg")
+    assert dict(network.named_parameters()).keys() <= set(text_of(written["diffusion_raw.svg"]))
     images = {f"{name}:" for name in parts if name not in ("time", "classes")}
     assert images | {"16×16", "8×8", "4×4", "attention", "classes", "→"} <= words("diagram.svg")
-
-
-def test_svg_has_the_edges_of_the_graph(written, shipped):
-    network, step, inputs = shipped
-    graph = topology.part_graph(diagram.record_module(network, lambda: step(**inputs)))
+    graph = topology.part_graph(topology.record(network, step, inputs))
     titles = [node.text for node in ET.parse(written["unet.svg"]).iter("{http://www.w3.org/2000/svg}title")]
     assert sorted(t for t in titles if "->" in t) == sorted(f"{a}->{b}" for a, b in graph.edges())
-
-
-def test_pictures_have_the_shape_of_what_they_show(written):
-    size = {name: Image.open(path).size for name, path in written.items() if name.endswith("png")}
-    view = [float(n) for n in ET.parse(written["unet.svg"]).getroot().attrib["viewBox"].split()]
-    assert abs(size["unet.png"][0] / size["unet.png"][1] - view[2] / view[3]) < 0.02  # one layout, two files
-    assert size["unet.png"][1] > size["unet.png"][0]  # a chain
-    assert size["diagram.png"][0] > 1600 and 0.3 < size["diagram.png"][1] / size["diagram.png"][0] < 1
 
 
 @pytest.mark.thorough
@@ -370,9 +289,6 @@ def test_large_graphs_stay_small_pictures(tmp_path, paper):
     assert 3500 < height <= 4000 and path.stat().st_size < 2_000_000
     (picture,) = diagram.render(topology.part_graph(paper), tmp_path / "paper.png")
     assert max(Image.open(picture).size) <= 4000 and picture.stat().st_size < 2_000_000
-
-
-# -- the diagram ------------------------------------------------------------------------------------------------------
 
 
 def boxes_of(graph, places):
@@ -408,23 +324,10 @@ def test_diagram(settings, paper):
     assert len(across) == len(places) - 1 + len(pairs)
 
 
-def test_diagram_of_the_paper(paper):
-    graph = diagram.block_diagram(paper)
-    words = [label(node) for node in graph.nodes()]
-    assert {"32×32", "16×16", "8×8", "4×4"} <= {str(node) for node in graph.nodes()}
-    assert sum("+ attention" in text for text in words) == 6  # 2 down, 1 in the middle, 3 up
-    assert sum("double 256" in text for text in words) == 3
-
-
 def test_no_u_no_diagram(tmp_path):
     plain = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, 3, padding=1))
     with pytest.raises(ValueError, match="no skips"):
         diagram.draw_all(plain, lambda x: {"out": plain(x)}, {"x": noise(0, 1, 8, 8)}, tmp_path)
-    with pytest.raises(ValueError, match="never calls the Sequential"):
-        diagram.draw_all(plain, lambda x: {"out": x * 2}, {"x": noise(0, 1, 8, 8)}, tmp_path)
-
-
-# -- without the drawing package --------------------------------------------------------------------------------------
 
 
 def test_missing_package_is_one_sentence(shipped, tmp_path, monkeypatch):
