@@ -106,7 +106,7 @@ def runs(config, worlds, double=False):
 
 @pytest.mark.parametrize(
     "plan, steps, batch, worlds",
-    [(HALF, 6, 10, (2,)), pytest.param(MNIST16, 50, 64, (2, 3, 4), marks=thorough)],
+    [(HALF, 6, 10, (2,)), pytest.param(MNIST16, 50, 64, (3, 4), marks=thorough)],
 )
 def test_same_run_on_any_number_of_processes(plan, steps, batch, worlds):
     "In float32; 64 images are 22, 21 and 21 on three processes. Below it is judged more strictly."
@@ -251,7 +251,7 @@ def test_settings_that_the_first_decides():
 def test_a_slow_process_is_waited_for(monkeypatch):
     "The others wait for a day where one decodes images, though every other collective gives up after a second."
     monkeypatch.setenv("DDPM_TIMEOUT", "1")
-    assert together(process_workers.late, 2, 4.0) == [0, 1]
+    assert together(process_workers.late, 2, 2.5) == [0, 1]
 
 
 def test_port_in_use_and_nobody_comes(monkeypatch):
@@ -361,11 +361,11 @@ with join("cpu") as group:
 """
 
 
-@pytest.mark.parametrize("kind, starts", [("ValueError", 1), pytest.param("KeyError", 3, marks=thorough)])
+@pytest.mark.parametrize("kind, starts", [("ValueError", 1), pytest.param("KeyError", 2, marks=thorough)])
 def test_what_cannot_succeed_is_not_tried_again(tmp_path, kind, starts):
     "torchrun starts workers again whatever they failed of; after a ValueError they say so again, and do nothing."
     (tmp_path / "mine.py").write_text(REFUSING)
-    words = [TORCHRUN, "--standalone", "--max-restarts=2", "--nproc-per-node=2", "mine.py", kind]
+    words = [TORCHRUN, "--standalone", "--max-restarts=1", "--nproc-per-node=2", "mine.py", kind]
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=GUARD)
     assert done.returncode != 0 and f"{kind}: no good will come of this" in done.stderr.replace("'", "")
     begun = (tmp_path / "begun").read_text().split()
@@ -419,14 +419,14 @@ def test_two_machines(tmp_path):
 @needs_proc
 def test_elastic(tmp_path):
     "With --nnodes=1:2 one agent is lost, the other goes on alone and takes a new one in: the same losses, to rounding."
-    words = ["train", *SMALL, "--optimizer", "adamw", "--lr", "1e-4", "--steps", 1200, "--threads", 1]
+    words = ["train", *SMALL, "--optimizer", "adamw", "--lr", "1e-4", "--steps", 800, "--threads", 1]
     ddpm(*words, "--out", "calm", "--nproc", 2, cwd=tmp_path)
     run, port = tmp_path / "elastic", free_port()
     begin = partial(machine, [*words, "--out", "elastic"], tmp_path, port, "1:2")
     with begin(first=True) as first, begin() as second:
-        wait_for(logged(run, 100), first, second)
+        wait_for(logged(run, 20), first, second)
         lose(second, tmp_path)
-        wait_for(logged(run, len(read_metrics(run)) + 100), first)
+        wait_for(logged(run, len(read_metrics(run)) + 5), first)
         with begin() as back:
             outputs = [each.communicate(timeout=GUARD)[0] for each in (first, back)]
         assert first.returncode == back.returncode == 0, outputs
