@@ -233,7 +233,7 @@ def what_to_draw(args: argparse.Namespace) -> tuple[Model, Path]:
 
 # %% ../../nbs/workshops/25b_commands.ipynb #0e6f1708
 def topology(args: argparse.Namespace) -> None:
-    "Draw a network as SVG and PNG: its blocks, the U-Net, a step of the diffusion model."
+    "Draw a network as SVG and PNG: its diagram, all its parts, a step of the diffusion model."
     model, out = what_to_draw(args)
     s, index, x = model.schedule, model.schedule.T // 2, torch.zeros(1, *model.shape)
 
