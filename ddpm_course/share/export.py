@@ -43,11 +43,11 @@ tags: [ddpm]
 
 # A denoising diffusion model ({preset})
 
-A U-Net trained for {steps:,} steps on {data}, images of {size}x{size}. It is told one of {told}
-classes. It predicts {objective} under the {schedule} schedule with T = {T}; all settings are in
+A U-Net trained for {steps:,} steps on {data}, images of {size}x{size}. Classes that it is told:
+{told}. It predicts {objective} under the {schedule} schedule with T = {T}; all settings are in
 `ddpm_course.json`.
 
-With ddpm_course: `ddpm sample --weights FOLDER`. With diffusers, where there are 0 classes:
+With ddpm_course: `ddpm sample --weights FOLDER`. With diffusers, where it is told none:
 `DDPMPipeline.from_pretrained('FOLDER')(batch_size=4).images`.
 '''
 
