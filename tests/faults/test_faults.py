@@ -140,6 +140,7 @@ WRONG = (None, "x", "", -1, 10**30, 1e308, True, [], {}, [[1]], float("nan"))
 def test_wrong_types(bench):
     "Each setting of a run, and each fact of a checkpoint, in turn missing or of another type."
     draws = random.Random(0)
+    yield Try("settings are a list", edit(f"{NEWEST}/meta.json", lambda meta: meta.update(settings=[[1]])), codes=(2,))
 
     def places(value, path=()):
         for key, below in value.items() if isinstance(value, dict) else ():
@@ -160,7 +161,7 @@ def test_wrong_types(bench):
                 yield Try(f"{name}: {'.'.join([*path, last])} {value!r}", edit(name, change))
 
 
-def stranger(name, file, content, words=SAMPLE, codes=(2,), how=None, **more):
+def stranger(name, file, content, words=SAMPLE, how=None, **more):
     "A run whose sums are right, with this content of one of a checkpoint's files."
 
     def prepare(folder):
@@ -168,7 +169,7 @@ def stranger(name, file, content, words=SAMPLE, codes=(2,), how=None, **more):
         digest = hashlib.sha256((folder / NEWEST / file).read_bytes()).hexdigest()
         edit(f"{NEWEST}/meta.json", lambda meta: meta["files"].update({file: digest}))(folder)
 
-    return Try(f"a stranger's {file}: {name}", prepare, words, codes, how or {}, **more)
+    return Try(f"a stranger's {file}: {name}", prepare, words, (2,), how or {}, **more)
 
 
 def header(text, data=b""):
@@ -198,8 +199,6 @@ SAFETENSORS = {
     "a name too many": weights(lambda kept, one: kept.update(extra=torch.zeros(3))),
     "another shape": weights(lambda kept, one: kept.update({one: torch.zeros(3)})),
     "complex": weights(lambda kept, one: kept.update({one: torch.zeros(3, dtype=torch.complex64)})),
-    "NaN": weights(lambda kept, one: kept[one].fill_(float("nan"))),
-    "infinite": weights(lambda kept, one: kept[one].fill_(float("inf"))),
 }
 
 
@@ -207,9 +206,7 @@ SAFETENSORS = {
 def test_strangers_weights(bench):
     for name, content in SAFETENSORS.items():
         yield stranger(name, "ema.safetensors", content)
-        yield stranger(name, "model.safetensors", content, GO_ON, (2,), STOPPED)
-    for words in (["test", "run"], ["genseq", "run", "--n", "1", "--steps", "2"]):
-        yield stranger(f"{words[0]}, NaN", "ema.safetensors", SAFETENSORS["NaN"], words)
+        yield stranger(name, "model.safetensors", content, GO_ON, STOPPED)
 
 
 # -- pickles that would run something ----------------------------------------------------------------------------------
@@ -250,9 +247,9 @@ def test_pickles_of_strangers_run_nothing(bench):
     "In a run's optimizer.pt and in published weights of the old form; as they are, and as torch.save packs them."
     nothing_ran = lambda folder, result: "it ran" if list(folder.parent.rglob("mark")) else None
     for name, call in MARKS.items():
-        content = pickle.dumps(call, 2)
+        content = pickle.dumps(call)
         for form, data in (("", content), (" packed", as_zip(content))):
-            yield stranger(name + form, "optimizer.pt", data, GO_ON, (2,), STOPPED, after=nothing_ran)
+            yield stranger(name + form, "optimizer.pt", data, GO_ON, STOPPED, after=nothing_ran)
         old = lambda path, content=content: (path.unlink(), path.with_suffix(".bin").write_bytes(content))
         yield Try(f"published: {name}", write(BLOB, old), PUBLISHED, (2,), after=nothing_ran)
 
