@@ -79,6 +79,8 @@ def load(args: argparse.Namespace, group: Group) -> tuple[Model, RunConfig, Samp
     else:
         run = args.run or ASSETS / 'mnist16'
         model, config = load_run(run, device, args.plugins, args.precision)
+        if not all(w.isfinite().all() for w in model.network.state_dict().values()):
+            raise ValueError(f'{run} holds weights that are NaN or infinite')
     logging.info('settings of the model: %s', to_json(config))
     sampling.plan(how, model)
     return model, config, how, Path(args.run or '')

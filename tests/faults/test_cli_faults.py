@@ -1,12 +1,17 @@
 "What a command must not lose, overwrite or leave undone, whoever made its folder and whatever happens on the way."
 
+import json
 import shutil
 import signal
 
 import pytest
+import torch
 from bench import NEWEST, SAMPLE, TRAIN, photos
+from safetensors.torch import load_file, save
 
 from ddpm_course.cli.parser import printable
+from ddpm_course.data.sets import ASSETS
+from ddpm_course.run.checkpoints import checksum
 from ddpm_course.unet import UNet
 from helpers import contents, ddpm, fresh, one_sentence, warm
 
@@ -189,3 +194,15 @@ def test_names_of_strangers_reach_the_terminal_as_text(tmp_path):
     assert printable(wild) in err and "\x1b" not in err and "\x07" not in err
     out, _, _ = ddpm(*SAMPLE, "--classes", wild, "--images", "pngs", cwd=tmp_path)
     assert out == "wrote run/drawn.png pngs\n"
+
+
+@pytest.mark.parametrize("words", ["sample", "test"])
+def test_weights_that_are_no_numbers(tmp_path, refuses, words):
+    "A run whose checksums are right, and whose weights draw nothing."
+    run = shutil.copytree(ASSETS / "mnist16", tmp_path / "run")
+    (path,) = run.glob("checkpoints/*/ema.safetensors")
+    path.write_bytes(save({name: weight * torch.nan for name, weight in load_file(path).items()}))
+    meta = json.loads((path.parent / "meta.json").read_text())
+    meta["files"][path.name] = checksum(path.read_bytes())
+    (path.parent / "meta.json").write_text(json.dumps(meta))
+    refuses(words, run, sentence="run holds weights that are NaN or infinite")
