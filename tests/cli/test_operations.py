@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -14,7 +13,6 @@ from ddpm_course.unet import UNet
 from helpers import colour_folder, contents, ddpm, refused
 
 SMALL = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 0 --T 8 --threads 1".split()
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def flat_folder(root, draws):
@@ -24,26 +22,10 @@ def flat_folder(root, draws):
         Image.fromarray(draws.integers(0, 256, (20, 20), dtype=np.uint8)).save(root / f"{k:02d}.png")
 
 
-def cifar_batches(root, draws):
-    "CIFAR-10's own files, as its page describes them, with few images."
-    root.mkdir()
-    parts = {**{f"data_batch_{k}": 20 for k in range(1, 6)}, "test_batch": 20}
-    for name, count in parts.items():
-        batch = {
-            b"data": draws.integers(0, 256, (count, 3072), dtype=np.uint8),
-            b"labels": [k % 10 for k in range(count)],
-            b"batch_label": b"made up",
-            b"filenames": [b"x.png"] * count,
-        }
-        (root / name).write_bytes(pickle.dumps(batch, protocol=4))
-    (root / "batches.meta").write_bytes(pickle.dumps({b"label_names": [name.encode() for name in CLASSES]}, protocol=4))
-
-
 KINDS = {
     "digits": (None, 4500, 500, 10, 1),
     "colour": (colour_folder, 24, 10, 2, 3),
     "flat": (flat_folder, 36, 4, 0, 1),
-    "cifar": (cifar_batches, 100, 20, 10, 3),
 }
 
 
