@@ -1,6 +1,6 @@
 """What 16 bits cost: the shipped model in fp32 and in bf16, with the same seeds.
 
-    python tests/benchmarks/bench_precision.py --n 100
+    python tests/benchmarks/bench_precision.py --n 50
 
 Fréchet distances of --n samples of each class, the held-out loss and the bits per dimension of the same images and
 draws, with the errors of the differences; images a second, in turn. Some minutes on two quiet cores. A processor
@@ -29,7 +29,7 @@ def more(a, b) -> list[float]:
 
 
 def main() -> None:
-    args = arguments(__doc__, n=100, rounds=5)
+    args = arguments(__doc__, n=50, rounds=5)
     models = {name: load_model(precision=name) for name in ("fp32", "bf16")}
     train, test, judge = load_digits("train", 16), load_digits("test", 16), load_judge()
     features, _ = extract(judge, train.pixels)
