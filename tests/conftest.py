@@ -1,7 +1,9 @@
 "What all tests share beside helpers.py, whose failed assertions are explained like those of the tests."
 
 import os
+import signal
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores Ctrl-C in what it starts with &
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch comes in: two tests run at a time,
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # and threads that wait keep no core from the other
 
