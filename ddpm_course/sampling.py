@@ -127,7 +127,7 @@ class Step:
     ask: Callable[[Tensor, int], Prediction]    # the model, about an x at an index
     plan: Plan
 
-
+# %% ../nbs/12_sampling.ipynb #0be065f0
 def ddpm(step: Step) -> Tensor:
     "Ancestral sampling (Ho et al., Algorithm 2). Raises ValueError for a variance nobody learned."
     variance = step.now.v if step.plan.variance == 'learned' else step.plan.variance

@@ -77,10 +77,8 @@ def load(args: argparse.Namespace, group: Group) -> tuple[Model, RunConfig, Samp
     if args.weights:
         model, config = load_published(args.weights, device, args.precision)
     else:
-        run = args.run or ASSETS / 'mnist16'
-        model, config = load_run(run, device, args.plugins, args.precision)
-        if not all(w.isfinite().all() for w in model.network.state_dict().values()):
-            raise ValueError(f'{run} holds weights that are NaN or infinite')
+        model, config = load_run(args.run or ASSETS / 'mnist16', device, args.plugins,
+                                 args.precision)
     logging.info('settings of the model: %s', to_json(config))
     sampling.plan(how, model)
     return model, config, how, Path(args.run or '')

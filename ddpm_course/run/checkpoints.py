@@ -154,8 +154,11 @@ def read_file(checkpoint: Path, name: str) -> bytes:
 
 # %% ../../nbs/workshops/11a_checkpoints.ipynb #f7bb54ef
 def set_weights(network: nn.Module, content: bytes) -> None:
-    "Give a network the weights in the bytes of a safetensors file."
-    network.load_state_dict(load(content))
+    "Give a network the weights in the bytes of a safetensors file. Raises ValueError for NaN."
+    weights = load(content)
+    if not all(weight.isfinite().all() for weight in weights.values()):
+        raise ValueError('some weights are NaN or infinite')
+    network.load_state_dict(weights)
 
 
 def set_rest(state: TrainState, content: bytes) -> None:

@@ -205,4 +205,4 @@ def test_weights_that_are_no_numbers(tmp_path, refuses, words):
     meta = json.loads((path.parent / "meta.json").read_text())
     meta["files"][path.name] = checksum(path.read_bytes())
     (path.parent / "meta.json").write_text(json.dumps(meta))
-    refuses(words, run, sentence="run holds weights that are NaN or infinite")
+    refuses(words, run, sentence="ema.safetensors is damaged or missing: move the folder step_")
