@@ -76,7 +76,7 @@ class Checks:
         except Exception as error:                              # any: the answer is the reader's
             return Sentence('hint', f'your function ends with {type(error).__name__}: {error}')
         if found is None:
-            return Sentence('waiting', f'for your answer. A nudge: `hint({f.__name__!r})`')
+            return Sentence('waiting', f'for your answer. A nudge: `check.hint({f.__name__!r})`')
         return Sentence('right', self.advice(f.__name__)[0])
 
     def __call__(self, f: Callable) -> None:
