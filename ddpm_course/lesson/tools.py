@@ -111,7 +111,8 @@ def reveal(
         side = 'right' if guess > sum(ax.get_xlim()) / 2 else 'left'        # towards the middle
         height = 0.04 + 0.12 * sum(text.get_gid() == 'guess' for text in ax.texts)
         ax.text(guess, height, f' you: {guess:g} ', ha=side, gid='guess', zorder=5,
-                transform=ax.get_xaxis_transform(), backgroundcolor='white')
+                transform=ax.get_xaxis_transform(),
+                bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5})
     return Sentence('answer', f'{truth:g} ({name}); you said {guess:g}: {distance(truth, guess)}')
 
 # %% ../../nbs/00_start.ipynb #20bb49ab
