@@ -10,7 +10,8 @@ Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outpu
 Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else would.
 
 JupyterLab folds what this script marks: the source of cells that only import or that begin with a line `#| fold: plot`
-or `#| fold: check`, and what `reveal` shows, until it is run. Tags say the same to other programs: `hide-input` or
+or `#| fold: check` (without the colon in an exported cell: nbdev keeps a line with one in the module), and what
+`reveal` shows, until it is run. Tags say the same to other programs: `hide-input` or
 `hide-output`, and `imports`, `plot`, `check`, or `answer`. Lines `#| fig-alt: ...` become the alt text of figures.
 """
 
@@ -100,8 +101,8 @@ def folds(source: str) -> dict:
     folded, tags = {}, []
     if "default_exp" in directives or "hide" in directives or only_imports(tree):
         folded["source_hidden"], tags = True, ["hide-input", "imports"]
-    if "fold:" in directives:
-        folded["source_hidden"], tags = True, ["hide-input", directives["fold:"]]
+    if kind := directives.get("fold:", directives.get("fold")):
+        folded["source_hidden"], tags = True, ["hide-input", kind]
     if "export" not in directives and reveals(tree):
         folded["outputs_hidden"], tags = True, tags + ["hide-output", "answer"]
     return {"jupyter": folded, "tags": tags} if folded else {}

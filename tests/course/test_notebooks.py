@@ -132,7 +132,8 @@ def reading_faults(path: Path) -> Iterable[str]:
             drawn = re.findall(r"^.*\b(?:ax\w*|fig\w*|plt)(?:\[[^]]*\])*\.", text, re.M)
             if len(drawn) > 6 and "hide-input" not in cell["metadata"].get("tags", ()):
                 yield f"{cell['id']} draws in sight: #| fold: plot"
-            if "fold:" in directives(text) and not re.search(r"^\*Folded: .*\*$", before.splitlines()[-1]):
+            folded = {"fold:", "fold"} & set(directives(text))
+            if folded and not re.search(r"^\*Folded: .*\*$", before.splitlines()[-1]):
                 yield f"{cell['id']} is folded, and no line *Folded: ...* before it says what it does"
             kinds = [(kind, o["metadata"]) for o in cell["outputs"] for kind in o.get("data", ()) if "image/" in kind]
             if not all(metadata.get(kind, {}).get("alt") for kind, metadata in kinds):
