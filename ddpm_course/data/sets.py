@@ -51,15 +51,12 @@ class ImageSet:
 
     @classmethod
     def of(cls, pixels: Any, labels: Any = None, names: Sequence[str] = ()) -> 'ImageSet':
-        """Images from arrays: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels (N,) from 0.
-
-        Without names the classes are '0', '1', ... Raises ValueError where these make no data set.
-        """
-        pixels = np.asarray(pixels)
+        """Of arrays: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels (N,) from 0. Without
+        names the classes are '0', '1', ... Raises ValueError where these make no data set."""
+        pixels, labels = np.asarray(pixels), None if labels is None else np.asarray(labels)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         if pixels.shape[3:] in ((1,), (3,)):                        # channels last
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        labels = None if labels is None else np.asarray(labels)
         if labels is not None and labels.dtype.kind in 'iu':
             labels = labels.astype(np.int64)
             count = min(int(labels.max(initial=-1)) + 1, 10_000)    # 10**9 would fill the memory

@@ -1,14 +1,12 @@
 "Faults that testers met with data: each is one sentence, or goes on with a word, and nothing hangs."
 
 import os
-import pickle
 import warnings
 
 import numpy as np
 import pytest
 from bench import TINY, photos
 from PIL import Image
-from torchvision.datasets import CIFAR10
 
 from ddpm_course.data.sets import ImageSet
 from ddpm_course.data.sources import DATA, load_data
@@ -26,23 +24,6 @@ def said(source):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         return load_data(source, 8), [str(w.message) for w in caught]
-
-
-def nested(levels, references=10):
-    "A pickle of lists that hold the same list many times: small to write, large to copy."
-    thing = b"x"
-    for _ in range(levels):
-        thing = [thing] * references
-    return pickle.dumps({b"data": thing, b"labels": [0]}, 2)
-
-
-def test_shared_lists_of_a_pickle_are_refused(refuses, tmp_path):
-    "Row 2: these 181 bytes kept the reader busy for 41 seconds, ten more each level for ten times as long."
-    (tmp_path / "cifar").mkdir()
-    for name in [name for name, _ in CIFAR10.train_list + CIFAR10.test_list] + ["batches.meta"]:
-        (tmp_path / "cifar" / name).write_bytes(nested(7))
-    sentence = "ddpm: cifar is damaged or not CIFAR-10 for Python: its checksum is another\n"
-    refuses("train", "--data", "cifar", "--out", "new", *TINY, sentence=sentence)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +68,6 @@ def test_file_in_place_of_a_folder(refuses, tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "picture.png")
     sentence = "no data set or folder is called 'picture.png': expected mnist5k, "
     refuses("train", "--data", "picture.png", "--out", "new", *TINY, sentence=sentence)
-
-
-def test_class_that_nobody_could_ask_for(refuses, tmp_path):
-    "Row 30: a space in front of a class's name."
-    photos(tmp_path / "d", ("cats", " lead"))
-    refuses("train", "--data", "d", "--out", "new", *TINY, sentence="the class ' lead' is only in test/, or its name")
 
 
 def test_picture_that_links_to_itself(tmp_path):
