@@ -235,6 +235,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'ddpm_course.data.sets.batch_indices': ('data.html#batch_indices', 'ddpm_course/data/sets.py'),
                                        'ddpm_course.data.sets.bundled': ('data.html#bundled', 'ddpm_course/data/sets.py'),
                                        'ddpm_course.data.sets.check_images': ('data.html#check_images', 'ddpm_course/data/sets.py'),
+                                       'ddpm_course.data.sets.digest_of': ('data.html#digest_of', 'ddpm_course/data/sets.py'),
                                        'ddpm_course.data.sets.digit_points': ('data.html#digit_points', 'ddpm_course/data/sets.py'),
                                        'ddpm_course.data.sets.epoch_order': ('data.html#epoch_order', 'ddpm_course/data/sets.py'),
                                        'ddpm_course.data.sets.every_tenth': ('data.html#every_tenth', 'ddpm_course/data/sets.py'),
