@@ -31,6 +31,7 @@ from arrows import behind_text, modules
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
+ANSWER = {"text/html": "<!-- the answer is folded: run the cell, or click here -->"}  # else its first line is in sight
 
 
 def digest(*texts: str) -> str:
@@ -60,6 +61,8 @@ def stored(outputs: list[dict], alt: str = "") -> list[dict]:
     kept = [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
     for output in kept:
         data = output.get("data", {})
+        if "image/png" in data:
+            data.pop("image/jpeg", None)  # of the same picture
         for kind in [kind for kind in data if kind in ("image/png", "image/jpeg", "image/gif")]:
             data[kind] = data[kind].strip()
             data.pop("text/html", None)  # JupyterLab's: what an explorer shows beside its controls
@@ -134,7 +137,9 @@ def execute(path: Path, flags: set[str]) -> float:
             sys.exit(shell.prettytb(path))
         if said := complaints(outputs):
             sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
-        cell.update(outputs=stored(outputs, alt_text(source)), execution_count=None)
+        folded = "answer" in cell["metadata"].get("tags", ())
+        before = [{"data": ANSWER, "metadata": {}, "output_type": "display_data"}] * folded
+        cell.update(outputs=before + stored(outputs, alt_text(source)), execution_count=None)
     nb["metadata"].pop("language_info", None)  # as nbdev_clean leaves it
     nb["metadata"]["executed"] = fingerprint(nb["cells"])
     path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
