@@ -259,6 +259,19 @@ def test_checks(path, refused):
     assert all(len(check.advice(name)) == 4 and all(check.advice(name)) for name in check.judges)
 
 
+def test_a_folded_answer_is_out_of_sight(tmp_path):
+    "JupyterLab shows the first line of what is folded: not the answer."
+    source = "reveal = print\nreveal(42)"
+    cell = {"cell_type": "code", "execution_count": None, "id": "a", "metadata": {}, "outputs": [], "source": source}
+    page = tmp_path / "page.ipynb"
+    page.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    subprocess.run([sys.executable, ROOT / "tools/execute.py", page], check=True)
+    (cell,) = code_cells(page)
+    assert cell["metadata"] == folds(source) and cell["metadata"]["jupyter"] == {"outputs_hidden": True}
+    first, answer = cell["outputs"]
+    assert "42" not in str(first) and "42" in str(answer)
+
+
 @each([p for p in LESSONS if number(p) == "02"])
 def test_guesses_can_be_read_in_the_figure(path, tmp_path, monkeypatch):
     "The labels of two guesses are inside the figure, overlap nothing, and the legend stays as it was."
