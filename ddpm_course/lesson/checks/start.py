@@ -106,8 +106,8 @@ def check_mistakes(f: Callable) -> bool | None:
     found = f()
     if found is None:
         return None
-    assert sorted(found) == list('123'), 'three mistakes, each made once: a string such as 123'
-    a, b, _ = list(found)
+    assert sorted(str(found)) == list('123'), 'three mistakes, each made once: a string such as 123'
+    a, b, _ = list(str(found))
     assert a != '1', 'the disc of A disappears: is an image ever lost that is never shrunk?'
     assert a != '2', 'the spread of A grows far beyond one: can doses that are too small do that?'
     assert b == '1', 'the disc of B can still be seen at the end, so what was left out?'
