@@ -106,7 +106,7 @@ def check_loading_mistakes(f: Callable) -> bool | None:
     found = f()
     if found is None:
         return None
-    assert sorted(str(found)) == list('1234'), 'four mistakes, each made once: a string such as 1234'
+    assert sorted(str(found)) == list('1234'), 'four mistakes, each made once: a string like 1234'
     a, b, c, d = list(str(found))
     assert a == '2', f'A gets hardly any spread, everything near -1: can mistake {a} do that?'
     assert b == '4', f'B has the right range and the wrong sign of the mean: is this mistake {b}?'
