@@ -1,9 +1,9 @@
 """Muon against AdamW, each at several rates, with several seeds: short runs of the default network.
 
-    python tests/benchmarks/bench_muon.py [--seeds 3] [--steps 120] [--out muon]
+    python tests/benchmarks/bench_muon.py [--seeds 3] [--steps 60] [--out muon]
 
-The batch is 16, and a quarter of the steps is warm-up. Runs of one seed see the same batches, t and noise and begin
-with the same weights. Five to ten minutes on one core. One line of JSON a run, and all of them in OUT.json:
+The batch is 8, and a quarter of the steps is warm-up. Runs of one seed see the same batches, t and noise and begin
+with the same weights. A few minutes on one core. One line of JSON a run, and all of them in OUT.json:
 
     training     mean loss of each ten steps
     held-out     loss in v on the held-out digits in the end, averaged weights
@@ -17,15 +17,15 @@ from common import Simple, arguments, heldout_loss, keep, settings
 from ddpm_course.data.sets import load_digits
 from ddpm_course.run.training import fit, new_state
 
-RATES = {"adamw": (1e-3, 2e-3, 4e-3, 8e-3), "muon": (4e-3, 8e-3, 1.6e-2, 3.2e-2)}
+RATES = {"adamw": (2e-3, 4e-3, 8e-3), "muon": (4e-3, 8e-3, 1.6e-2, 3.2e-2)}
 
 
 def main() -> None:
-    args = arguments(__doc__, seeds=3, steps=120, out="")
+    args = arguments(__doc__, seeds=3, steps=60, out="")
     digits, lines = {split: load_digits(split, 16) for split in ("train", "test")}, []
     for seed, name, rate in [(s, n, r) for s in range(args.seeds) for n, rates in RATES.items() for r in rates]:
         words = f"--optimizer {name} --lr {rate} --seed {seed} --steps {args.steps} --warmup {args.steps // 4}"
-        config, images = settings(f"{words} --batch 16 --precision fp32", digits["train"])
+        config, images = settings(f"{words} --batch 8 --precision fp32", digits["train"])
         state, training = new_state(config), []
         for record in fit(state, images, config):
             if record["step"] % 10 == 0:
