@@ -17,7 +17,7 @@ from common import Simple, arguments, heldout_loss, keep, settings
 from ddpm_course.data.sets import load_digits
 from ddpm_course.run.training import fit, new_state
 
-RATES = {"adamw": (2e-3, 4e-3, 8e-3), "muon": (4e-3, 8e-3, 1.6e-2, 3.2e-2)}
+RATES = {"adamw": (5e-4, 1e-3, 2e-3, 4e-3), "muon": (4e-3, 8e-3, 1.6e-2, 3.2e-2)}
 
 
 def main() -> None:
