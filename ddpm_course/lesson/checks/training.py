@@ -121,11 +121,12 @@ def check_clipped(f: Callable) -> bool | None:
         'the norm 6 is less than 12, and yet the gradient was changed')
 
     layer, draws = nn.Linear(3, 2), torch.Generator().manual_seed(0)
-    for weights in layer.parameters():
-        weights.grad = torch.randn(weights.shape, generator=draws)
-    ours = f([weights.grad.clone() for weights in layer.parameters()], 0.1)
-    nn.utils.clip_grad_norm_(layer.parameters(), 0.1)
-    assert all(torch.allclose(a, w.grad, rtol=1e-3) for a, w in zip(ours, layer.parameters())), (
+    given = [torch.randn(weights.shape, generator=draws) for weights in layer.parameters()]
+    ours = f([g.clone() for g in given], 0.1)
+    for weights, g in zip(layer.parameters(), given):
+        weights.grad = g
+    nn.utils.clip_grad_norm_(layer.parameters(), 0.1)       # in place
+    assert all(torch.allclose(a, g, rtol=1e-3) for a, g in zip(ours, given)), (
         'for a layer of a network clip_grad_norm_ finds something else')
     return True
 
