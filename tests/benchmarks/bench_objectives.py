@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_objectives.py [--seeds 3] [--steps 300] [--out objectives]
 
-The network, rate and optimizer are those of the default run (the rate was chosen for v), the batch is half of it. About
-ten minutes on two quiet cores. One line of JSON a run, and all of them in OUT.json; what is there already is kept:
+The network, rate and optimizer are those of the default run (the rate was chosen for v), the batch is half of it. A run
+takes about a minute of one core. One line of JSON a run, and all of them in OUT.json; what is there already is kept:
 
     excess       by quarter of t, after some steps: the squared distance of the network's answer from the exact
                  denoiser's, on training digits. It is the training loss less the least that it can be
