@@ -28,7 +28,7 @@ from ddpm_course.forward import q_posterior, q_sample
 from ddpm_course.schedules import cosine
 
 SCHEDULE = cosine(200)
-GRID = {50: (250, 1000, 4000, 16000), 200: (1000, 4000, 16000), 800: (4000, 16000)}  # points: steps
+GRID = {50: (250, 1000, 4000, 16000), 200: (1000, 4000, 16000), 800: (4000,)}  # points: steps
 BATCH, SAMPLES, SETS = 256, 1000, 20
 
 
