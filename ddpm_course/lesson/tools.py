@@ -110,8 +110,9 @@ def reveal(
         ax.axvline(guess, color='0.4', linestyle='--', linewidth=1)
         side = 'right' if guess > sum(ax.get_xlim()) / 2 else 'left'        # towards the middle
         height = 0.04 + 0.12 * sum(text.get_gid() == 'guess' for text in ax.texts)
-        ax.text(guess, height, f' you: {guess:g} ', ha=side, gid='guess',
-                transform=ax.get_xaxis_transform())
+        ax.text(guess, height, f' you: {guess:g} ', ha=side, gid='guess', zorder=5,
+                transform=ax.get_xaxis_transform(),
+                bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5})
     return Sentence('answer', f'{truth:g} ({name}); you said {guess:g}: {distance(truth, guess)}')
 
 # %% ../../nbs/00_start.ipynb #20bb49ab
