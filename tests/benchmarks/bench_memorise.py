@@ -1,6 +1,6 @@
 """When does the network of lesson 05 learn its points by heart? Passes, points and steps, apart from one another.
 
-    python tests/benchmarks/bench_memorise.py [--networks 8] [--out memorise]
+    python tests/benchmarks/bench_memorise.py [--networks 6] [--out memorise]
 
 For each number of training points and each number of steps, so many networks are trained: each from weights of its
 own, on points of its own, with its own decay of the rate to zero. They are the network, the batch (256) and the rate of
@@ -28,7 +28,7 @@ from ddpm_course.forward import q_posterior, q_sample
 from ddpm_course.schedules import cosine
 
 SCHEDULE = cosine(200)
-GRID = {50: (250, 1000, 4000, 16000), 200: (1000, 4000, 16000), 800: (4000,)}  # points: steps
+GRID = {50: (250, 1000, 4000, 16000), 200: (1000, 4000, 16000), 800: (4000, 16000)}  # points: steps
 BATCH, SAMPLES, SETS = 256, 1000, 20
 
 
