@@ -9,7 +9,8 @@ Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outpu
 `#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
 Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else would.
 
-JupyterLab folds what this script marks: the source of cells that only import, and what `reveal` shows, until it is run.
+JupyterLab folds what this script marks: the source of cells that only import, and what `reveal` shows, until it is run;
+`#| fold-output` folds the output of any other cell.
 """
 
 import argparse
@@ -93,7 +94,7 @@ def folds(source: str) -> dict:
     folded = {}
     if "default_exp" in directives or "hide" in directives or only_imports(tree):
         folded["source_hidden"] = True
-    if "export" not in directives and reveals(tree):
+    if "export" not in directives and ("fold-output" in directives or reveals(tree)):
         folded["outputs_hidden"] = True
     return {"jupyter": folded} if folded else {}
 
