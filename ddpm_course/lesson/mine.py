@@ -321,7 +321,7 @@ def gradient(m: Any) -> None:
     need(same, 'the gradients of earlier steps are still there',
          'PyTorch adds to what is there. Clear it in each step.', 'optimizer.zero_grad()')
 
-# %% ../../nbs/workshops/10a_probes.ipynb #48dc12d5
+# %% ../../nbs/workshops/10a_probes.ipynb #20a8d5c2
 @probe('loss', 'UNet', 'train')
 def average(m: Any) -> None:
     "what comes out of training is the average of the weights"
@@ -332,7 +332,7 @@ def average(m: Any) -> None:
     path = torch.stack([before for *_, before in seen] + [flat(seen[-1][0])])
     mean = flat(result)
     need(not about(mean, path[-1], 1e-7), 'nothing but the last step is in what train returns',
-         'Each step follows one batch. The average of many steps draws better digits. '
+         'Each step follows one batch. The average of many steps jumps about less. '
          'It moves towards the network by 1 - decay.', line)
     need(not about(mean, path[0], 1e-7), 'the average is still the first network',
          'Move it a little towards the network after each step.', line)
