@@ -11,7 +11,8 @@ Whatever a library says on stderr ends the run: readers would see it in pink, an
 
 JupyterLab folds what this script marks: the source of cells that only import or that begin with a line `#| fold: plot`
 or `#| fold: check`, and what `reveal` shows, until it is run. Tags say the same to other programs: `hide-input` or
-`hide-output`, and `imports`, `plot`, `check`, or `answer`. Lines `#| fig-alt: ...` become the alt text of figures.
+`hide-output`, and `imports`, `plot`, `check`, or `answer`. `#| fold-output` folds the output of any other cell. Lines
+`#| fig-alt: ...` become the alt text of figures.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def folds(source: str) -> dict:
         folded["source_hidden"], tags = True, ["hide-input", "imports"]
     if "fold:" in directives:
         folded["source_hidden"], tags = True, ["hide-input", directives["fold:"]]
-    if "export" not in directives and reveals(tree):
+    if "export" not in directives and ("fold-output" in directives or reveals(tree)):
         folded["outputs_hidden"], tags = True, tags + ["hide-output", "answer"]
     return {"jupyter": folded, "tags": tags} if folded else {}
 
