@@ -163,7 +163,7 @@ _PHOTOS32: dict[str, Any] = dict(
     optimizer='adamw', warmup=1000, ema=0.9995, log_every=100, save_every=2000, grid_every=2000)
 _TABLE: dict[str, tuple[dict[str, Any], int, str]] = {
     # what it changes; parameters, with the classes of its data; what to expect
-    'mnist16': ({}, 637_169, '1 to 1.5 minutes on two CPU cores with bf16, 1.5 to 3 without'),
+    'mnist16': ({}, 637_169, '1 to 1.5 minutes on two CPU cores with bf16, 2 to 4 without'),
     'mnist32': (dict(size=32, channels=32, multipliers=(1, 2, 2, 2), attention=(8,), steps=1500,
                      optimizer='adamw', lr=2e-3, warmup=100, ema=0.998),
                 1_525_665, 'about 12 minutes on two CPU cores with bf16'),

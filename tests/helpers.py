@@ -197,7 +197,7 @@ def number(path: Path) -> str:
 
 
 NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-CHAPTERS = sorted((p for p in NOTEBOOKS if p.parent.name != "solutions" and p.name != "index.ipynb"), key=number)
+CHAPTERS = sorted((p for p in NOTEBOOKS if p.parent.name != "solutions" and p.name[0].isdigit()), key=number)
 MINUTE = 60  # seconds that a notebook may take; ten times as long is taken for hanging
 
 

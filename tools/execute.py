@@ -9,7 +9,9 @@ Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outpu
 `#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
 Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else would.
 
-JupyterLab folds what this script marks: the source of cells that only import, and what `reveal` shows, until it is run.
+JupyterLab folds what this script marks: the source of cells that only import or that begin with a line `#| fold: plot`
+or `#| fold: check`, and what `reveal` shows, until it is run. Tags say the same to other programs: `hide-input` or
+`hide-output`, and `imports`, `plot`, `check`, or `answer`. Lines `#| fig-alt: ...` become the alt text of figures.
 """
 
 import argparse
@@ -52,11 +54,16 @@ def changed(path: Path) -> set[str]:
     return {name for name, now in fingerprint(nb["cells"]).items() if kept.get(name) != now}
 
 
-def stored(outputs: list[dict]) -> list[dict]:
-    "Outputs as they are committed: no widget views, no progress bars, no line end after a picture."
+def stored(outputs: list[dict], alt: str = "") -> list[dict]:
+    "Outputs as they are committed: no widget views, no progress bars, pictures alone, with their alt text."
     kept = [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
-    for data in [o["data"] for o in kept if "data" in o]:
-        data.update({kind: data[kind].strip() for kind in data if kind in ("image/png", "image/jpeg", "image/gif")})
+    for output in kept:
+        data = output.get("data", {})
+        for kind in [kind for kind in data if kind in ("image/png", "image/jpeg", "image/gif")]:
+            data[kind] = data[kind].strip()
+            data.pop("text/html", None)  # JupyterLab's: what an explorer shows beside its controls
+            if alt:
+                output["metadata"] = {kind: {"alt": alt}}
     return kept
 
 
@@ -88,14 +95,21 @@ def folds(source: str) -> dict:
     "The metadata of a code cell: what JupyterLab shows folded."
     from IPython.core.inputtransformer2 import TransformerManager
 
-    directives = re.findall(r"^#\|\s*(\S+)", source, re.M)
+    directives = dict(re.findall(r"^#\|\s*(\S+)[ \t]*(.*)$", source, re.M))
     tree = ast.parse(TransformerManager().transform_cell(source))
-    folded = {}
+    folded, tags = {}, []
     if "default_exp" in directives or "hide" in directives or only_imports(tree):
-        folded["source_hidden"] = True
+        folded["source_hidden"], tags = True, ["hide-input", "imports"]
+    if "fold:" in directives:
+        folded["source_hidden"], tags = True, ["hide-input", directives["fold:"]]
     if "export" not in directives and reveals(tree):
-        folded["outputs_hidden"] = True
-    return {"jupyter": folded} if folded else {}
+        folded["outputs_hidden"], tags = True, tags + ["hide-output", "answer"]
+    return {"jupyter": folded, "tags": tags} if folded else {}
+
+
+def alt_text(source: str) -> str:
+    "What the cell's `#| fig-alt: ...` lines say of its figures."
+    return " ".join(re.findall(r"^#\| fig-alt: *(.+)$", source, re.M))
 
 
 def execute(path: Path, flags: set[str]) -> float:
@@ -119,7 +133,7 @@ def execute(path: Path, flags: set[str]) -> float:
             sys.exit(shell.prettytb(path))
         if said := complaints(outputs):
             sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
-        cell.update(outputs=stored(outputs), execution_count=None)
+        cell.update(outputs=stored(outputs, alt_text(source)), execution_count=None)
     nb["metadata"].pop("language_info", None)  # as nbdev_clean leaves it
     nb["metadata"]["executed"] = fingerprint(nb["cells"])
     path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Write README.md from nbs/index.ipynb.
+"""Write README.md from nbs/index.ipynb, and into each chapter its links to the one before, the index, the next.
 
-    python tools/readme.py            # writes README.md
-    python tools/readme.py --check    # exit code 1 when README.md differs
+    python tools/readme.py            # writes README.md, and the links
+    python tools/readme.py --check    # exit code 1 when one of them differs
 
 Markdown cells are taken as they are, code cells become fenced blocks with the text they printed, and cells marked
 `#| hide` are left out. Links that are relative to nbs/ are rewritten to be relative to the top folder.
@@ -38,13 +38,33 @@ def readme(nb: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def navigated(path: Path, lessons: list[Path]) -> str:
+    "A chapter with its links below its title and at its end; a workshop's lead to its own lesson and the next."
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    number = lambda p: p.name.partition("_")[0]
+    up = "" if path.parent.name == "nbs" else "../"
+    links = [f"[index]({up}index.ipynb)"]
+    links[:0] = [f"[← {p.stem.replace('_', ' ')}]({up}{p.name})" for p in lessons if number(p) < number(path)][-1:]
+    links += [f"[{p.stem.replace('_', ' ')} →]({up}{p.name})" for p in lessons if number(p) > number(path)][:1]
+    texts = [cell for cell in nb["cells"] if cell["cell_type"] == "markdown"]
+    for cell, place in ((texts[0], r"\A.*\n"), (texts[-1], r"\Z")):
+        source = re.sub(r"\n\n(Back to the \[index|(\[← .*)?\[index\]\().*", "", "".join(cell["source"]))
+        source = re.sub(place, lambda found: found[0].rstrip() + "\n\n" + " · ".join(links) + "\n", source, count=1)
+        cell["source"] = source.rstrip().splitlines(keepends=True)
+    return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
 def main() -> None:
-    text = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
-    path = ROOT / "README.md"
-    if sys.argv[1:] != ["--check"]:
+    chapters = [p for folder in ("nbs", "nbs/workshops") for p in sorted((ROOT / folder).glob("[0-9]*.ipynb"))]
+    lessons = [p for p in chapters if p.parent.name == "nbs"]
+    made = {path: navigated(path, lessons) for path in chapters}
+    made[ROOT / "README.md"] = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
+    for path, text in made.items():
+        if path.read_text(encoding="utf-8") == text:
+            continue
+        if "--check" in sys.argv:
+            sys.exit(f"{path.name} is out of date: run python tools/readme.py")
         path.write_text(text, encoding="utf-8")
-    elif path.read_text(encoding="utf-8") != text:
-        sys.exit("README.md is out of date: run python tools/readme.py")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import cache
-from itertools import chain
+from importlib import import_module
+from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ MAX_BYTES, MAX_BYTES_WITH_FILMS = 500_000, 800_000
 WIDGET = "application/vnd.jupyter.widget-"
 LESSONS = [p for p in CHAPTERS if number(p).isdigit()]
 SOLUTIONS = [p for p in NOTEBOOKS if p.parent.name == "solutions"]
+CHECKED = [p for p in SOLUTIONS if default_exp(p)]  # their module holds the checks of the lesson's exercises
+TO_DO = "00 01 04 05 06 07 08 09 11 12 13 14 15 17 19 23 24 25".split()  # lessons that show plotting, or lack alt texts
 COME_AGAIN = [p for p in LESSONS if number(p) in ("00", "02", "03", "07", "23")]  # neither train nor measure time
 
 
@@ -120,6 +123,23 @@ def page_faults(path: Path) -> Iterable[str]:
     yield from (f"it does not link to {p.name}" for p in own if p not in linked(path))
 
 
+def reading_faults(path: Path) -> Iterable[str]:
+    "What stands between a reader and the lesson: plotting in sight, folds without a word, figures without alt text."
+    before = ""
+    for cell in json.loads(read(path))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            drawn = re.findall(r"^.*\b(?:ax\w*|fig\w*|plt)(?:\[[^]]*\])*\.", text, re.M)
+            if len(drawn) > 6 and "hide-input" not in cell["metadata"].get("tags", ()):
+                yield f"{cell['id']} draws in sight: #| fold: plot"
+            if "fold:" in directives(text) and not re.search(r"^\*Folded: .*\*$", before.splitlines()[-1]):
+                yield f"{cell['id']} is folded, and no line *Folded: ...* before it says what it does"
+            kinds = [(kind, o["metadata"]) for o in cell["outputs"] for kind in o.get("data", ()) if "image/" in kind]
+            if not all(metadata.get(kind, {}).get("alt") for kind, metadata in kinds):
+                yield f"{cell['id']} has a figure without alt text: #| fig-alt: ..."
+        before = text
+
+
 @each(NOTEBOOKS)
 def test_notebook(path):
     found = list(file_faults(path))
@@ -130,6 +150,13 @@ def test_notebook(path):
 def test_page(path):
     found = list(page_faults(path))
     assert not found, f"{path.name}: {found}"
+
+
+@each(LESSONS)
+def test_lesson_is_easy_to_read(path):
+    found = list(reading_faults(path))
+    assert not found or number(path) in TO_DO, f"{path.name}: {found}"
+    assert found or number(path) not in TO_DO, f"{path.name} is done: take it out of TO_DO"
 
 
 @each(SOLUTIONS)
@@ -204,6 +231,53 @@ def test_exercises(path, monkeypatch):
     for source in needed(map(run, cells(ROOT / f"nbs/solutions/{path.stem}_solution.ipynb")), names):
         exec(source, space)
     assert [name for name in names if space[f"check_{name}"](space[name]) is not True] == []
+
+
+@each(CHECKED)
+def test_checks(path, monkeypatch):
+    "Checks wait for what is unwritten, accept the solutions, refuse two wrong answers each, and have three hints."
+    check = import_module(f"ddpm_course.{default_exp(path)[0]}").check
+    lesson = next(p for p in CHAPTERS if p.stem == path.stem.removesuffix("_solution"))
+    refused, verdicts, honest = [], [], tools.expect_error
+
+    @contextmanager
+    def noted(kind, words=""):
+        with honest(kind, words):
+            refused.append(words) if kind is AssertionError else None
+            yield
+
+    for source in exercises(lesson)[1]:
+        exec(source, {"check": lambda f: verdicts.append((f.__name__, check.verdict(f).kind))})
+    assert verdicts == [(name, "waiting") for name in check.judges]
+    monkeypatch.setattr(tools, "expect_error", noted)
+    space: dict = {"__name__": path.stem}
+    for source in cells(path):
+        if "export" in directives(source) or "expect_error" in source:
+            exec(source, space)
+    assert all(refused) and len(refused) >= 2 * len(check.judges), refused
+    for source in needed(cells(path), check.judges):
+        exec(source, space)
+    assert [name for name in check.judges if check.verdict(space[name]).kind != "right"] == []
+    assert all(len(check.advice(name)) == 4 and all(check.advice(name)) for name in check.judges)
+
+
+@each([p for p in LESSONS if number(p) == "02"])
+def test_guesses_can_be_read_in_the_figure(path, tmp_path, monkeypatch):
+    "The labels of two guesses are inside the figure, overlap nothing, and the legend stays as it was."
+    monkeypatch.chdir(tmp_path)  # where the guesses are kept
+    guesses, space = iter("400 480".split()), {"__name__": path.stem}
+    for source in cells(path):
+        exec(re.sub(r"(predict\(.*), None\)", lambda found: f"{found[1]}, {next(guesses)})", source), space)
+        if "reveal(" in source:
+            break
+    fig, ax = space["fig"], space["ax"]
+    fig.canvas.draw()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["linear", "cosine"]
+    labels = [text for text in ax.texts if "you:" in text.get_text()]
+    assert [text.get_text().strip() for text in labels] == ["you: 400", "you: 480"]
+    boxes = [part.get_window_extent() for part in (*labels, ax.get_legend())]
+    assert all(fig.bbox.containsx(x) and fig.bbox.containsy(y) for box in boxes for x, y in box.corners())
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 # -- as programs ------------------------------------------------------------------------------------------------------

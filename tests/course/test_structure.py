@@ -41,11 +41,13 @@ def defined(source: str) -> list[str]:
 
 def room(module: str) -> str:
     "The room of a module; `draws`, though of the paper, leans on nothing and stands below all."
-    return "base" if module == "draws" else module.rpartition(".")[0].partition(".")[0] or "top"
+    return "base" if module == "draws" else module.rpartition(".")[0] or "top"
 
 
 def sees(one: str, other: str) -> bool:
     "Whether a module of the first room may lean on one of the second."
+    if "lesson.checks" in (one, other):  # they judge exercises of any chapter
+        return one == "lesson.checks"
     if "lesson" in (one, other):
         return one == "lesson" and other in ("base", "data", "top", "lesson")
     return ROOMS.index(other) <= ROOMS.index(one)
@@ -97,14 +99,15 @@ def test_the_top_is_the_paper():
 
 
 def test_each_module_has_one_notebook():
-    made = sorted(name for path in CHAPTERS for name in default_exp(path))
+    made = sorted(name for path in NOTEBOOKS for name in default_exp(path))
     assert made == sorted(modules())
 
 
 @each(NOTEBOOKS)
 def test_notebook_has_its_module(path):
     names = default_exp(path)
-    assert len(names) <= (path in CHAPTERS), f"{path.name} exports to {names}"
+    checks = f"lesson.checks.{path.stem[3:].removesuffix('_solution')}"
+    assert len(names) <= 1 and (path in CHAPTERS or names in ([], [checks])), f"{path.name} exports to {names}"
     assert names or not any(map(exported, cells(path))), f"{path.name} exports cells and has no default_exp"
     assert path not in CHAPTERS or re.fullmatch(r"\d\d[a-z]?_\w+", path.stem), f"{path.name} is not NN_topic.ipynb"
 
@@ -112,7 +115,7 @@ def test_notebook_has_its_module(path):
 @each([path for path in NOTEBOOKS if path.name != "index.ipynb" and path.stem not in LOOK_AHEAD])
 def test_notebook_leans_on_earlier_ones(path):
     "On lessons before it with their workshops, and on workshops of its own lesson."
-    order = {module: number(chapter)[:2] for chapter in CHAPTERS for module in default_exp(chapter)}
+    order = {module: number(chapter)[:2] for chapter in NOTEBOOKS for module in default_exp(chapter)}
     own = (default_exp(path) or [""])[0]
     used = set().union(*(arrows(TransformerManager().transform_cell(source), own) for source in cells(path)))
     late = sorted(module for module in used if order[module] > number(path)[:2])
