@@ -59,6 +59,8 @@ def stored(outputs: list[dict], alt: str = "") -> list[dict]:
     kept = [o for o in outputs if WIDGET not in o.get("data", {}) and o.get("name") != "stderr"]
     for output in kept:
         data = output.get("data", {})
+        if "image/png" in data:
+            data.pop("image/jpeg", None)  # of the same picture
         for kind in [kind for kind in data if kind in ("image/png", "image/jpeg", "image/gif")]:
             data[kind] = data[kind].strip()
             data.pop("text/html", None)  # JupyterLab's: what an explorer shows beside its controls

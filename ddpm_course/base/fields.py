@@ -70,9 +70,8 @@ def add_fields(parser: argparse.ArgumentParser, section: Any,
             how = {'type': numbers if many else kinds[0], 'metavar': choices or f.name.upper()}
         default: Any = f.default
         standard = ','.join(map(str, default)) if many else default
-        said = '' if standard in (None, '') else f' ({standard})'
-        group.add_argument('--' + f.name.replace('_', '-'), default=None,
-                           help=f.metadata['help'] + said, **how)
+        how['help'] = f.metadata['help'] + ('' if standard in (None, '') else f' ({standard})')
+        group.add_argument('--' + f.name.replace('_', '-'), default=None, **how)
 
 # %% ../../nbs/workshops/00d_fields.ipynb #cb90bdc0
 def given_fields(args: argparse.Namespace, *sections: Any) -> dict[str, Any]:

@@ -50,8 +50,7 @@ class Group:
         "`work` for 0..n-1, at most `batch` at a time, each process its part: (n, ...) for all."
         mine = self.share(n)
         part = mine or range(1)                             # the shape must be known everywhere
-        starts = range(part.start, part.stop, batch)
-        rows = [work(range(k, min(k + batch, part.stop))) for k in starts]
+        rows = [work(part[k:k + batch]) for k in range(0, len(part), batch)]
         done = torch.cat(rows)[:len(mine)]
         if self.world == 1:
             return done

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -37,9 +37,8 @@ def pick_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == 'cuda':
         return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
-    asks = [getattr(torch.cpu, f'_is_{kind}_supported', bool)       # bool() where torch has no such
-            for kind in ('avx512_bf16', 'amx_tile')]
-    return 'bf16' if device.type == 'cpu' and any(ask() for ask in asks) else 'fp32'
+    has = lambda kind: getattr(torch.cpu, f'_is_{kind}_supported', bool)()      # bool(): False
+    return 'bf16' if device.type == 'cpu' and (has('avx512_bf16') or has('amx_tile')) else 'fp32'
 
 
 LOW = {'fp32': None, 'auto': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -61,14 +60,13 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
 @contextmanager
 def torch_settings(threads: int) -> Iterator[None]:
     "So many CPU threads, and TF32 on GPUs that have it; afterwards all is as before."
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision('high')
-    try:
+    with ExitStack() as afterwards:
+        afterwards.callback(torch.set_num_threads, torch.get_num_threads())
+        afterwards.callback(torch.set_float32_matmul_precision,
+                            torch.get_float32_matmul_precision())
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision('high')
         yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])
 
 
 def prefetch(make: Callable[[int], Any], steps: range, device: torch.device) -> Iterator[Any]:

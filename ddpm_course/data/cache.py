@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ..base.files import flush, read_json
+from ..base.files import flush, read_json, write_whole
 from .decoding import Pair, Source, read_source, two_sets
 
 # %% ../../nbs/workshops/01b_cache.ipynb #fc188112
@@ -81,11 +81,9 @@ def make_cache(folder: Path, source: Source, size: int, channels: int | None) ->
         with TemporaryDirectory('.part', f'{folder.name}.', folder.parent) as made:
             aside = Path(made)
             _, facts = read_source(source, size, channels, partial(reserve, aside / 'pixels.npy'))
-            (aside / 'kept.json').write_text(json.dumps(facts))
-            for path in aside.iterdir():
-                flush(path)
-            if not open_cache(folder):                      # a damaged one must make room
-                shutil.rmtree(folder, ignore_errors=True)
+            write_whole(aside / 'kept.json', json.dumps(facts))
+            flush(aside / 'pixels.npy')
+            shutil.rmtree(folder, ignore_errors=True)       # a damaged one must make room
             with suppress(OSError):                         # without locks another was quicker
                 aside.rename(folder)
 

@@ -69,12 +69,10 @@ def decode_rows(
 PART = 16                                   # images in one piece of work
 
 
-def decode(
-    images: Sequence[str] | np.ndarray,     # files or arrays
-    out: np.ndarray,                        # (N, C, size, size) uint8
-    channels: int | None = None,            # 1: everything becomes grey; 3 or None: C is 3
-) -> tuple[list[int], bool]:                # unreadable rows; are the others grey?
-    "Decode all images into the rows of `out`, with a progress bar."
+def decode(images: Sequence[str] | np.ndarray, out: np.ndarray,
+           channels: int | None = None) -> tuple[list[int], bool]:
+    """Decode files or arrays into the rows of `out`, (N, C, size, size) uint8, with a progress bar;
+    with 1 channel all become grey. Gives the unreadable rows, and whether the others are grey."""
     part = lambda first: decode_rows(images[first:first + PART], out, first, channels)
     bad, grey = [], True
     sizes = [os.path.getsize(name) for name in images[:PART]
@@ -123,13 +121,11 @@ def two_sets(pixels: np.ndarray, facts: dict[str, Any]) -> Pair:
     return part('train', slice(facts['train'])), part('test', slice(facts['train'], None))
 
 
-def read_source(
-    source: Source,
-    size: int,
-    channels: int | None,                           # None: 1 where all images are grey, otherwise 3
-    allocate: Callable[[tuple], np.ndarray],        # makes a uint8 array of a shape
-) -> tuple[np.ndarray, dict[str, Any]]:             # (N, C, size, size), to train on first; facts
-    "Decode a source. Raises ValueError where it is too small or over 1 % of it is unreadable."
+def read_source(source: Source, size: int, channels: int | None,
+                allocate: Callable[[tuple], np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Decode a source into an array that `allocate` makes, (N, C, size, size), to train on first;
+    and facts. Channels None: 1 where all images are grey, otherwise 3. Raises ValueError where it
+    is too small or over 1 % of it is unreadable."""
     listing = source.read()
     order = np.argsort(listing.held_out, kind='stable')
     images = [listing.images[i] for i in order]

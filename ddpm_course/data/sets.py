@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['ASSETS', 'check_images', 'ImageSet', 'resize', 'every_tenth', 'bundled', 'load_digits', 'to_float', 'to_uint8',
-           'digit_points', 'epoch_order', 'batch_indices']
+           'digit_points', 'epoch_order', 'batch_indices', 'digest_of']
 
 # %% ../../nbs/01_data.ipynb #126c0c50
 from collections.abc import Sequence
@@ -51,15 +51,12 @@ class ImageSet:
 
     @classmethod
     def of(cls, pixels: Any, labels: Any = None, names: Sequence[str] = ()) -> 'ImageSet':
-        """Images from arrays: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels (N,) from 0.
-
-        Without names the classes are '0', '1', ... Raises ValueError where these make no data set.
-        """
-        pixels = np.asarray(pixels)
+        """Of arrays: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels (N,) from 0. Without
+        names the classes are '0', '1', ... Raises ValueError where these make no data set."""
+        pixels, labels = np.asarray(pixels), None if labels is None else np.asarray(labels)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         if pixels.shape[3:] in ((1,), (3,)):                        # channels last
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        labels = None if labels is None else np.asarray(labels)
         if labels is not None and labels.dtype.kind in 'iu':
             labels = labels.astype(np.int64)
             count = min(int(labels.max(initial=-1)) + 1, 10_000)    # 10**9 would fill the memory
@@ -82,12 +79,8 @@ class ImageSet:
 
     @cached_property
     def digest(self) -> str:
-        "Of pixels and labels, 16 hexadecimal digits: equal for equal data."
-        if self.known_digest:
-            return self.known_digest
-        total = sha256(np.ascontiguousarray(self.pixels).data)
-        total.update(b'' if self.labels is None else np.ascontiguousarray(self.labels).data)
-        return total.hexdigest()[:16]
+        "Of pixels and labels, see `digest_of`."
+        return self.known_digest or digest_of(self.pixels, self.labels)
 
 # %% ../../nbs/01_data.ipynb #c4c997a0
 ASSETS = Path(str(files('ddpm_course'))) / 'assets'
@@ -158,3 +151,10 @@ def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
     "(batch,) indices into n images for a step from 0 on: each once per epoch, in its own order."
     places = np.arange(step * batch, (step + 1) * batch)
     return np.array([epoch_order(n, seed, place // n)[place % n] for place in places])
+
+# %% ../../nbs/01_data.ipynb #aa848f96
+def digest_of(pixels: np.ndarray, labels: np.ndarray | None) -> str:
+    "16 hexadecimal digits, equal for equal pixels and labels."
+    total = sha256(np.ascontiguousarray(pixels).data)
+    total.update(b'' if labels is None else np.ascontiguousarray(labels).data)
+    return total.hexdigest()[:16]

@@ -6,7 +6,6 @@ __all__ = ['SUFFIXES', 'TORCHVISION', 'DATA', 'find_images', 'folder_source', 'o
 
 # %% ../../nbs/workshops/01c_sources.ipynb #4b964c31
 import os
-import stat
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -26,21 +25,19 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 
 def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[File], list[str]]:
     "The images of a folder down to `root/train/<class>/*`, in order, and what is none, by name."
-    names = sorted(name for name in os.listdir(root.joinpath(*inside)) if name[0] != '.')
-    if {'config.json', 'metrics.jsonl'} <= set(names):          # a run
+    found = sorted((e for e in os.scandir(root.joinpath(*inside)) if e.name[0] != '.'),
+                   key=lambda entry: entry.name)
+    if {'config.json', 'metrics.jsonl'} <= {entry.name for entry in found}:     # a run
         return [], []
     images: list[File] = []
-    others = [] if names else [os.path.join(*inside, '')]
-    for name in names:
-        here = os.path.join(*inside, name)
-        path = os.path.join(root, here)
-        known = os.path.exists(path)    # a link to nowhere will be reported as unreadable
-        status = os.stat(path, follow_symlinks=known)
-        if stat.S_ISDIR(status.st_mode) and len(inside) < 2:    # nobody looks deeper
-            below, more = find_images(root, (*inside, name))
-            images += below
-            others += more
-        elif name.lower().endswith(SUFFIXES) and (stat.S_ISREG(status.st_mode) or not known):
+    others = [] if found else [os.path.join(*inside, '')]
+    for entry in found:
+        here, known = os.path.join(*inside, entry.name), os.path.exists(entry)
+        if known and entry.is_dir() and len(inside) < 2:    # nobody looks deeper
+            below, more = find_images(root, (*inside, entry.name))
+            images, others = images + below, others + more
+        elif here.lower().endswith(SUFFIXES) and (not known or entry.is_file()):
+            status = entry.stat(follow_symlinks=known)      # a link to nowhere: unreadable, later
             images.append((here, status.st_size, status.st_mtime_ns))
         else:
             others.append(here)
@@ -66,10 +63,8 @@ def folder_source(root: Path) -> Source:
         raise ValueError(f'{root} holds {found if places else "no image"}: expected '
                          "train/<class>/* and test/<class>/*, or <class>/*, or images, or "
                          f"CIFAR-10's batches; names of images end in {', '.join(SUFFIXES)}")
-    for name in [*names, *parts.get('test', ())]:
-        if name not in names or name != name.strip():
-            raise ValueError(f'{root}: the class {name!r} is only in test/, or its name begins or '
-                             'ends with a space, so nobody could ask for it')
+    if unknown := [name for name in parts.get('test', ()) if name not in names]:
+        raise ValueError(f'{root}: the class {unknown[0]!r} is only in test/')
     if others:
         warnings.warn(f'{root}: {len(others)} things that are no images are ignored, such as '
                       f'{others[0]}', stacklevel=2)
@@ -149,12 +144,10 @@ DATA: dict[str, Callable[[int, int | None], Pair]] = {
 
 # %% ../../nbs/workshops/01c_sources.ipynb #f157b183
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
-    """Training and held-out images: of a name in `DATA`, a folder, or CIFAR-10's own files.
-
-    Images become `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may
-    take minutes while others wait: call it before processes join a group, which gives up waiting.
-    Raises FileNotFoundError or ValueError with one sentence; warns of files that are left out.
-    """
+    """Training and held-out images: of a name in `DATA`, a folder, or CIFAR-10's own files. They
+    become `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may take
+    minutes: call it before processes join a group, which gives up waiting. Raises FileNotFoundError
+    or ValueError with one sentence; warns of files that are left out."""
     path = os.path.expanduser(source)
     if source in DATA:
         if os.path.isdir(path):

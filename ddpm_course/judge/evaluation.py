@@ -5,8 +5,10 @@ __all__ = ['Judge', 'load_judge', 'extract', 'frechet_from_moments', 'finite', '
            'real_subset', 'real_floor', 'draw_samples', 'kernel_distance', 'nearest_distances']
 
 # %% ../../nbs/15_evaluation.ipynb #a88f4451
+import itertools
 import warnings
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -71,26 +73,17 @@ def extract(
     return table[:, :width].contiguous(), table[:, width:].contiguous()
 
 # %% ../../nbs/15_evaluation.ipynb #f2ea3921
-def frechet_from_moments(
-    mean_a: Tensor,     # (D,)
-    cov_a: Tensor,      # (D, D) symmetric, positive semi-definite
-    mean_b: Tensor,
-    cov_b: Tensor,
-) -> float:
-    """Squared Fréchet distance of two Gaussians (Dowson and Landau 1982).
-
-    Raises ValueError for moments that are not finite numbers, or whose product is not.
-    """
-    apart, product = (mean_a - mean_b).square().sum(), cov_a @ cov_b
-    if not (apart.isfinite() and product.isfinite().all()):     # LAPACK would end the process
-        raise ValueError('means and covariances must be finite numbers, and not too large')
-    roots = torch.linalg.eigvals(product).real.clamp(min=0).sqrt()      # >= 0, but for rounding
+def frechet_from_moments(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
+    """Squared Fréchet distance of two Gaussians with means (D,) and covariances (D, D), in numbers
+    that are finite (Dowson and Landau 1982)."""
+    roots = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt()    # >= 0, but for rounding
+    apart = (mean_a - mean_b).square().sum()
     return (apart + cov_a.trace() + cov_b.trace() - 2 * roots.sum()).item()
 
 # %% ../../nbs/15_evaluation.ipynb #d0056f41
 def finite(x: Tensor, least: int) -> Tensor:
     "Features (N, D) in float64. Raises ValueError where they are few, or not finite numbers."
-    if len(x) < least or not x.isfinite().all():
+    if len(x) < least or not x.isfinite().all():        # LAPACK would end the process
         raise ValueError(f'features of {len(x)} images cannot be compared: expected at least '
                          f'{least} images, and finite numbers')
     return x.double()
@@ -98,42 +91,31 @@ def finite(x: Tensor, least: int) -> Tensor:
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Squared Fréchet distance of two sets of features, (N, D) and (M, D), by their moments.
-
-    Raises ValueError for a set of fewer than two images, or with a value that is not finite.
-    """
+    Raises ValueError for a set of fewer than two images, or with a value that is not finite."""
     a, b = finite(a, 2), finite(b, 2)
     return frechet_from_moments(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
 
 # %% ../../nbs/15_evaluation.ipynb #1ece633c
 def can_fit(n: int, features: int, reference: int) -> bool:
-    """Whether n images, against so many training images, are enough for a Fréchet distance.
-
-    Warns where they are not, or are few. Raises ValueError where not even a kernel distance can
-    be had, of the images or of real ones, and for more than a million.
-    """
+    """Whether n images, against so many training images, are enough for a Fréchet distance; warns
+    where they are not, or are few. Raises ValueError where not even a kernel distance can be had,
+    of the images or of real ones, and for more than a million."""
     if not 3 <= n <= 1_000_000 or reference < 6:
         raise ValueError(f'n = {n} against {reference} training images is too few, or too many: '
                          'expected 3 to 1,000,000, against 6 or more')
-    few = ''
-    if n <= features:
-        few = (f'n = {n} is too few for {features} features: the distance needs more images than '
-               'features')
-    elif reference // 2 <= features:
-        few = (f'{reference} training images are too few for {features} features: the floor '
-               'needs more than twice as many')
-    if few:
-        warnings.warn(f'{few}; only the kernel distance is measured')
+    enough = n > features and reference // 2 > features
+    if not enough:
+        warnings.warn(f'n = {n} is too few for {features} features, or {reference} training images '
+                      'are: the distance needs more images than features, and its floor more than '
+                      'twice as many; only the kernel distance is measured')
     elif n < 5 * features:
         warnings.warn(f'n = {n} is small for {features} features: compare with the floor, and with '
                       'the same n only')
-    return not few
+    return enough
 
 # %% ../../nbs/15_evaluation.ipynb #7de46753
 def allot_classes(labels: np.ndarray | None, n: int) -> Tensor:
-    """(n,) classes, sorted, each as often as among `labels` to within one.
-
-    All -1 where there are no classes.
-    """
+    "(n,) classes, sorted, each as often as among `labels` to within one; without classes all -1."
     if labels is None:
         return torch.full((n,), -1)
     share = n * np.bincount(labels) / len(labels)
@@ -143,14 +125,10 @@ def allot_classes(labels: np.ndarray | None, n: int) -> Tensor:
     return torch.arange(len(count)).repeat_interleave(torch.from_numpy(count))
 
 # %% ../../nbs/15_evaluation.ipynb #457f5d53
-def real_subset(
-    labels: np.ndarray | None,      # of all images, or None
-    total: int,                     # images there are
-    n: int,                         # of them to draw, without replacement
-    seed: int = 0,
-    draw: int = 0,                  # another number is another draw
-) -> np.ndarray:                    # (total,) bool
-    "Which images are drawn, each class as often as `allot_classes` says."
+def real_subset(labels: np.ndarray | None, total: int, n: int, seed: int = 0,
+                draw: int = 0) -> np.ndarray:
+    """(total,) bool: a random choice of n images, each class as often as `allot_classes` says;
+    `draw` counts the choices of a seed."""
     order, mask = epoch_order(total, seed, draw), np.zeros(total, bool)
     labels = np.zeros(total, int) if labels is None else labels
     for c, count in enumerate(allot_classes(labels, n).bincount().tolist()):
@@ -158,14 +136,10 @@ def real_subset(
     return mask
 
 
-def real_floor(
-    features: Tensor,               # (N, D) of the training images
-    labels: np.ndarray | None,      # their classes
-    n: int,                         # images that play the samples, at most half of all
-    seed: int = 0,
-    draws: int = 3,                 # splits to average over
-) -> float:
-    "The Fréchet distance of real images from real images: n of them against all the others."
+def real_floor(features: Tensor, labels: np.ndarray | None, n: int, seed: int = 0,
+               draws: int = 3) -> float:
+    """The Fréchet distance of real images from real images: n of them, at most half, against all
+    the others; the mean of some draws. Features (N, D) and classes are those of all."""
     masks = [torch.from_numpy(real_subset(labels, len(features), n, seed, k)) for k in range(draws)]
     return sum(frechet_distance(features[mask], features[~mask]) for mask in masks) / draws
 
@@ -177,24 +151,16 @@ def draw_samples(
     batch: int = 100,               # changes nothing but speed and memory
     group: Group = Group(),         # whose members share the samples
 ) -> Tensor:                        # (n, C, H, W) uint8
-    """Samples to be judged.
-
-    The k-th of a class is the k-th of that class in any grid of the same seed.
-    """
-    seen: Counter[int] = Counter()
-    keys = []
-    for c in y.tolist():
-        keys.append(max(c, 0) * 2**32 + seen[c])
-        seen[c] += 1
+    "Samples to be judged: the k-th of a class is the k-th of it in any grid of the same seed."
+    places: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)
+    keys = [max(c, 0) * 2**32 + next(places[c]) for c in y.tolist()]
     return to_uint8(draw(model, keys, y, how, batch, group))
 
 # %% ../../nbs/15_evaluation.ipynb #7bcb8189
 def kernel_distance(a: Tensor, b: Tensor) -> tuple[float, float]:
     """Kernel distance of two sets of features, (N, D) and (M, D), and its jackknife standard error.
-
     Squared and unbiased, with the cubic kernel of Bińkowski et al. 2018, as in the KID. Raises
-    ValueError for a set of fewer than three images, or with a value that is not finite.
-    """
+    ValueError for a set of fewer than three images, or with a value that is not finite."""
     a, b = finite(a, 3), finite(b, 3)
 
     def sums(x: Tensor, y: Tensor) -> Tensor:               # of each x with all y, some at a time
@@ -209,20 +175,14 @@ def kernel_distance(a: Tensor, b: Tensor) -> tuple[float, float]:
     return value, variance**0.5
 
 # %% ../../nbs/15_evaluation.ipynb #3a5011e9
-def nearest_distances(
-    images: np.ndarray | Tensor,    # (N, C, H, W) uint8
-    train: np.ndarray,              # (M, C, H, W) uint8
-    batch: int = 500,               # changes nothing but memory
-    group: Group = Group(),         # whose members share the images
-) -> Tensor:                        # (N,)
-    """Distance of each image to the nearest training image.
-
-    It is the root of the summed squares over pixels in [-1, 1].
-    """
+def nearest_distances(images: np.ndarray | Tensor, train: np.ndarray,
+                      group: Group = Group()) -> Tensor:
+    """(N,) distances of uint8 images to the nearest training image, each the root of the summed
+    squares over pixels in [-1, 1]; the members of a group share the images."""
     device = group.device or torch.device('cpu')
     points = to_float(train).flatten(1).to(device)
 
     def nearest(i: range) -> Tensor:
         part = to_float(images[i.start:i.stop]).flatten(1).to(device)
         return torch.cdist(part, points).amin(1).cpu()
-    return group.map(nearest, len(images), batch)
+    return group.map(nearest, len(images), 500)

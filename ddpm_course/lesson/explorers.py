@@ -57,14 +57,9 @@ STYLE = '''<style>
 
 # %% ../../nbs/workshops/00b_explorers.ipynb #0e9d4183
 class Explorer:
-    "A figure that follows its controls."
+    "A figure whose artists `update(name=value, ...)` changes, with one control for each name."
 
-    def __init__(
-        self,
-        figure: 'Figure',
-        update: Callable[..., None],    # update(name=value, ...): changes the artists of `figure`
-        **controls: 'Widget',           # one for each argument of `update`
-    ) -> None:
+    def __init__(self, figure: 'Figure', update: Callable[..., None], **controls: 'Widget') -> None:
         self.figure, self.update, self.controls = figure, update, controls
 
     def still(self, **values: Any) -> 'Figure':

@@ -22,13 +22,10 @@ if TYPE_CHECKING:                       # matplotlib itself is imported where a 
     from matplotlib.figure import Figure
 
 # %% ../../nbs/00_start.ipynb #9d8f45c3
-def show_images(
-    images: Tensor | np.ndarray,        # (N, C, H, W), float in [-1, 1] or uint8, C = 1 or 3
-    titles: Sequence[str] = (),         # one per image, or none
-    columns: int = 10,                  # images in a row
-    size: float = 0.9,                  # inches an image
-) -> 'Figure':                          # of matplotlib
-    "Show a batch of images as a grid."
+def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns: int = 10,
+                size: float = 0.9) -> 'Figure':
+    """Show images (N, C, H, W), float in [-1, 1] or uint8, C = 1 or 3, as a grid: so many columns,
+    `size` inches an image, with a title each or none."""
     import matplotlib.pyplot as plt
     pixels = torch.as_tensor(images).detach().cpu()
     if pixels.dtype != torch.uint8:
@@ -37,8 +34,8 @@ def show_images(
     rows = -(-len(pixels) // columns)
     columns = min(columns, len(pixels))
     height = size * (1.35 if len(titles) else 1.05)
-    figsize = (columns * size * 1.05, rows * height)
-    fig, axes = plt.subplots(rows, columns, figsize=figsize, squeeze=False)
+    fig, axes = plt.subplots(rows, columns, squeeze=False,
+                             figsize=(columns * size * 1.05, rows * height))
     for ax in axes.flat:
         ax.axis('off')
     for ax, image in zip(axes.flat, pixels):
@@ -91,13 +88,9 @@ def distance(truth: float, guess: float) -> str:
     return f'{max(ratio, 1 / ratio):.2g} times too {way}'
 
 
-def reveal(
-    name: str,                          # the question that `predict` asked
-    truth: float,                       # what was measured
-    ax: 'Axes | None' = None,           # a matplotlib axis whose x is in the question's units
-    path: Path = GUESSES,
-) -> Sentence:
-    "The truth beside the reader's guess; on `ax` a dotted and a dashed line. Remembers both."
+def reveal(name: str, truth: float, ax: 'Axes | None' = None, path: Path = GUESSES) -> Sentence:
+    """The truth beside the guess that `predict` asked for. Remembers both, and draws them on `ax`,
+    whose x is in the question's units, as a dotted and a dashed line."""
     guesses = json.loads(path.read_text()) if path.exists() else {}
     guess = guesses.get(name, {}).get('guess')
     if ax is not None:
@@ -110,8 +103,9 @@ def reveal(
         ax.axvline(guess, color='0.4', linestyle='--', linewidth=1)
         side = 'right' if guess > sum(ax.get_xlim()) / 2 else 'left'        # towards the middle
         height = 0.04 + 0.12 * sum(text.get_gid() == 'guess' for text in ax.texts)
-        ax.text(guess, height, f' you: {guess:g} ', ha=side, gid='guess',
-                transform=ax.get_xaxis_transform())
+        ax.text(guess, height, f' you: {guess:g} ', ha=side, gid='guess', zorder=5,
+                transform=ax.get_xaxis_transform(),
+                bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5})
     return Sentence('answer', f'{truth:g} ({name}); you said {guess:g}: {distance(truth, guess)}')
 
 # %% ../../nbs/00_start.ipynb #20bb49ab

@@ -88,8 +88,6 @@ def block_diagram(seen: Topology) -> AGraph:
 _DRAW = '''
 import sys, pygraphviz
 graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
-if graph.number_of_nodes() > 300:
-    graph.graph_attr.update(splines='line', nslimit='1')
 sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog='dot', args=sys.argv[2]))
 '''
 
@@ -97,8 +95,9 @@ sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog='dot', args=sys.argv
 def render(graph: AGraph, *paths: Path) -> list[Path]:
     """Draw a graph into files whose names end in .svg or .png; a PNG has at most 4,000 pixels
     a side. Returns the paths. Raises ValueError where Graphviz cannot draw it."""
+    large = ' -Gsplines=line -Gnslimit=1' if graph.number_of_nodes() > 300 else ''
     for path in paths:
-        how = '-q -Gdpi=144 -Gsize=27,27' if path.suffix == '.png' else '-q'
+        how = '-q' + large + ' -Gdpi=144 -Gsize=27,27' * (path.suffix == '.png')
         command = [sys.executable, '-W', 'ignore', '-c', _DRAW, path.suffix[1:], how]
         done = subprocess.run(command, input=graph.to_string().encode(), capture_output=True)
         if done.returncode:
@@ -108,14 +107,11 @@ def render(graph: AGraph, *paths: Path) -> list[Path]:
     return list(paths)
 
 # %% ../../nbs/workshops/23a_diagram.ipynb #d079df1b
-def draw_all(
-    network: nn.Module,
-    step: Callable[..., Mapping[str, Tensor]],      # `step(**inputs)` calls it: named results
-    inputs: Mapping[str, Tensor],
-    out: Path,                                      # folder
-) -> list[Path]:                                    # what was written
-    """The diagram, and the step around the network: with each of its parts, with few boxes, as SVG
-    and PNG, and with every node. Raises ValueError without pygraphviz, or where there is no U."""
+def draw_all(network: nn.Module, step: Callable[..., Mapping[str, Tensor]],
+             inputs: Mapping[str, Tensor], out: Path) -> list[Path]:
+    """Into a folder: the diagram, and the step around the network (see `record`) with each of its
+    parts and with few boxes, as SVG and PNG, and with every node; what was written. Raises
+    ValueError without pygraphviz, or where there is no U."""
     seen = record(network, step, inputs)
     in_few = part_graph(seen, lambda part: part.split('.')[0])      # 'down.3': 'down'
     graphs = {'diagram': block_diagram(seen), 'unet': part_graph(seen), 'diffusion': in_few}

@@ -21,7 +21,7 @@ from ..base.files import write_whole
 from ..config import RunConfig, flatten, override, to_json
 from ..model import Model
 from ..run.runs import load_run
-from .published import SCHEDULER_NAMES, to_diffusers
+from .published import SCHEDULER_NAMES, linear_ends, to_diffusers
 from ..unet import UNet
 
 # %% ../../nbs/workshops/12c_export.ipynb #8527703a
@@ -32,8 +32,7 @@ def scheduler_settings(config: RunConfig) -> dict[str, Any]:
         theirs = {ours: theirs for theirs, ours in reversed(SCHEDULER_NAMES[setting].items())}
         settings[setting] = look_up(f'{setting} of diffusers', theirs, name)
     return {'_class_name': 'DDPMScheduler', **settings, 'num_train_timesteps': d.T,
-            'beta_start': 1e-4 * 1000 / d.T, 'beta_end': 0.02 * 1000 / d.T,     # of a linear one
-            'clip_sample': True, 'timestep_spacing': 'trailing'}
+            **linear_ends(d.T), 'clip_sample': True, 'timestep_spacing': 'trailing'}
 
 # %% ../../nbs/workshops/12c_export.ipynb #b8ddde3f
 _CARD = '''---
@@ -63,13 +62,12 @@ def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
     folder, network, last = Path(folder), model.network, lambda path: Path(path).name
     if not isinstance(network, UNet):
         raise ValueError('diffusers knows our U-Net, not a network of your own')
-    there = {path.name.removesuffix('.new') for path in folder.glob('*')}       # begun, at least
-    if there and 'ddpm_course.json' not in there:
+    if next(folder.glob('*'), None) and not list(folder.glob('ddpm_course.json*')):     # or .new
         raise FileExistsError(f'{folder} holds something else: choose another folder')
     config = override(config, data=last(config.data.data), init=last(config.training.init))
     config = dataclasses.replace(config, plugins=tuple(map(last, config.plugins)))
     described, state = to_diffusers(network, model.shape[-1])
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in state.items()}
+    weights = {name: weight.contiguous() for name, weight in state.items()}
     files: dict[str, Any] = {
         'ddpm_course.json': to_json(config),
         'model_index.json': {'_class_name': 'DDPMPipeline', 'unet': ['diffusers', 'UNet2DModel'],
@@ -79,10 +77,7 @@ def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
         'unet/config.json': {'_class_name': 'UNet2DModel', **described},
         'unet/diffusion_pytorch_model.safetensors': save(weights, {'format': 'pt'})}
     for name, content in files.items():
-        part = (folder / name).parent
-        if part != folder and part.is_symlink():        # to a folder of somebody else's
-            part.unlink()
-        part.mkdir(parents=True, exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         as_text = json.dumps(content, indent=2) + '\n' if isinstance(content, dict) else content
         write_whole(folder / name, as_text)
 
@@ -92,9 +87,10 @@ def save_onnx(model: Model, path: Path | str) -> None:
     Raises ValueError without the package onnx, or where that file cannot be written."""
     if find_spec('onnx') is None:
         raise ValueError('ONNX needs: pip install onnx')
-    inputs = {'xt': torch.zeros(2, *model.shape), 't': torch.zeros(2, dtype=torch.long)}
-    if model.classes:
-        inputs['y'] = torch.zeros(2, dtype=torch.long)
+    index = torch.zeros(2, dtype=torch.long)
+    inputs = {'xt': torch.zeros(2, *model.shape), 't': index, 'y': index}
+    if not model.classes:
+        del inputs['y']
     network, written = model.eval().network.cpu(), io.BytesIO()
     with warnings.catch_warnings(action='ignore'):      # it is deprecated, and says so at length
         torch.onnx.export(network, tuple(inputs.values()), written,     # type: ignore[arg-type]

@@ -2,12 +2,11 @@
 
 # %% auto #0
 __all__ = ['SCHEDULER_NAMES', 'diffusers_names', 'to_diffusers', 'our_settings', 'computes_ours', 'TheirUNet', 'from_diffusers',
-           'published_diffusion', 'find_published', 'read_pipeline', 'load_published']
+           'linear_ends', 'published_diffusion', 'find_published', 'read_pipeline', 'load_published']
 
 # %% ../../nbs/workshops/12b_published.ipynb #98426ad2
 import dataclasses
-import math
-import re
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,38 +18,35 @@ from torch import Tensor, nn
 from ..base.files import naming, read_json, read_whole
 from ..base.machine import pick_precision
 from ..config import RunConfig, from_json, override
-from ..model import Model, build_model
+from ..model import Model, build_model, unet
 from ..unet import Stage, UNet
 
 # %% ../../nbs/workshops/12b_published.ipynb #035c34df
 _FIXED = {'time.layers.0': 'time_embedding.linear_1', 'time.layers.2': 'time_embedding.linear_2',
           'classes.table': 'class_embedding', 'conv_in': 'conv_in',
           'out.0': 'conv_norm_out', 'out.2': 'conv_out'}
-_INSIDE = {'residual': 'resnets', 'embed': 'time_emb_proj', 'shortcut': 'conv_shortcut',
-           'attention': 'attentions', 'query': 'to_q', 'key': 'to_k', 'value': 'to_v',
-           'out': 'to_out.0', 'norm': 'group_norm'}
+_INSIDE = {'embed': 'time_emb_proj', 'shortcut': 'conv_shortcut', 'norm': 'group_norm',
+           'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'out': 'to_out.0'}
 
 
 def diffusers_names(network: UNet) -> dict[str, str]:
     "The name of each of our weights in diffusers' `UNet2DModel`."
-    places = {'middle.0': ('mid_block', 0), 'middle.1': ('mid_block', 1)}
-    for way in ('down', 'up'):
-        level = place = 0                               # theirs: blocks.LEVEL.resnets.PLACE
+    modules = dict(_FIXED)                              # ours -> theirs
+    for way in ('down', 'middle', 'up'):
+        level = place = 0
         for index, part in enumerate(getattr(network, way)):
-            places[f'{way}.{index}'] = (f'{way}_blocks.{level}', place)
+            ours = f'{way}.{index}'
+            block = 'mid_block' if way == 'middle' else f'{way}_blocks.{level}'
+            modules |= {f'{ours}.residual': f'{block}.resnets.{place}',
+                        f'{ours}.attention': f'{block}.attentions.{place}',
+                        f'{ours}.conv': f'{block}.{way}samplers.0.conv'}
             level, place = (level, place + 1) if isinstance(part, Stage) else (level + 1, 0)
-
-    def translate(name: str) -> str:
-        module, kind = name.rsplit('.', 1)
-        if module in _FIXED:
-            return f'{_FIXED[module]}.{kind}'
-        way, index, *inside = module.split('.')
-        block, place = places[f'{way}.{index}']
-        if inside == ['conv']:
-            return f'{block}.{way}samplers.0.conv.{kind}'
-        group, part = inside
-        return f'{block}.{_INSIDE[group]}.{place}.{_INSIDE.get(part, part)}.{kind}'
-    return {name: translate(name) for name in network.state_dict()}
+    found = {}
+    for name in network.state_dict():                   # 'down.0.residual.embed.weight'
+        module = next(ours for ours in modules if name.startswith(f'{ours}.'))
+        *inside, kind = name.removeprefix(f'{module}.').split('.')
+        found[name] = '.'.join([modules[module], *(_INSIDE.get(p, p) for p in inside), kind])
+    return found
 
 # %% ../../nbs/workshops/12b_published.ipynb #c0e98fd0
 _OURS = {                       # what our network computes, in their settings
@@ -58,12 +54,10 @@ _OURS = {                       # what our network computes, in their settings
     'center_input_sample': False, 'resnet_time_scale_shift': 'default', 'add_attention': True,
     'time_embedding_type': 'positional', 'downsample_type': 'conv', 'upsample_type': 'conv',
     'attn_norm_num_groups': None, 'norm_eps': 1e-6, 'downsample_padding': 0,
-    'flip_sin_to_cos': False, 'freq_shift': 1, 'attention_head_dim': None,
-}
+    'flip_sin_to_cos': False, 'freq_shift': 1, 'attention_head_dim': None}
 _THEIRS = _OURS | {             # and what a file means that leaves them out
     'norm_eps': 1e-5, 'downsample_padding': 1, 'flip_sin_to_cos': True, 'freq_shift': 0,
-    'attention_head_dim': 8, 'layers_per_block': 2, 'norm_num_groups': 32, 'dropout': 0.0,
-}
+    'attention_head_dim': 8, 'layers_per_block': 2, 'norm_num_groups': 32, 'dropout': 0.0}
 
 
 def to_diffusers(network: UNet, size: int) -> tuple[dict, dict[str, Tensor]]:
@@ -75,17 +69,13 @@ def to_diffusers(network: UNet, size: int) -> tuple[dict, dict[str, Tensor]]:
     kinds = ['AttnDownBlock2D' if stage.attention else 'DownBlock2D' for stage in levels]
     table = network.classes.table if network.classes else None
     config = _OURS | {
-        'sample_size': size,
-        'in_channels': network.conv_in.in_channels,
-        'out_channels': network.out[-1].out_channels,
+        'sample_size': size, 'layers_per_block': blocks,
+        'in_channels': network.conv_in.in_channels, 'out_channels': network.out[-1].out_channels,
         'block_out_channels': tuple(stage.residual.conv2.out_channels for stage in levels),
-        'layers_per_block': blocks,
         'down_block_types': tuple(kinds),
         'up_block_types': tuple(kind.replace('Down', 'Up') for kind in reversed(kinds)),
-        'norm_num_groups': network.out[0].num_groups,
-        'dropout': stages[0].residual.dropout.p,
-        'num_class_embeds': table.num_embeddings if table else None,
-    }
+        'norm_num_groups': network.out[0].num_groups, 'dropout': stages[0].residual.dropout.p,
+        'num_class_embeds': table.num_embeddings if table else None}
     state = network.state_dict()
     return config, {theirs: state[ours] for ours, theirs in diffusers_names(network).items()}
 
@@ -98,7 +88,8 @@ def our_settings(u: dict) -> dict[str, Any]:
             'blocks': u.get('layers_per_block', 2), 'groups': u.get('norm_num_groups', 32),
             'attention': tuple(size >> level for level, kind in enumerate(u['down_block_types'])
                                if kind == 'AttnDownBlock2D'),
-            'dropout': u.get('dropout', 0.0)}
+            'dropout': u.get('dropout', 0.0),
+            'classes': tuple(map(str, range(min(u.get('num_class_embeds') or 0, 10**6))))}
 
 
 def computes_ours(u: dict, network: UNet) -> bool:
@@ -110,8 +101,7 @@ def computes_ours(u: dict, network: UNet) -> bool:
 
 # %% ../../nbs/workshops/12b_published.ipynb #a1f0b207
 class TheirUNet(nn.Module):
-    """A `UNet2DModel` of diffusers, asked as our networks are: `network(xt, t, y)`.
-    Raises ValueError where diffusers is not installed."""
+    "A diffusers `UNet2DModel` that is asked as ours are. Raises ValueError without diffusers."
 
     def __init__(self, u: dict):
         super().__init__()
@@ -130,28 +120,25 @@ _OLD = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'
 def from_diffusers(
     u: dict,                        # of a `UNet2DModel`, as in its config.json
     state: dict[str, Tensor],       # its weights by name
-    own: RunConfig | None = None,   # where it was a network of ours: its last class is "no class"
-) -> nn.Module:                     # ours where it computes the same, else a `TheirUNet`
-    """The same network with the same weights. Raises ValueError where it is larger than its
-    weights or than a run allows, or needs diffusers; RuntimeError where they do not fit."""
+    config: RunConfig,              # of the network of ours that comes closest
+) -> nn.Module:                     # that one where it computes the same, else a `TheirUNet`
+    """The same network with the same weights. Raises ValueError where it needs diffusers, or its
+    answers are no images; RuntimeError where the weights do not fit."""
     today = lambda name: '.'.join(_OLD.get(part, part) for part in name.split('.'))
-    state = {today(name): weight.float() for name, weight in state.items()}
-    allowed = override(RunConfig(), **our_settings(u))          # within the limits of a run
-    config = own or allowed
-    n, channels, outputs = config.network, config.data.image_channels or 1, u['out_channels']
-    rows = u.get('num_class_embeds') or 0
-    least = rows + outputs + 9 * n.blocks * sum((n.channels * m)**2 for m in n.multipliers)
-    if least > sum(map(torch.numel, state.values())) or outputs not in (channels, 2 * channels):
-        raise ValueError('the weights do not belong to its settings')
-    network = UNet(channels, config.data.size, n.channels, n.multipliers, n.blocks, n.attention,
-                   n.dropout, own.num_classes if own else rows, n.groups, out_channels=outputs)
+    state = {today(name): weight for name, weight in state.items()}
+    if u['out_channels'] not in (u['in_channels'], 2 * u['in_channels']):
+        raise ValueError('a network whose answers have other channels than its images')
+    n, sizes = config.network, [weight.numel() for weight in state.values()]
+    if 9 * n.blocks * sum((n.channels * m)**2 for m in n.multipliers) > sum(sizes):
+        raise ValueError('the weights do not belong to its settings')   # before memory is asked for
+    network = unet(config)
     if not computes_ours(u, network):
         with torch.device('meta'):
             theirs = TheirUNet(u)
         theirs.unet.load_state_dict(state, assign=True)
         return theirs
-    if rows and not own:
-        table = state['class_embedding.weight']
+    table = state.get('class_embedding.weight')
+    if table is not None and len(table) == config.num_classes:      # it has no row for "no class"
         state['class_embedding.weight'] = torch.cat([table, torch.zeros_like(table[:1])])
     ours = {theirs: name for name, theirs in diffusers_names(network).items()}
     network.load_state_dict({ours.get(name, name): weight for name, weight in state.items()})
@@ -162,23 +149,25 @@ SCHEDULER_NAMES = {             # a setting of theirs: their value -> ours; the 
     'beta_schedule': {'linear': 'linear', 'squaredcos_cap_v2': 'cosine'},
     'prediction_type': {'epsilon': 'eps', 'sample': 'x0', 'v_prediction': 'v'},
     'variance_type': {'fixed_small': 'small', 'fixed_small_log': 'small', 'fixed_large': 'large',
-                      'learned_range': 'learned'},
-}
+                      'learned_range': 'learned'}}
 _PLAIN = {'trained_betas': None, 'rescale_betas_zero_snr': False, 'thresholding': False,
           'clip_sample_range': 1.0}
+
+
+def linear_ends(T: int) -> dict[str, float]:
+    "First and last beta of our linear schedule, as diffusers calls them."
+    return {'beta_start': 1e-4 * 1000 / T, 'beta_end': 0.02 * 1000 / T}
 
 
 def published_diffusion(scheduler: dict) -> dict[str, Any]:
     "Our settings of a diffusers scheduler. Raises ValueError where we have none such."
     theirs: dict[str, Any] = {name: next(iter(known)) for name, known in SCHEDULER_NAMES.items()}
-    theirs |= _PLAIN | {'num_train_timesteps': 1000, 'beta_start': 1e-4, 'beta_end': 0.02}
+    theirs |= _PLAIN | {'num_train_timesteps': 1000} | linear_ends(1000)
     theirs |= {name: value for name, value in scheduler.items() if value is not None}
     T = theirs['num_train_timesteps']
+    usual = _PLAIN | (linear_ends(T) if theirs['beta_schedule'] == 'linear' else {})
     odd = [name for name, known in SCHEDULER_NAMES.items() if theirs[name] not in known]
-    odd += [name for name, usual in _PLAIN.items() if theirs[name] != usual]
-    if theirs['beta_schedule'] == 'linear':         # ours: the ends of 1,000 steps, times 1000 / T
-        odd += [end for end, usual in (('beta_start', 1e-4), ('beta_end', 0.02))
-                if not math.isclose(theirs[end] * T / 1000, usual)]
+    odd += [name for name, value in usual.items() if theirs[name] != value]
     if odd:
         raise ValueError(f'a scheduler with {odd[0]} {theirs[odd[0]]} (T = {T}) is not one of ours')
     schedule, objective, variance = (known[theirs[name]] for name, known in SCHEDULER_NAMES.items())
@@ -191,16 +180,13 @@ def find_published(source: str) -> Path:
     Raises FileNotFoundError where there is neither."""
     if Path(source).is_dir():
         return Path(source)
-    user, said = source.split('/')[0], f'there is no folder {source}'
-    if re.fullmatch(r'[\w.-]+/[\w.-]+', source) and user != 'runs' and not Path(user).exists():
-        try:
-            from huggingface_hub import snapshot_download
-            wanted = ['*.json', '**/*.json', '*diffusion_pytorch_model.safetensors']
-            return Path(snapshot_download(source, allow_patterns=wanted))
-        except Exception as error:          # no network, no such model, no huggingface_hub, ...
-            kind = type(error).__name__
-            said = f'{source} is no folder and could not be fetched from the hub ({kind})'
-    raise FileNotFoundError(said)
+    try:
+        from huggingface_hub import snapshot_download
+        wanted = ['*.json', '**/*.json', '*diffusion_pytorch_model.safetensors']
+        return Path(snapshot_download(source, allow_patterns=wanted))
+    except Exception as error:              # no network, no such name, no huggingface_hub, ...
+        raise FileNotFoundError(f'{source} is no folder and could not be fetched from the hub '
+                                f'({type(error).__name__})') from error
 
 
 def read_pipeline(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
@@ -212,22 +198,17 @@ def read_pipeline(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     for path in (words, scheduler, weights):
         if not path.is_file():
             raise FileNotFoundError(f'{folder} is no diffusers pipeline: there is no {path.name}')
-    try:
-        state = load(weights.read_bytes())
-        sound = all(weight.float().isfinite().all() for weight in state.values())
-    except Exception:                       # the library has classes of its own for damage
-        sound = False
-    if not sound:
-        raise ValueError(f'{weights} is damaged')
-    return read_json(words), read_json(scheduler), state
+    settings = read_json(words), read_json(scheduler)
+    with suppress(Exception):               # the library has classes of its own for damage
+        state = {name: weight.float() for name, weight in load(weights.read_bytes()).items()}
+        if all(weight.isfinite().all() for weight in state.values()):
+            return *settings, state
+    raise ValueError(f'{weights} is damaged')
 
 # %% ../../nbs/workshops/12b_published.ipynb #d1d31516
-def load_published(
-    source: str,                            # a folder, or a name on the Hugging Face hub
-    device: torch.device | str = 'cpu',
-    precision: str = 'auto',                # of the network: what the device is good at
-) -> tuple[Model, RunConfig]:
-    """A diffusers pipeline of `UNet2DModel` and scheduler: the model, ready to sample, and what
+def load_published(source: str, device: torch.device | str = 'cpu',
+                   precision: str = 'auto') -> tuple[Model, RunConfig]:
+    """A diffusers pipeline in a folder or on the hub: the model, ready to sample, and what
     configuration would train such a one. Raises FileNotFoundError or ValueError."""
     folder = find_published(source)
     u, scheduler, state = read_pipeline(folder)
@@ -235,17 +216,13 @@ def load_published(
     own = from_json(read_whole(said), str(said)) if said.exists() else None
     with naming(folder):
         try:
-            network, diffusion = from_diffusers(u, state, own), published_diffusion(scheduler)
-            kind = 'unet' if isinstance(network, UNet) else 'diffusers'
-            config = own or override(
-                RunConfig(preset=str(source)), **our_settings(u), **diffusion, network=kind,
-                data=str(source), label_drop=0.0,
-                classes=tuple(map(str, range(u.get('num_class_embeds') or 0))))
+            config = own or override(RunConfig(preset=source), data=source, label_drop=0.0,
+                                     **our_settings(u), **published_diffusion(scheduler))
+            network = from_diffusers(u, state, config)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
             raise ValueError('the weights do not belong to its settings') from error
-        diffusion['loss'] = config.diffusion.loss           # of which the scheduler does not speak
-        if own and (kind != 'unet' or diffusion != vars(own.diffusion)):
-            raise ValueError('ddpm_course.json says something else than the files beside it')
+        if isinstance(network, TheirUNet):
+            config = override(config, network='diffusers')
     network.to(device).eval().requires_grad_(False)
     model = build_model(config, network)
     return dataclasses.replace(model, precision=pick_precision(precision, model.device)), config

@@ -48,7 +48,7 @@ WIDGET = "application/vnd.jupyter.widget-"
 LESSONS = [p for p in CHAPTERS if number(p).isdigit()]
 SOLUTIONS = [p for p in NOTEBOOKS if p.parent.name == "solutions"]
 CHECKED = [p for p in SOLUTIONS if default_exp(p)]  # their module holds the checks of the lesson's exercises
-TO_DO = "00 01 04 05 06 07 08 09 11 12 13 17 19 23 24 25".split()  # lessons that show plotting, or lack alt texts
+TO_DO = "00 01 04 05 09 11 17 19 23 24 25".split()  # lessons that show plotting, or lack alt texts
 COME_AGAIN = [p for p in LESSONS if number(p) in ("00", "02", "03", "07", "23")]  # neither train nor measure time
 
 
@@ -209,18 +209,24 @@ def needed(sources: Iterable[str], names: Iterable[str]) -> list[str]:
     return kept
 
 
-@each([p for p in LESSONS if judges(p)])
-def test_exercises(path, monkeypatch):
-    "The checks accept the solutions, and refuse at least two wrong answers each, with a hint."
-    refused, honest = [], tools.expect_error
+@pytest.fixture
+def refused(monkeypatch):
+    "The hints with which `expect_error` saw wrong answers refused."
+    hints, honest = [], tools.expect_error
 
     @contextmanager
     def noted(kind, words=""):
         with honest(kind, words):
-            refused.append(words) if kind is AssertionError else None
+            hints.append(words) if kind is AssertionError else None
             yield
 
     monkeypatch.setattr(tools, "expect_error", noted)
+    return hints
+
+
+@each([p for p in LESSONS if judges(p)])
+def test_exercises(path, refused):
+    "The checks accept the solutions, and refuse at least two wrong answers each, with a hint."
     space: dict = {"__name__": path.stem}
     run = TransformerManager().transform_cell
     for source in chain(*exercises(path)):
@@ -234,23 +240,14 @@ def test_exercises(path, monkeypatch):
 
 
 @each(CHECKED)
-def test_checks(path, monkeypatch):
+def test_checks(path, refused):
     "Checks wait for what is unwritten, accept the solutions, refuse two wrong answers each, and have three hints."
     check = import_module(f"ddpm_course.{default_exp(path)[0]}").check
     lesson = next(p for p in CHAPTERS if p.stem == path.stem.removesuffix("_solution"))
-    refused, verdicts, honest = [], [], tools.expect_error
-
-    @contextmanager
-    def noted(kind, words=""):
-        with honest(kind, words):
-            refused.append(words) if kind is AssertionError else None
-            yield
-
+    verdicts, space = [], {"__name__": path.stem}
     for source in exercises(lesson)[1]:
         exec(source, {"check": lambda f: verdicts.append((f.__name__, check.verdict(f).kind))})
     assert verdicts == [(name, "waiting") for name in check.judges]
-    monkeypatch.setattr(tools, "expect_error", noted)
-    space: dict = {"__name__": path.stem}
     for source in cells(path):
         if "export" in directives(source) or "expect_error" in source:
             exec(source, space)

@@ -244,14 +244,12 @@ def as_zip(content):
 
 @faults
 def test_pickles_of_strangers_run_nothing(bench):
-    "In a run's optimizer.pt and in published weights of the old form; as they are, and as torch.save packs them."
+    "In a run's optimizer.pt; as they are, and as torch.save packs them."
     nothing_ran = lambda folder, result: "it ran" if list(folder.parent.rglob("mark")) else None
     for name, call in MARKS.items():
         content = pickle.dumps(call)
         for form, data in (("", content), (" packed", as_zip(content))):
             yield stranger(name + form, "optimizer.pt", data, GO_ON, STOPPED, after=nothing_ran)
-        old = lambda path, content=content: (path.unlink(), path.with_suffix(".bin").write_bytes(content))
-        yield Try(f"published: {name}", write(BLOB, old), PUBLISHED, (2,), after=nothing_ran)
 
 
 # -- data --------------------------------------------------------------------------------------------------------------

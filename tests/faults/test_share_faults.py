@@ -3,10 +3,9 @@
 import argparse
 import errno
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,16 +14,13 @@ from safetensors.torch import load_file, save_file
 from ddpm_course.config import PRESETS, from_json, override
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.model import build_model
-from ddpm_course.share.diagram import draw_all
-from ddpm_course.share.export import export, save_onnx, save_pipeline
+from ddpm_course.share.export import export, save_pipeline
 from ddpm_course.share.published import find_published, load_published
 
 CONFIG = dict(size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2)
 CONFIG = override(PRESETS["mnist16"], **CONFIG)
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
-LARGE = [dict(block_out_channels=[8192, 8192]), dict(block_out_channels=[8192, 8192], norm_eps=1e-5)]
-LARGE += [dict(layers_per_block=10**7), dict(time_embedding_dim=10**9, norm_eps=1e-5), dict(out_channels=10**6)]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +43,7 @@ def inside(folder):
 
 
 def test_links_make_room(model, folder, tmp_path):
-    "A stranger's folder, with links to files and a folder of mine where the export writes."
+    "A stranger's folder, with links to files of mine where the export writes."
     mine = tmp_path / "mine"
     mine.mkdir()
     names = ("README.md", "ddpm_course.json", SCHEDULER)
@@ -56,8 +52,6 @@ def test_links_make_room(model, folder, tmp_path):
         kept.write_bytes((folder / name).read_bytes())
         (folder / name).unlink()
         (folder / name).symlink_to(kept)
-    shutil.move(folder / "unet", mine / "unet")
-    (folder / "unet").symlink_to(mine / "unet")
     before = inside(mine)
     save_pipeline(model, override(CONFIG, steps=3), folder)
     assert inside(mine) == before and not any(path.is_symlink() for path in folder.rglob("*"))
@@ -101,64 +95,12 @@ def test_paths_are_not_published(model, tmp_path):
     assert " on photos," in (tmp_path / "README.md").read_text()
 
 
-def test_onnx_goes_into_a_regular_file(model, tmp_path):
-    pytest.importorskip("onnx")
-    (tmp_path / "mine").write_text("mine")
-    os.mkfifo(tmp_path / "pipe.onnx")
-    (tmp_path / "folder.onnx").mkdir()
-    for name in ("pipe.onnx", "folder.onnx"):
-        with pytest.raises(ValueError, match="is no file that can be written"):
-            save_onnx(model, tmp_path / name)
-    (tmp_path / "link.onnx").symlink_to(tmp_path / "mine")
-    save_onnx(model, tmp_path / "link.onnx")
-    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "link.onnx").is_symlink()
-
-
 def test_export_without_onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     wanted = argparse.Namespace(run=ASSETS / "mnist16", plugins=(), folder=tmp_path / "out", onnx=tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="ONNX needs: pip install onnx"):
         export(wanted)
     assert not list(tmp_path.iterdir())
-
-
-def test_drawings_make_room_for_themselves(model, tmp_path):
-    "In a stranger's folder, links to a file of mine under the names of the drawings."
-    pytest.importorskip("pygraphviz")
-    (tmp_path / "mine").write_text("mine")
-    for name in ("diagram.png", "diffusion.svg", "diffusion_raw.svg"):
-        (tmp_path / name).symlink_to(tmp_path / "mine")
-    inputs = {"xt": torch.zeros(1, 1, 8, 8), "t": torch.tensor([5]), "y": torch.tensor([1])}
-    paths = draw_all(model.network, lambda xt, t, y: {"answer": model.network(xt, t, y)}, inputs, tmp_path)
-    assert (tmp_path / "mine").read_text() == "mine"
-    assert paths and all(path.stat().st_size > 1000 and not path.is_symlink() for path in paths)
-
-
-EDITS = [(SCHEDULER, dict(num_train_timesteps=50)), (SCHEDULER, dict(prediction_type="epsilon"))]
-EDITS += [(UNET, dict(norm_num_groups=4)), (UNET, dict(freq_shift=0)), (UNET, dict(num_class_embeds=10**12))]
-
-
-@pytest.mark.parametrize("name, edit", EDITS, ids=str)
-def test_an_edited_pipeline_is_noticed(name, edit, folder):
-    change(folder / name, **edit)
-    with pytest.raises(ValueError, match="something else than the files beside it|do not belong"):
-        load_published(str(folder))
-
-
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("settings", LARGE, ids=str)
-def test_a_few_bytes_do_not_make_a_large_network(settings, own, folder, monkeypatch):
-    "The memory is limited by what is counted: no tensor of more than a million numbers is made on the way."
-    if not own:
-        (folder / "ddpm_course.json").unlink()
-    if "norm_eps" in settings:
-        pytest.importorskip("diffusers")
-    change(folder / UNET, **settings)
-    made, empty = [], torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *shape, **how: made.append(empty(*shape, **how)) or made[-1])
-    with pytest.raises(ValueError):
-        load_published(str(folder))
-    assert max((x.numel() for x in made if x.device.type == "cpu"), default=0) < 10**6
 
 
 def test_a_longer_network_than_its_weights(folder):
@@ -178,21 +120,29 @@ def test_weights_that_are_damaged(folder):
         load_published(str(folder))
 
 
-def test_mistyped_paths_are_not_asked_of_the_hub(tmp_path, monkeypatch):
+def test_what_is_no_folder_is_asked_of_the_hub(monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
-    asked = []
-
-    def offline(name, **how):
-        asked.append(name)
-        raise OSError("no network")
-
-    monkeypatch.setattr(hub, "snapshot_download", offline)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").mkdir()
-    for name in ("runs/x", "models/x", "./x", "../x", "x", "/x", "~/x", "a/b/c", "a/b@main", "a\0/b"):
-        with pytest.raises(FileNotFoundError, match="there is no folder"):
-            find_published(name)
-    assert not asked
+    monkeypatch.setattr(hub, "snapshot_download", mock.Mock(side_effect=OSError("no network")))
     with pytest.raises(FileNotFoundError, match="google/ddpm is no folder and could not be fetched from the hub"):
         find_published("google/ddpm")
-    assert asked == ["google/ddpm"]
+    with pytest.raises(FileNotFoundError, match="could not be fetched"):
+        find_published("a\0/b")
+
+
+@pytest.mark.parametrize("settings", [{"block_out_channels": [8192, 8192]}, {"layers_per_block": 60}], ids=str)
+def test_a_few_bytes_do_not_make_a_large_network(settings, folder, monkeypatch):
+    "No tensor of more than a million numbers is made on the way to the refusal."
+    (folder / "ddpm_course.json").unlink()
+    change(folder / UNET, **settings)
+    made, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *shape, **how: made.append(empty(*shape, **how)) or made[-1])
+    with pytest.raises(ValueError, match="do not belong|unet"):
+        load_published(str(folder))
+    assert max((x.numel() for x in made), default=0) < 10**6
+
+
+def test_a_few_bytes_do_not_make_many_classes(folder):
+    (folder / "ddpm_course.json").unlink()
+    change(folder / UNET, num_class_embeds=10**12)
+    with pytest.raises(ValueError, match="do not belong"):
+        load_published(str(folder))

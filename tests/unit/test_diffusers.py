@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
 from ddpm_course.forward import q_posterior
-from ddpm_course.model import Model, build_network
+from ddpm_course.model import Model, build_network, unet
 from ddpm_course.run.runs import start_from
 from ddpm_course.run.training import new_state
 from ddpm_course.sampling import plan, sampling_indices
@@ -198,6 +198,12 @@ def their_model(**config):
     return awake(UNet2DModel(**(HO | config)))
 
 
+def closest(config):
+    "The configuration of ours that comes closest."
+    learned = dict(variance="learned", loss="hybrid") if config["out_channels"] > config["in_channels"] else {}
+    return override(RunConfig(), **our_settings(config), **learned)
+
+
 def batch_of(config):
     shape = 3, config["in_channels"], config["sample_size"], config["sample_size"]
     x = torch.randn(shape, generator=generator(0), dtype=torch.float64)
@@ -215,9 +221,10 @@ def agree(ours, theirs, config):
 @pytest.mark.parametrize("null_label", [True, False])
 def test_their_weights_in_our_network(name, null_label):
     theirs = their_model(**MODELS[name])
-    classes = tuple("0123456789") if "num_class_embeds" in MODELS[name] else ()
-    own = override(RunConfig(), **our_settings(dict(theirs.config)), classes=classes) if null_label else None
-    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), own)
+    config = closest(MODELS[name])
+    if null_label:
+        config = override(config, classes=config.data.classes[:-1])
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), config)
     assert isinstance(ours, UNet)
     agree(ours, theirs, MODELS[name])
     assert ours.classes is None or ours.classes.num_classes == 11 - null_label
@@ -225,14 +232,12 @@ def test_their_weights_in_our_network(name, null_label):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_our_weights_in_their_network(name):
-    config, of = MODELS[name], our_settings(MODELS[name])
-    more = dict(num_classes=10 * ("num_class_embeds" in config), out_channels=config["out_channels"])
-    shape = (of[name] for name in ("image_channels", "size", "channels", "multipliers", "blocks", "attention"))
-    ours = UNet(*shape, groups=of["groups"], **more)
-    words, state = to_diffusers(awake(ours), of["size"])
+    config = closest(MODELS[name])
+    ours = unet(override(config, classes=config.data.classes[:-1]))  # theirs has a row more, for "no class"
+    words, state = to_diffusers(awake(ours), config.data.size)
     theirs = UNet2DModel(**words).double().eval()
     theirs.load_state_dict(state)  # strict: every name is known and none is missing
-    agree(ours, theirs, config)
+    agree(ours, theirs, MODELS[name])
 
 
 def test_paper_network_size():
@@ -251,7 +256,7 @@ OTHERS += [dict(up_block_types=("UpBlock2D", "UpBlock2D", "UpBlock2D"))]
 def test_other_networks_are_theirs(other):
     "Where a setting gives another function, diffusers computes it: nobody can overlook one, though all shapes agree."
     theirs = their_model(**(SMALL | other))
-    ours = from_diffusers(dict(theirs.config), theirs.state_dict())
+    ours = from_diffusers(dict(theirs.config), theirs.state_dict(), closest(SMALL | other))
     assert isinstance(ours, TheirUNet)
     agree(ours, theirs, SMALL | other)
 
@@ -261,16 +266,16 @@ def test_what_a_file_leaves_out_is_diffusers_default():
     config = {name: value for name, value in SMALL.items() if name not in left_out}
     torch.manual_seed(0)
     theirs = awake(UNet2DModel(**config))
-    agree(from_diffusers(config, theirs.state_dict()), theirs, SMALL)
+    agree(from_diffusers(config, theirs.state_dict(), closest(config)), theirs, SMALL)
 
 
 def test_without_diffusers(monkeypatch):
     "What is exactly our network needs it not; for the rest there is one sentence."
     state = UNet2DModel(**(HO | SMALL)).state_dict()
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    assert isinstance(from_diffusers(HO | SMALL, state), UNet)
+    assert isinstance(from_diffusers(HO | SMALL, state, closest(SMALL)), UNet)
     with pytest.raises(ValueError, match="needs: pip install diffusers"):
-        from_diffusers(SMALL, state)
+        from_diffusers(SMALL, state, closest(SMALL))
 
 
 def test_a_run_does_not_begin_with_another_function(tmp_path):

@@ -69,7 +69,7 @@ def check_jump(f: Callable) -> bool | None:
     near = lambda a, b: abs(float(a) - float(b)) < 1e-9
     for s, t in ((10, 60), (10, 11)):
         image, noise = f(one, s, t, zero, abar), f(zero, s, t, one, abar)
-        x, variance = one, 0.0
+        x, variance = one, zero
         for i in range(s + 1, t + 1):                                   # the slow way
             x = q_step(x, i, zero, schedule)
             variance = schedule.alphas[i] * variance + schedule.betas[i]
@@ -85,7 +85,7 @@ def check_jump(f: Callable) -> bool | None:
             'noise at t less noise at s: but the noise that was there has been shrunk as well')
         assert not near(noise, variance), 'the noise is scaled by its variance: no factor'
         assert near(noise**2, variance), (
-            f'{t - s} steps add the variance {variance:.4f}, not {float(noise**2):.4f}')
+            f'{t - s} steps add the variance {float(variance):.4f}, not {float(noise**2):.4f}')
     return True
 
 # %% ../../../nbs/solutions/03_forward_solution.ipynb #c7feccfd
