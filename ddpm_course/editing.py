@@ -32,9 +32,9 @@ def read_picture(
     return to_float(pixels).permute(2, 0, 1)
 
 # %% ../nbs/19_editing.ipynb #be9f789c
-def noised(x: Tensor, share: float, eps: Tensor) -> Tensor:
+def noised(x: Tensor, abar: float, eps: Tensor) -> Tensor:
     "So much of the variance of `x` is left, the rest is noise (DDPM, eq. 2 and 4)."
-    return share**0.5 * x + (1 - share)**0.5 * eps
+    return abar**0.5 * x + (1 - abar)**0.5 * eps
 
 # %% ../nbs/19_editing.ipynb #767da37c
 @dataclass(frozen=True, eq=False)

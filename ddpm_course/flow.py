@@ -26,7 +26,7 @@ def velocity(said: Prediction, abar: float) -> Tensor:
 
 def heun(step: Step) -> Tensor:
     "Heun's method (Karras et al. 2022, algorithm 1) with the angle as its clock."
-    if step.abar_next == 1:                                 # as DDIM: at the image nobody can ask
+    if step.abar_next == 1:                                 # the image, as DDIM: no slope there
         return step.now.x0
     angle = math.acos(step.abar_next**0.5) - math.acos(step.abar**0.5)
     slope = velocity(step.now, step.abar)
@@ -80,14 +80,14 @@ def invert(
 def between(
     a: Tensor,                  # (B, ...), noises
     b: Tensor,                  # like a
-    share: float | Tensor,      # of the way: 0 is a, 1 is b; or (B,), one per sample
+    r: float | Tensor,          # part of the way: 0 is a, 1 is b; or (B,), one per sample
 ) -> Tensor:                    # like a
     "Noises on the way from `a` to `b`, along the sphere, each sample by itself (Shoemake 1985)."
     lengths = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
     cosine = (a * b).flatten(1).sum(1) / lengths
     angle = cosine.clamp(-1, 1).arccos().clamp(min=1e-3)            # where a is b: no way to go
     weights = [((part * angle).sin() / angle.sin()).view(-1, *[1] * (a.ndim - 1))
-               for part in (1 - share, share)]
+               for part in (1 - r, r)]
     return weights[0] * a + weights[1] * b
 
 # %% ../nbs/17_flow.ipynb #8ea72d33
@@ -107,7 +107,7 @@ def sample_between(
 
     def ends(i: range) -> Tensor:
         places = torch.arange(i.start, i.stop)
-        column, share = places % len(keys), places // len(keys) / (n - 1)
-        noises = between(a[column], b[column], share).to(model.device)
+        column, r = places % len(keys), places // len(keys) / (n - 1)
+        noises = between(a[column], b[column], r).to(model.device)
         return follow(model, noises, y[column], how).cpu()
     return group.map(ends, n * len(keys), 100)

@@ -11,8 +11,9 @@ Whatever a library says on stderr ends the run: readers would see it in pink, an
 
 JupyterLab folds what this script marks: the source of cells that only import or that begin with a line `#| fold: plot`
 or `#| fold: check` (without the colon in an exported cell: nbdev keeps a line with one in the module), and what
-`reveal` shows, until it is run. Tags say the same to other programs: `hide-input` or
-`hide-output`, and `imports`, `plot`, `check`, or `answer`. Lines `#| fig-alt: ...` become the alt text of figures.
+`reveal` shows, until it is run. Tags say the same to other programs: `hide-input` or `hide-output`, and `imports`,
+`plot`, `check`, or `answer`. `#| fold-output` folds the output of any other cell. Lines `#| fig-alt: ...` become the
+alt text of figures.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from arrows import behind_text, modules
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
-ANSWER = {"text/html": "<!-- the answer is folded: run the cell, or click here -->"}  # else its first line is in sight
+FOLDED = {"text/html": "<!-- folded: run the cell, or click here -->"}  # else its first line is in sight
 
 
 def digest(*texts: str) -> str:
@@ -106,7 +107,7 @@ def folds(source: str) -> dict:
         folded["source_hidden"], tags = True, ["hide-input", "imports"]
     if kind := directives.get("fold:", directives.get("fold")):
         folded["source_hidden"], tags = True, ["hide-input", kind]
-    if "export" not in directives and reveals(tree):
+    if "export" not in directives and ("fold-output" in directives or reveals(tree)):
         folded["outputs_hidden"], tags = True, tags + ["hide-output", "answer"]
     return {"jupyter": folded, "tags": tags} if folded else {}
 
@@ -138,7 +139,7 @@ def execute(path: Path, flags: set[str]) -> float:
         if said := complaints(outputs):
             sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
         folded = "answer" in cell["metadata"].get("tags", ())
-        before = [{"data": ANSWER, "metadata": {}, "output_type": "display_data"}] * folded
+        before = [{"data": FOLDED, "metadata": {}, "output_type": "display_data"}] * folded
         cell.update(outputs=before + stored(outputs, alt_text(source)), execution_count=None)
     nb["metadata"].pop("language_info", None)  # as nbdev_clean leaves it
     nb["metadata"]["executed"] = fingerprint(nb["cells"])
