@@ -64,7 +64,7 @@ def stored(outputs: list[dict], alt: str = "") -> list[dict]:
         data = output.get("data", {})
         if "image/png" in data:
             data.pop("image/jpeg", None)  # of the same picture
-        for kind in [kind for kind in data if kind in ("image/png", "image/jpeg", "image/gif")]:
+        for kind in [kind for kind in data if kind in ("image/png", "image/jpeg", "image/gif", "image/svg+xml")]:
             data[kind] = data[kind].strip()
             data.pop("text/html", None)  # JupyterLab's: what an explorer shows beside its controls
             if alt:

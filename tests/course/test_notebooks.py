@@ -48,7 +48,6 @@ WIDGET = "application/vnd.jupyter.widget-"
 LESSONS = [p for p in CHAPTERS if p.parent.name == "nbs"]
 SOLUTIONS = [p for p in NOTEBOOKS if p.parent.name == "solutions"]
 CHECKED = [p for p in SOLUTIONS if default_exp(p)]  # their module holds the checks of the lesson's exercises
-TO_DO = "23 24 25".split()  # lessons that show plotting, or lack alt texts
 COME_AGAIN = [p for p in LESSONS if number(p) in ("00", "02", "03", "07", "23")]  # neither train nor measure time
 
 
@@ -156,8 +155,7 @@ def test_page(path):
 @each(LESSONS)
 def test_lesson_is_easy_to_read(path):
     found = list(reading_faults(path))
-    assert not found or number(path) in TO_DO, f"{path.name}: {found}"
-    assert found or number(path) not in TO_DO, f"{path.name} is done: take it out of TO_DO"
+    assert not found, f"{path.name}: {found}"
 
 
 @each(SOLUTIONS)
