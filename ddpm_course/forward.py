@@ -12,11 +12,11 @@ from .schedules import Schedule, gather
 
 # %% ../nbs/03_forward.ipynb #8fb2c27d
 def q_step(
-    x: Tensor,                  # (B, ...), the paper's x_{t-1}
+    x: Tensor,                  # (B, ...), the paper's x_t for index t
     t: Tensor | int,            # (B,) indices in 0..T-1; index 0 leads from x_0 to x_1
     eps: Tensor,                # like x, standard normal
     schedule: Schedule,
-) -> Tensor:                    # like x, the paper's x_t
+) -> Tensor:                    # like x, the paper's x_{t+1}
     "One step of the forward process (DDPM, eq. 2)."
     return gather(schedule.alphas.sqrt(), t, x) * x + gather(schedule.betas.sqrt(), t, x) * eps
 
@@ -48,7 +48,7 @@ def q_posterior(
     t: Tensor | int,                    # (B,) indices in 0..T-1
     schedule: Schedule,
 ) -> tuple[Tensor, Tensor]:             # mean, like x0; variance, (B, 1, ...)
-    "Mean and variance of q(x_{t-1} | x_t, x_0) (DDPM, eqs. 6 and 7). At index 0 the variance is 0."
+    "Mean and variance of the step back to x_t, given x_{t+1} and x_0 (DDPM, eqs. 6 and 7)."
     weight_0, weight_t, variance = posterior_tables(schedule)
     mean = gather(weight_0, t, x0) * x0 + gather(weight_t, t, x0) * xt
     return mean, gather(variance, t, x0)
