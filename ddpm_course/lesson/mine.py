@@ -518,7 +518,7 @@ def examine(names: list[str], path: str | Path = 'mine.py', limit: float = 120) 
     except subprocess.TimeoutExpired:
         return [(names[0], 'hint', [
             f'the file was not done after {limit:g} seconds', 'Does it train as soon as it is '
-            'imported?', "if __name__ == '__main__':"])]
+            'imported?', "the training stands under the line with __name__ == '__main__'"])]
     try:
         return [(name, state, hints) for name, state, hints in
                 json.loads(done.stdout.strip().splitlines()[-1])]
