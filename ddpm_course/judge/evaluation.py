@@ -74,10 +74,12 @@ def extract(
 
 # %% ../../nbs/15_evaluation.ipynb #f2ea3921
 def frechet_from_moments(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """Squared Fréchet distance of two Gaussians with means (D,) and covariances (D, D), in numbers
-    that are finite (Dowson and Landau 1982)."""
-    roots = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt()    # >= 0, but for rounding
-    apart = (mean_a - mean_b).square().sum()
+    """Squared Fréchet distance of two Gaussians with means (D,) and covariances (D, D) (Dowson and
+    Landau 1982). Raises ValueError for moments that are not finite, or whose product is not."""
+    apart, product = (mean_a - mean_b).square().sum(), cov_a @ cov_b
+    if not (apart.isfinite() and product.isfinite().all()):     # LAPACK would end the process
+        raise ValueError('means and covariances must be finite numbers, and not too large')
+    roots = torch.linalg.eigvals(product).real.clamp(min=0).sqrt()      # >= 0, but for rounding
     return (apart + cov_a.trace() + cov_b.trace() - 2 * roots.sum()).item()
 
 # %% ../../nbs/15_evaluation.ipynb #d0056f41
@@ -103,15 +105,19 @@ def can_fit(n: int, features: int, reference: int) -> bool:
     if not 3 <= n <= 1_000_000 or reference < 6:
         raise ValueError(f'n = {n} against {reference} training images is too few, or too many: '
                          'expected 3 to 1,000,000, against 6 or more')
-    enough = n > features and reference // 2 > features
-    if not enough:
-        warnings.warn(f'n = {n} is too few for {features} features, or {reference} training images '
-                      'are: the distance needs more images than features, and its floor more than '
-                      'twice as many; only the kernel distance is measured')
+    few = ''
+    if n <= features:
+        few = (f'n = {n} is too few for {features} features: the distance needs more images than '
+               'features')
+    elif reference // 2 <= features:
+        few = (f'{reference} training images are too few for {features} features: the floor '
+               'needs more than twice as many')
+    if few:
+        warnings.warn(f'{few}; only the kernel distance is measured')
     elif n < 5 * features:
         warnings.warn(f'n = {n} is small for {features} features: compare with the floor, and with '
                       'the same n only')
-    return enough
+    return not few
 
 # %% ../../nbs/15_evaluation.ipynb #7de46753
 def allot_classes(labels: np.ndarray | None, n: int) -> Tensor:

@@ -84,3 +84,11 @@ def test_names_that_no_file_can_have(name):
     with pytest.raises(FileNotFoundError, match="no data set or folder is called '") as caught:
         load_data(name, 8)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", [10**9, 2**63])
+def test_labels_without_bound(label):
+    "Row 20: the memory was filled with the names of a billion classes."
+    with pytest.raises(ValueError, match="the labels go from -?[0-9]+ to [0-9]+: expected 0 or more") as caught:
+        ImageSet.of(np.zeros((2, 4, 4), np.uint8), np.array([0, label], np.uint64))
+    assert "\n" not in str(caught.value)

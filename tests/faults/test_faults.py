@@ -199,6 +199,8 @@ SAFETENSORS = {
     "a name too many": weights(lambda kept, one: kept.update(extra=torch.zeros(3))),
     "another shape": weights(lambda kept, one: kept.update({one: torch.zeros(3)})),
     "complex": weights(lambda kept, one: kept.update({one: torch.zeros(3, dtype=torch.complex64)})),
+    "NaN": weights(lambda kept, one: kept[one].fill_(float("nan"))),
+    "infinite": weights(lambda kept, one: kept[one].fill_(float("inf"))),
 }
 
 

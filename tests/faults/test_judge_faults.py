@@ -114,3 +114,12 @@ def test_weights_that_are_no_file(tmp_path):
         for name, kind in (("nowhere", FileNotFoundError), (".", ValueError), ("pipe", ValueError)):
             with pytest.raises(kind, match=name):
                 sc.pick_extractor(COLOUR, 9, str(tmp_path / name))
+
+
+def test_moments_that_have_no_distance():
+    zero, one = torch.zeros(3).double(), torch.eye(3).double()
+    for mean, cov in ((zero * np.nan, one), (zero, one * np.inf), (zero, one * 1e200)):
+        with pytest.raises(ValueError, match="finite"):
+            ev.frechet_from_moments(mean, cov, zero, 1e200 * one)
+    with pytest.raises(ValueError, match="finite"):  # finite features, whose covariances are not
+        ev.frechet_distance(1e200 * GOOD, GOOD)

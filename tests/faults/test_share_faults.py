@@ -3,6 +3,8 @@
 import argparse
 import errno
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 from unittest import mock
@@ -14,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from ddpm_course.config import PRESETS, from_json, override
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.model import build_model
-from ddpm_course.share.export import export, save_pipeline
+from ddpm_course.share.diagram import draw_all
+from ddpm_course.share.export import export, save_onnx, save_pipeline
 from ddpm_course.share.published import find_published, load_published
 
 CONFIG = dict(size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2)
@@ -43,7 +46,7 @@ def inside(folder):
 
 
 def test_links_make_room(model, folder, tmp_path):
-    "A stranger's folder, with links to files of mine where the export writes."
+    "A stranger's folder, with links to files and a folder of mine where the export writes."
     mine = tmp_path / "mine"
     mine.mkdir()
     names = ("README.md", "ddpm_course.json", SCHEDULER)
@@ -52,6 +55,8 @@ def test_links_make_room(model, folder, tmp_path):
         kept.write_bytes((folder / name).read_bytes())
         (folder / name).unlink()
         (folder / name).symlink_to(kept)
+    shutil.move(folder / "unet", mine / "unet")
+    (folder / "unet").symlink_to(mine / "unet")
     before = inside(mine)
     save_pipeline(model, override(CONFIG, steps=3), folder)
     assert inside(mine) == before and not any(path.is_symlink() for path in folder.rglob("*"))
@@ -146,3 +151,28 @@ def test_a_few_bytes_do_not_make_many_classes(folder):
     change(folder / UNET, num_class_embeds=10**12)
     with pytest.raises(ValueError, match="do not belong"):
         load_published(str(folder))
+
+
+def test_onnx_goes_into_a_regular_file(model, tmp_path):
+    pytest.importorskip("onnx")
+    (tmp_path / "mine").write_text("mine")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    for name in ("pipe.onnx", "folder.onnx"):
+        with pytest.raises(ValueError, match="is no file that can be written"):
+            save_onnx(model, tmp_path / name)
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "mine")
+    save_onnx(model, tmp_path / "link.onnx")
+    assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "link.onnx").is_symlink()
+
+
+def test_drawings_make_room_for_themselves(model, tmp_path):
+    "In a stranger's folder, links to a file of mine under the names of the drawings."
+    pytest.importorskip("pygraphviz")
+    (tmp_path / "mine").write_text("mine")
+    for name in ("diagram.png", "diffusion.svg", "diffusion_raw.svg"):
+        (tmp_path / name).symlink_to(tmp_path / "mine")
+    inputs = {"xt": torch.zeros(1, 1, 8, 8), "t": torch.tensor([5]), "y": torch.tensor([1])}
+    paths = draw_all(model.network, lambda xt, t, y: {"answer": model.network(xt, t, y)}, inputs, tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert paths and all(path.stat().st_size > 1000 and not path.is_symlink() for path in paths)
