@@ -143,7 +143,7 @@ def test_floor_splits_are_disjoint_keyed_and_even(digits, real):
 
 def test_too_few_for_a_frechet_distance_have_a_kernel_distance(digits, judge, shipped):
     how = SamplingConfig(steps=2, guidance=1)
-    with pytest.warns(UserWarning, match="n = 20 is too few for 64 features, .*; only the kernel distance is measured"):
+    with pytest.warns(UserWarning, match="n = 20 is too few for 64 features: .*; only the kernel distance is measured"):
         found = sc.evaluate_samples(shipped, (digits["train"], digits["test"]), 20, how)
     assert found.distance is found.floor is found.held_out is None and found.n == found.floor_n == 20
     assert found.kernel > found.kernel_floor and found.kernel_se > 0
