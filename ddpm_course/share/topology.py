@@ -54,8 +54,9 @@ def add_node(graph: AGraph, name: str, kind: str, text: str, owner: str = '') ->
 
 # %% ../../nbs/23_topology.ipynb #63a087fc
 def describe(name: str, x: Tensor) -> str:
-    "Name and shape, for a label."
-    return f'{name}\n{"×".join(map(str, x.shape))}'.strip()
+    "Name and shape, for a label: `t (1,)`, since `t 1` would look like a value."
+    shape = '×'.join(map(str, x.shape)) if x.ndim != 1 else f'({len(x)},)'
+    return f'{name}\n{shape}'.strip()
 
 
 def autograd_graph(
@@ -184,7 +185,8 @@ def part_graph(seen: Topology, group: Callable[[str], str] = lambda part: part) 
     graph = contract(seen.raw, lambda owner: owner and group(owner))
     for name, x in seen.inputs.items():
         for call in seen.calls:
-            if not x.requires_grad and any(x is received for received in call.inputs):
+            received = {given.data_ptr() for given in call.inputs}  # expanded: same memory
+            if not x.requires_grad and x.data_ptr() in received:
                 add_node(graph, f'input {name}', 'input', describe(name, x))
                 graph.add_edge(f'input {name}', group(call.part), style='dashed')
     for giver, taker in {(group(a), group(b)) for a, b in skips(seen)}:

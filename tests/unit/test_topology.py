@@ -101,7 +101,8 @@ def test_raw_graph(paper):
     assert len(leaves) == len(named) and set(leaves) == named.keys()
     for leaf in leaves:
         assert paper.raw.in_degree(leaf) == 0 and paper.raw.out_degree(leaf) >= 1
-        assert label(leaf) == f"{leaf}\n{'×'.join(map(str, named[leaf].shape))}"
+        shape = tuple(named[leaf].shape)
+        assert label(leaf) == f"{leaf}\n{'×'.join(map(str, shape)) if len(shape) > 1 else shape}"
     assert of_kind(paper.raw, "input") == ["input xt"] and of_kind(paper.raw, "result") == ["result output"]
     layers = Counter(type(m) for m in network.modules())
     assert count["Convolution"] == layers[nn.Conv2d] and count["NativeGroupNorm"] == layers[nn.GroupNorm]
@@ -278,6 +279,15 @@ def test_svg_contains_the_names_and_the_edges(written, shipped):
     graph = topology.part_graph(topology.record(network, step, inputs))
     titles = [node.text for node in ET.parse(written["unet.svg"]).iter("{http://www.w3.org/2000/svg}title")]
     assert sorted(t for t in titles if "->" in t) == sorted(f"{a}->{b}" for a, b in graph.edges())
+
+
+def test_the_index_is_drawn_as_a_model_passes_it_on():
+    "`Model.predict` expands t to the batch: another tensor, of the same memory."
+    model = load_model()
+    step = lambda xt, t, y: {"x0": model.predict(xt, t, y).x0}
+    inputs = {"xt": torch.zeros(1, 1, 16, 16), "t": T, "y": torch.zeros(1, dtype=torch.long)}
+    graph = topology.part_graph(topology.record(model.network, step, inputs))
+    assert graph.get_edge("input t", "time").attr["style"] == "dashed"
 
 
 @pytest.mark.thorough
