@@ -42,6 +42,7 @@ from helpers import (
     script,
 )
 
+MOST_WORDS, MOST_LINES = 3000, 260  # in a lesson
 PROMISED = 15 * MINUTE  # for all notebooks, one after the other
 MAX_BYTES, MAX_BYTES_WITH_FILMS = 500_000, 800_000
 WIDGET = "application/vnd.jupyter.widget-"
@@ -122,9 +123,30 @@ def page_faults(path: Path) -> Iterable[str]:
     yield from (f"it does not link to {p.name}" for p in own if p not in linked(path))
 
 
+def size(path: Path) -> dict[str, int]:
+    "What a lesson asks of its reader: words, lines of code in sight; its figures, and those without alt text."
+    seen = dict.fromkeys(("words", "lines", "figures", "without alt text"), 0)
+    seen["words"] = sum(len(text.split()) for text in cells(path, "markdown"))
+    for cell in code_cells(path):
+        if not cell["metadata"].get("jupyter", {}).get("source_hidden"):
+            lines = "".join(cell["source"]).splitlines()
+            seen["lines"] += sum(bool(line.strip()) and not line.startswith("#|") for line in lines)
+        kinds = [(kind, o["metadata"]) for o in cell["outputs"] for kind in o.get("data", ()) if "image/" in kind]
+        seen["figures"] += len(kinds)
+        seen["without alt text"] += sum(not metadata.get(kind, {}).get("alt") for kind, metadata in kinds)
+    return seen
+
+
+def tell(path: Path, counts: dict[str, int]) -> None:
+    "Shown at the end of the tests."
+    helpers.PROMISES.append(f"{path.stem:16} " + ", ".join(f"{count:5,} {what}" for what, count in counts.items()))
+
+
 def reading_faults(path: Path) -> Iterable[str]:
-    "What stands between a reader and the lesson: plotting in sight, folds without a word, figures without alt text."
-    before = ""
+    "What stands between a reader and the lesson: its size, plotting in sight, folds without a word, figures without alt."
+    before, seen = "", size(path)
+    if seen["words"] > MOST_WORDS or seen["lines"] > MOST_LINES or seen["without alt text"]:
+        yield f"{seen}: at most {MOST_WORDS} words, {MOST_LINES} lines in sight, and #| fig-alt: ... in a figure's cell"
     for cell in json.loads(read(path))["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
@@ -134,9 +156,6 @@ def reading_faults(path: Path) -> Iterable[str]:
             folded = {"fold:", "fold"} & set(directives(text))
             if folded and not re.search(r"^\*Folded: .*\*$", before.splitlines()[-1]):
                 yield f"{cell['id']} is folded, and no line *Folded: ...* before it says what it does"
-            kinds = [(kind, o["metadata"]) for o in cell["outputs"] for kind in o.get("data", ()) if "image/" in kind]
-            if not all(metadata.get(kind, {}).get("alt") for kind, metadata in kinds):
-                yield f"{cell['id']} has a figure without alt text: #| fig-alt: ..."
         before = text
 
 
@@ -155,6 +174,8 @@ def test_page(path):
 @each(LESSONS)
 def test_lesson_is_easy_to_read(path):
     found = list(reading_faults(path))
+    if f"{path.stem}_solution" not in [solution.stem for solution in CHECKED]:  # else `test_checks` tells more
+        tell(path, size(path))
     assert not found, f"{path.name}: {found}"
 
 
@@ -254,7 +275,12 @@ def test_checks(path, refused):
     for source in needed(cells(path), check.judges):
         exec(source, space)
     assert [name for name in check.judges if check.verdict(space[name]).kind != "right"] == []
-    assert all(len(check.advice(name)) == 4 and all(check.advice(name)) for name in check.judges)
+    advice = [check.advice(name) for name in check.judges]
+    assert all(len(words) == 4 and all(words) for words in advice)
+    asked = len(
+        re.findall(r"^(?:\*\*)?\d+\. ", "\n".join(cells(lesson, "markdown")).partition("## Exercises")[2], re.M)
+    )
+    tell(lesson, size(lesson) | {"exercises": asked, "answers refused": len(refused), "hints": 3 * len(advice)})
 
 
 def test_a_folded_answer_is_out_of_sight(tmp_path):
