@@ -143,7 +143,7 @@ def tell(path: Path, counts: dict[str, int]) -> None:
 
 
 def reading_faults(path: Path) -> Iterable[str]:
-    "What stands between a reader and the lesson: its size, plotting in sight, folds without a word, figures without alt."
+    "What stands between a reader and the lesson: size, plotting in sight, folds without a word, figures without alt."
     before, seen = "", size(path)
     if seen["words"] > MOST_WORDS or seen["lines"] > MOST_LINES or seen["without alt text"]:
         yield f"{seen}: at most {MOST_WORDS} words, {MOST_LINES} lines in sight, and #| fig-alt: ... in a figure's cell"
