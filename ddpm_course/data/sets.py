@@ -107,6 +107,7 @@ def bundled(split: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     "Pixels and labels of `load_digits`, for all who ask: not to be changed."
     with np.load(ASSETS / 'mnist5k.npz') as file:
         images, labels = file['images'], file['labels'].astype(np.int64)
+    # those held out, or all others
     keep = every_tenth(len(images)) == (split == 'test')
     pixels = np.stack([np.asarray(resize(Image.fromarray(image), size)) for image in images[keep]])
     return pixels[:, None], labels[keep]
