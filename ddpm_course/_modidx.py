@@ -492,6 +492,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'ddpm_course/lesson/checks/forward.py'),
                                                    'ddpm_course.lesson.checks.forward.check_two_bells': ( 'solutions/forward_solution.html#check_two_bells',
                                                                                                           'ddpm_course/lesson/checks/forward.py')},
+            'ddpm_course.lesson.checks.laboratory': { 'ddpm_course.lesson.checks.laboratory.check_my_difference': ( 'solutions/laboratory_solution.html#check_my_difference',
+                                                                                                                    'ddpm_course/lesson/checks/laboratory.py')},
             'ddpm_course.lesson.checks.losses': { 'ddpm_course.lesson.checks.losses.check_min_snr': ( 'solutions/losses_solution.html#check_min_snr',
                                                                                                       'ddpm_course/lesson/checks/losses.py'),
                                                   'ddpm_course.lesson.checks.losses.check_solve_score': ( 'solutions/losses_solution.html#check_solve_score',
