@@ -18,9 +18,10 @@ from ..base.files import read_whole
 from ..base.group import Group
 from ..config import SamplingConfig
 from ..data.sets import ImageSet
-from .evaluation import Judge, allot_classes, can_fit, draw_samples, extract
-from .evaluation import frechet_distance, kernel_distance, load_judge
+from .evaluation import Judge, allot_classes, draw_samples, extract
+from .evaluation import frechet_distance, load_judge
 from .evaluation import nearest_distances, real_floor, real_subset
+from .kernel import can_fit, kernel_distance
 from ..model import Model
 from ..sampling import plan
 

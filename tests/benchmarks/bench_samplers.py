@@ -1,4 +1,4 @@
-"""Samplers and reverse variances by number of steps, with errors of their differences: what chapters 14 and 15 show.
+"""Samplers and reverse variances by number of steps, with errors of their differences: what chapters 14 and 16 show.
 
     python tests/benchmarks/bench_samplers.py [--n 1000] [--most 1000] [--folder build/samplers] [--out samplers]
 

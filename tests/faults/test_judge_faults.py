@@ -15,6 +15,7 @@ from ddpm_course.cli import commands
 from ddpm_course.data.sets import ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.judge import evaluation as ev
+from ddpm_course.judge import kernel
 from ddpm_course.judge import scores as sc
 
 COLOUR = ImageSet(np.zeros((9, 3, 8, 8), np.uint8), None)
@@ -27,7 +28,7 @@ def spoilt(value: float) -> torch.Tensor:
     return x
 
 
-@pytest.mark.parametrize("distance", [ev.frechet_distance, ev.kernel_distance])
+@pytest.mark.parametrize("distance", [ev.frechet_distance, kernel.kernel_distance])
 @pytest.mark.parametrize(
     "bad", [spoilt(np.nan), spoilt(np.inf), spoilt(-np.inf), GOOD[:0], GOOD[:1]], ids="nan inf -inf none one".split()
 )
@@ -41,7 +42,7 @@ def test_features_that_have_no_distance(distance, bad):
 @pytest.mark.parametrize("n", [10**20, 10**7, 2, 0, -1])
 def test_a_number_of_samples_that_cannot_be(n):
     with pytest.raises(ValueError, match=f"n = {n} against 4500 training images is too few"):
-        ev.can_fit(n, 64, 4500)
+        kernel.can_fit(n, 64, 4500)
 
 
 def test_nan_reaches_no_file(refuses, tmp_path):

@@ -13,6 +13,7 @@ from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ASSETS, ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.judge import evaluation as ev
+from ddpm_course.judge import kernel
 from ddpm_course.judge import scores as sc
 from ddpm_course.model import build_model
 from ddpm_course.run.runs import load_model
@@ -160,7 +161,7 @@ def test_too_few_for_a_frechet_distance_have_a_kernel_distance(digits, judge, sh
 @pytest.mark.parametrize("n, d", [(3, 2), (50, 12), (450, 64)])
 def test_kernel_distance_is_that_of_a_library(n, d):
     a, b = random_features(n, d), random_features(n, d, stretch=0.7, seed=1)
-    assert ev.kernel_distance(a, b)[0] == pytest.approx(kid.poly_mmd(a, b).item(), rel=1e-9)
+    assert kernel.kernel_distance(a, b)[0] == pytest.approx(kid.poly_mmd(a, b).item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("n, m", [(3, 5), (12, 30)])
@@ -168,7 +169,7 @@ def test_kernel_distance_is_not_biased(n, m, shift=0.5):
     "The average over 2,000 tries is the exact value, to four of its standard errors; the error is on the safe side."
     random = generator(8, Purpose.LESSON)
     draw = lambda k, by: torch.from_numpy(random.standard_normal((k, 1)) + by)
-    tries = np.array([ev.kernel_distance(draw(n, 0), draw(m, shift)) for _ in range(2000)])
+    tries = np.array([kernel.kernel_distance(draw(n, 0), draw(m, shift)) for _ in range(2000)])
     moments = shift, shift**2 + 1, shift**3 + 3 * shift  # of a normal distribution
     exact = 3 * moments[0] ** 2 + 3 * (moments[1] - 1) ** 2 + moments[2] ** 2
     assert abs(tries[:, 0].mean() - exact) < 4 * tries[:, 0].std() / 2000**0.5
