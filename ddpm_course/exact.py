@@ -27,7 +27,7 @@ def dataset_denoiser(xt: Tensor, t: Tensor | int, data: Tensor, schedule: Schedu
     "E[x_0 | x_t] when x_0 is one of `data` (N, ...), each equally likely. Like `xt`."
     return (dataset_weights(xt, t, data, schedule) @ data.flatten(1)).reshape(xt.shape)
 
-# %% ../nbs/04_exact.ipynb #3734fa55
+# %% ../nbs/04a_gaussian.ipynb #3734fa55
 def gaussian_denoiser(
     xt: Tensor,                 # (B, D)
     t: Tensor | int,            # (B,) indices in 0..T-1
@@ -41,7 +41,7 @@ def gaussian_denoiser(
     gain = signal * variances / (signal**2 * variances + sigma**2)
     return mean + gain * ((xt - signal * mean) @ basis) @ basis.T
 
-# %% ../nbs/04_exact.ipynb #d0088171
+# %% ../nbs/04a_gaussian.ipynb #d0088171
 def gaussian_x0_mse(cov: Tensor, schedule: Schedule) -> Tensor:
     """The least possible mean squared error in x_0 for N(., cov) data, by index t: (T,) float64.
 
