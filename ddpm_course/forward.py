@@ -12,11 +12,11 @@ from .schedules import Schedule, gather
 
 # %% ../nbs/03_forward.ipynb #8fb2c27d
 def q_step(
-    x: Tensor,                  # (B, ...), the paper's x_t for index t
+    x: Tensor,                  # (B, ...), the image after t steps
     t: Tensor | int,            # (B,) indices in 0..T-1; index 0 leads from x_0 to x_1
     eps: Tensor,                # like x, standard normal
     schedule: Schedule,
-) -> Tensor:                    # like x, the paper's x_{t+1}
+) -> Tensor:                    # like x, the image after t + 1 steps
     "One step of the forward process (DDPM, eq. 2)."
     return gather(schedule.alphas.sqrt(), t, x) * x + gather(schedule.betas.sqrt(), t, x) * eps
 
@@ -26,7 +26,7 @@ def q_sample(
     t: Tensor | int,            # (B,) indices in 0..T-1
     eps: Tensor,                # like x0, standard normal
     schedule: Schedule,
-) -> Tensor:                    # like x0, the paper's x_{t+1}
+) -> Tensor:                    # like x0, the image after t + 1 steps
     "Noise `x0` in one jump (DDPM, eq. 4)."
     signal, sigma = schedule.scales(t, like=x0)      # sqrt(abar), sqrt(1 - abar), cast last
     return signal * x0 + sigma * eps
@@ -44,11 +44,11 @@ def posterior_tables(schedule: Schedule) -> tuple[Tensor, Tensor, Tensor]:
 
 def q_posterior(
     x0: Tensor,                         # (B, ...)
-    xt: Tensor,                         # like x0, the paper's x_{t+1} for index t
+    xt: Tensor,                         # like x0, the image after t + 1 steps
     t: Tensor | int,                    # (B,) indices in 0..T-1
     schedule: Schedule,
 ) -> tuple[Tensor, Tensor]:             # mean, like x0; variance, (B, 1, ...)
-    "Mean and variance of the step back to x_t, given x_{t+1} and x_0 (DDPM, eqs. 6 and 7)."
+    "Of the image after t steps, given that after t + 1 steps and x_0 (DDPM, eqs. 6 and 7)."
     weight_0, weight_t, variance = posterior_tables(schedule)
     mean = gather(weight_0, t, x0) * x0 + gather(weight_t, t, x0) * xt
     return mean, gather(variance, t, x0)
