@@ -110,7 +110,7 @@ def check_bucketed(f: Callable) -> bool | None:
     assert [tuple(g.shape) for g in gradients] == shapes, 'the shapes have changed'
     return True
 
-# %% ../../../nbs/solutions/24_distributed_solution.ipynb #cddc7ec3
+# %% ../../../nbs/solutions/24_distributed_solution.ipynb #65800e66
 def begin(path: Path, world: int, *words: str) -> subprocess.Popen:
     "`torchrun --standalone --nproc-per-node=WORLD PATH ...`, on the CPU."
     told = {'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), 'CUDA_VISIBLE_DEVICES': '',
@@ -131,7 +131,7 @@ def losses(process: subprocess.Popen, epochs: int) -> list[float]:
                              'collectives?') from None
     why = [line for line in errors.splitlines() if re.search(r'Error\b.*:', line)]
     assert process.returncode == 0, f'the script ended with: {[*why, errors[-200:]][0]}'
-    lines = [json.loads(line)['loss'] for line in said.splitlines() if line.startswith('{')]
+    lines = [json.loads(found)['loss'] for found in re.findall(r'{[^{}]*}', said)]
     assert len(lines) == epochs, (f'{epochs} lines with a loss were expected, not {len(lines)}: '
                                   'one process prints, once for each epoch that it trains')
     return lines
