@@ -129,13 +129,13 @@ def dispatch(words: Sequence[str]) -> None:
 
     from ddpm_course.base.group import Group
     from ddpm_course.base.machine import pick_device
-    from ddpm_course.run import distributed, launch
+    from ddpm_course.run import launch, meeting
     device = pick_device(args.device)
-    distributed.check_srun()
+    meeting.check_srun()
     if 'RANK' in os.environ:
         if args.nproc:
             raise ValueError('torchrun has started the processes already: leave --nproc out')
-        with distributed.join(args.device) as group:        # at its end at once: others may wait
+        with meeting.join(args.device) as group:            # at its end at once: others may wait
             launch.end(exit_code(call, args, group, debug=args.debug > 0))
     count = args.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
     if count == 1:

@@ -22,7 +22,7 @@ from torch.distributed.elastic.multiprocessing import (
     DefaultLogsSpecs, PContext, RunProcsResult, SignalException, Std, start_processes)
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from .distributed import join
+from .meeting import join
 from .stopping import Stop
 
 # %% ../../nbs/workshops/24a_launch.ipynb #29e8063c

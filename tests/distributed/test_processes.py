@@ -22,8 +22,8 @@ import process_workers
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
 from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
-from ddpm_course.run.distributed import join
 from ddpm_course.run.launch import launch
+from ddpm_course.run.meeting import join
 from helpers import GUARD, ddpm, environment, free_port, same_bits, wait_for
 from process_workers import together
 
