@@ -16,7 +16,8 @@ class Grey:
     "A network that sees a wavy grey, the lighter the larger the label, and notes questions."
 
     def __init__(self, abars: Tensor) -> None:
-        self.abars, self.asked = abars, []              # (x, index, label) of every row
+        self.abars = abars
+        self.asked: list[tuple[Tensor, int, int]] = []      # x, index and label of every row
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         t, y = (torch.as_tensor(v).long().reshape(-1).expand(len(x)) for v in (t, y))
@@ -47,13 +48,10 @@ def check_my_sampler(f: Callable) -> bool | None:
             abar, abar_next = abars[t], abars[after] if after >= 0 else abars.new_ones(())
             network, rows = Grey(abars), torch.full((2,), t)
             u, c = network(x, rows, torch.full((2,), null)), network(x, rows, labels)
-            image = lambda eps: (x - (1 - abar) ** 0.5 * eps) / abar**0.5
-            mixed = u + w * (c - u)
-            if slip == 'the paper':
-                mixed = c + w * (c - u)
-            x0 = image(mixed)
+            mixed = (c if slip == 'the paper' else u) + w * (c - u)
+            x0, a, b = ((x - (1 - abar) ** 0.5 * eps) / abar**0.5 for eps in (mixed, u, c))
             if slip.startswith('clipped before'):
-                a, b = image(u).clamp(-1, 1), image(c).clamp(-1, 1)
+                a, b = a.clamp(-1, 1), b.clamp(-1, 1)
                 x0 = a + w * (b - a)
             x0 = x0 if slip in ('not clipped', 'clipped before only') else x0.clamp(-1, 1)
             eps = mixed if slip == 'old noise' else (x - abar**0.5 * x0) / (1 - abar) ** 0.5
