@@ -25,11 +25,11 @@ def a_step(x0: Tensor, x: Tensor, abar: float, abar_next: float) -> Any:
 def thresholded(step: Any, slip: str = '') -> Tensor:
     "The next x, with one mistake or with none."
     size = step.now.x0.abs().flatten(1)
-    s = (size.quantile(0.9) if slip == 'batch' else size.quantile(0.9, dim=1).view(-1, 1, 1, 1))
-    s = size.amax(1).view(-1, 1, 1, 1) if slip == 'largest' else s
-    s = s if slip == 'below 1' else s.clamp(min=1)
-    x0 = step.now.x0.clamp(-1, 1) if slip == 'clipped' else step.now.x0.clamp(-s, s)
-    x0 = x0 if slip in ('clipped', 'not divided') else x0 / s
+    r = size.quantile(0.9) if slip == 'batch' else size.quantile(0.9, dim=1).view(-1, 1, 1, 1)
+    r = size.amax(1).view(-1, 1, 1, 1) if slip == 'largest' else r
+    r = r if slip == 'below 1' else r.clamp(min=1)
+    x0 = step.now.x0.clamp(-1, 1) if slip == 'clipped' else step.now.x0.clamp(-r, r)
+    x0 = x0 if slip in ('clipped', 'not divided') else x0 / r
     eps = (step.x - step.abar**0.5 * x0) / (1 - step.abar) ** 0.5
     eps = step.now.eps if slip == 'old noise' else eps
     return step.abar_next**0.5 * x0 + (1 - step.abar_next) ** 0.5 * eps
@@ -40,9 +40,9 @@ def check_gentle(f: Callable) -> bool | None:
 
     After the division, does the old noise still belong to this x?
 
-    Find s for each image, clip to [-s, s], divide by s, derive eps again, mix as DDIM does.
+    Find r for each image, clip to [-r, r], divide by r, derive eps again, mix as DDIM does.
 
-    `s = step.now.x0.abs().flatten(1).quantile(0.9, dim=1).clamp(min=1).view(-1, 1, 1, 1)`
+    `r = step.now.x0.abs().flatten(1).quantile(0.9, dim=1).clamp(min=1).view(-1, 1, 1, 1)`
     """
     ramp = torch.linspace(-1, 1, 64, dtype=torch.float64).view(1, 1, 8, 8)
     calm, wild = 0.5 * ramp, 3.0 * ramp.flip(3)
@@ -57,11 +57,11 @@ def check_gentle(f: Callable) -> bool | None:
 
     hints = {
         'old noise': 'x_0 has changed, so the old eps does not make up x with it: derive eps again',
-        'batch': 's is one number for the whole batch: take the quantile for each image',
-        'below 1': 'an image that lies within [-1, 1] has been stretched: s is at least 1',
-        'clipped': 'this clips to [-1, 1], as always: clip to [-s, s], and divide by s',
-        'not divided': 'clipped to [-s, s] and left there: divide by s, so that it is an image',
-        'largest': 's is the largest pixel: take the 0.9 quantile, as a few pixels may be wild'}
+        'batch': 'r is one number for the whole batch: take the quantile for each image',
+        'below 1': 'an image that lies within [-1, 1] has been stretched: r is at least 1',
+        'clipped': 'this clips to [-1, 1], as always: clip to [-r, r], and divide by r',
+        'not divided': 'clipped to [-r, r] and left there: divide by r, so that it is an image',
+        'largest': 'r is the largest pixel: take the 0.9 quantile, as a few pixels may be wild'}
     for slip, hint in hints.items():
         assert not same(found, thresholded(both, slip)), hint
     quiet = a_step(calm, x[:1], 0.49, 0.8)
