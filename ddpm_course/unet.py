@@ -168,6 +168,7 @@ class UNet(nn.Module):
         groups, dim = groups or min(32, max(1, channels // 4)), 4 * channels
         widths = [channels * m for m in multipliers]
         make = lambda c_in, c_out, attend: Stage(c_in, c_out, dim, groups, dropout, attend)
+        # size >> level is the resolution of a level: halved so many times
         stage = lambda level, c_in, c_out: make(c_in, c_out, size >> level in attention)
         self.time = TimeEmbedding(channels, dim)
         self.classes = ClassEmbedding(num_classes, dim) if num_classes else None
