@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['normal_kl', 'decoder_nll', 'variance_tables', 'reverse_log_variance', 'bound_term', 'prior_term', 'output_bound',
-           'Bits', 'strata', 'bits_per_dim', 'plot_bits', 'simple_and_bound', 'Hybrid', 'Vlb']
+           'Bits', 'strata', 'bits_per_dim', 'plot_bits']
 
 # %% ../nbs/14_bound.ipynb #8b99a65b
 import math
@@ -13,12 +13,9 @@ import torch
 from torch import Tensor
 
 from .base.group import Group
-from .config import RunConfig
-from .criteria import CRITERIA, Batch, Simple
 from .data.sets import ImageSet, to_float
 from .forward import q_posterior, q_sample
 from .heldout import heldout_batch
-from .losses import diffusion_losses
 from .model import Model, read_answer
 from .sampling import reverse_variance
 from .schedules import Schedule, gather
@@ -215,79 +212,3 @@ def plot_bits(results: dict[str, Bits]):
         fig.tight_layout()
         plt.close(fig)
         return fig
-
-# %% ../nbs/14_bound.ipynb #337ac210
-def simple_and_bound(
-    model: Model,                       # answers with a variance
-    batch: Batch,
-    share: bool,                        # whether the bound moves the mean, too
-) -> tuple[dict[str, Tensor], Tensor]:
-    "Losses of L_simple, and the term of the bound, (B,) bits per dimension."
-    x0 = batch.x0
-    xt = q_sample(x0, batch.t, batch.eps, model.schedule)
-    output, scales = model.answer(xt, batch.t, batch.y), model.schedule.scales(batch.t, like=xt)
-    simple = diffusion_losses(output, xt, x0, batch.eps, scales, model.objective)
-    mean, v = output.split(x0.shape[1], dim=1)
-    answer = output if share else torch.cat([mean.detach(), v], 1)
-    term, _ = output_bound(model, answer, x0, xt, batch.t, clip=False)
-    return simple, term.to(x0.dtype)
-
-# %% ../nbs/14_bound.ipynb #afce8f56
-class Hybrid(Simple):
-    "L_hybrid = L_simple + 0.001 L_vlb (Improved DDPM, eq. 16); the bound teaches the variance."
-
-    def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        "As those of `Simple`, with the bound added to 'loss'."
-        simple, term = simple_and_bound(model, batch, share=False)
-        return simple | {'loss': simple['loss'] + 0.001 * model.schedule.T * term}
-
-
-CRITERIA['hybrid'] = Hybrid
-
-# %% ../nbs/14_bound.ipynb #4ef3c2a2
-class Vlb(Simple):
-    "L_vlb alone, t drawn by importance (Improved DDPM, section 3.3) from the last ten of each t."
-
-    def __init__(self, config: RunConfig):
-        "An empty memory of ten terms at each of the configuration's T indices."
-        self.memory = torch.full((config.diffusion.T, 10), math.nan, dtype=torch.float64)
-        self.seen: list[Tensor] = []            # (3, B) places, indices and losses of each slice
-
-    def times(self, u: Tensor, T: int) -> tuple[Tensor, Tensor]:
-        "Indices t in proportion to their terms, and the weights that make up for it."
-        if self.memory.isnan().any():
-            return super().times(u, T)
-        p = self.memory.square().mean(1).sqrt()
-        p = 0.999 * p / p.sum() + 0.001 / T
-        t = torch.searchsorted(p.cumsum(0), u, right=True).clamp(max=T - 1)
-        return t, (1 / (T * p[t])).float()
-
-    def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        "As those of `Simple`, with the bound in place of 'loss'."
-        simple, term = simple_and_bound(model, batch, share=True)
-        return simple | {'loss': model.schedule.T * term}
-
-    def see(self, batch: Batch, loss: Tensor) -> None:
-        "Keep a slice's losses until the step ends."
-        self.seen.append(torch.stack([batch.place.to(loss), batch.t.to(loss), loss]))
-
-    def end_step(self, group: Group, size: int) -> None:
-        "Take the losses of all processes into the memory, in the order of the batch."
-        place, t, loss = torch.cat(self.seen, 1).cpu().double()     # the one wait for a GPU
-        table = torch.zeros(2, size, dtype=torch.float64)
-        table[:, place.long()] = torch.stack([t, loss])
-        self.seen = []
-        for index, value in group.all_reduce(table).T:      # all processes saw the same batch
-            row = self.memory[int(index)]
-            row[:] = torch.cat([row[1:], value[None]])
-
-    def state_dict(self) -> dict[str, Tensor]:
-        "The memory."
-        return {'memory': self.memory.clone()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        "Go on with a memory."
-        self.memory = state['memory'].clone()
-
-
-CRITERIA['vlb'] = Vlb

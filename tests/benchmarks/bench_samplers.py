@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from common import arguments
 
-from ddpm_course.bound import Hybrid
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ImageSet, load_digits, to_uint8
 from ddpm_course.draws import Purpose, uniform
+from ddpm_course.hybrid import Hybrid
 from ddpm_course.judge import evaluation
 from ddpm_course.model import Model, build_model
 from ddpm_course.run.runs import load_model

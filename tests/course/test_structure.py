@@ -16,7 +16,7 @@ from helpers import CHAPTERS, NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, dire
 
 ROOMS = ["base", "data", "top", "run", "judge", "share", "cli"]  # each sees those before it; lesson/ the first three
 PAPER = (
-    "attention bound config criteria draws editing embeddings exact film flow forward heldout losses model "
+    "attention bound config criteria draws editing embeddings exact film flow forward heldout hybrid losses model "
     "sampling schedules unet"
 ).split()
 LOOK_AHEAD = {"00_start", "13_runs", "13_runs_solution"}  # open with what the whole package can do

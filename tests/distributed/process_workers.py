@@ -16,7 +16,7 @@ from unittest import mock
 
 import torch
 
-import ddpm_course.bound  # noqa: F401  registers the loss "vlb"
+import ddpm_course.hybrid  # noqa: F401  registers the loss "vlb"
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
