@@ -1,6 +1,6 @@
 """The file of page 10 (nbs/solutions/first_digits.py) with other learning rates than its own.
 
-    python tests/benchmarks/bench_first_digits.py [--rates 1e-3,4e-3,1.6e-2] [--out first_digits_rates]
+    python tests/benchmarks/bench_first_digits.py [--rates 1e-3,2e-3,8e-3,1.6e-2] [--out first_digits_rates]
 
 A run takes one to two minutes of two cores. One line of JSON a rate, and all of them in OUT.json; what is there already
 is kept: `loss`, the loss in v of the averaged network on all held-out digits, by quarter of t, and `last`, the mean
@@ -43,7 +43,7 @@ def quarters(m: Any, net: torch.nn.Module) -> list[float]:
 
 
 def main() -> None:
-    args = arguments(__doc__, rates="1e-3,4e-3,1.6e-2", out="")
+    args = arguments(__doc__, rates="1e-3,2e-3,8e-3,1.6e-2", out="")
     out = Path(f"{args.out}.json")
     lines = json.loads(out.read_text())["runs"] if args.out and out.exists() else []
     for rate in args.rates.split(","):
