@@ -144,6 +144,12 @@ def test_page_10_shows_the_file_of_the_solutions():
     assert [name for name, part in file.items() if shown.get(name) != part and part not in text] == []
 
 
+def test_whole_file_beside_the_solutions_is_that_of_page_10():
+    whole = definitions((ROOT / "nbs/solutions/first_digits.py").read_text())
+    assert whole.pop('"""The file of page 10 in one piece: run it in any folder, or compare it with your own."""')
+    assert whole == definitions(reader_file("10_first_digits"))
+
+
 def test_file_is_short_and_leans_on_the_digits_only():
     source = reader_file("12_sampling")
     assert len([line for line in source.splitlines() if line.strip()]) <= 130
