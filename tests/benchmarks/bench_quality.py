@@ -17,16 +17,13 @@ Writes OUT.json, with machine and versions, and OUT.png.
 """
 
 import json
-import statistics
 from pathlib import Path
 
 import torch
-from common import arguments, digits_and_judges, draw, judged, keep, plain_digits, train
+from common import arguments, digits_and_judges, draw, draw_floor, floors, judged, keep, plain_digits, train
 from torch import Tensor, nn
 
 from ddpm_course.config import RunConfig
-from ddpm_course.data.sets import ImageSet
-from ddpm_course.judge import evaluation
 from ddpm_course.model import NETWORKS
 
 
@@ -86,12 +83,6 @@ RUNS = {
 }
 
 
-def floors(digits: ImageSet, draws: int = 40) -> list[float]:
-    "Distances of 500 real digits from all others, each time 500 other ones."
-    features = evaluation.extract(evaluation.load_judge(), digits.pixels)[0]
-    return [evaluation.real_floor(features, digits.labels, 500, seed, draws=1) for seed in range(draws)]
-
-
 def plot(lines: list[dict], floor: list[float], path: Path) -> None:
     import matplotlib.pyplot as plt
 
@@ -103,8 +94,7 @@ def plot(lines: list[dict], floor: list[float], path: Path) -> None:
         x = [line["seconds"] for line in mine]
         axes[0].plot(x, [line["judge"]["distance"] for line in mine], label=name, **style)
         axes[1].plot(x, [100 * line["judge"]["asked"] for line in mine], **style)
-    mean, spread = statistics.mean(floor), statistics.stdev(floor)
-    axes[0].axhspan(mean - spread, mean + spread, color="0.85", label=f"500 real digits: {mean:.2f} ± {spread:.2f}")
+    draw_floor(axes[0], floor)
     axes[0].set(yscale="log", ylabel="Fréchet distance", xlabel="seconds of training")
     axes[1].set(ylabel="read as the class asked for, %", ylim=(0, 100), xlabel="seconds of training")
     fig.legend(loc="outside lower center", ncol=3, fontsize=8, frameon=False)

@@ -75,6 +75,17 @@ def keep(found: list | dict, path: Path, *packages: str) -> None:
     path.write_text(json.dumps({"machine": machine, "versions": versions, "runs": found}, indent=1) + "\n")
 
 
+def floors(digits: ImageSet, draws: int = 40) -> list[float]:
+    "Distances of 500 real digits from all others, each time 500 other ones."
+    features = evaluation.extract(evaluation.load_judge(), digits.pixels)[0]
+    return [evaluation.real_floor(features, digits.labels, 500, seed, draws=1) for seed in range(draws)]
+
+
+def draw_floor(ax: Any, floor: list[float]) -> None:
+    mean, spread = statistics.mean(floor), statistics.stdev(floor)
+    ax.axhspan(mean - spread, mean + spread, color="0.85", label=f"500 real digits: {mean:.2f} ± {spread:.2f}")
+
+
 def draw(fig: Any, path: Path) -> None:
     for ax in fig.axes:
         ax.spines[["top", "right"]].set_visible(False)
