@@ -68,12 +68,16 @@ def plot(found: dict[str, list[int]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(6, 2.2))
-    for row, speeds in enumerate(found.values()):
-        for epoch, speed in enumerate(speeds[:2]):
-            bar = ax.barh([row + 0.38 * (epoch - 0.5)], [speed], 0.36, color=("0.7", "tab:blue")[epoch])
-            ax.bar_label(bar, padding=3, fontsize=8)
+    for epoch, (name, marker, colour) in enumerate((("first epoch", "o", "0.5"), ("second", "s", "tab:blue"))):
+        speeds = [speed[epoch] for speed in found.values()]
+        ax.plot(speeds, range(len(found)), marker, color=colour, label=name)
+        for row, speed in enumerate(speeds):
+            ax.annotate(
+                f"{speed:,}", (speed, row), (0, (6, -14)[epoch]), textcoords="offset points", ha="center", fontsize=8
+            )
+    ax.legend(fontsize=8, loc="center right")
     ax.set_yticks(range(len(found)), labels=list(found))
-    ax.set(xscale="log", xlabel="PNGs a second; grey: first epoch, blue: second")
+    ax.set(xscale="log", xlim=(2e3, 2e6), ylim=(-0.6, 2.7), xlabel="PNGs a second")
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
     fig.tight_layout()

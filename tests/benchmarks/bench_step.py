@@ -94,8 +94,9 @@ def plot(found: dict, path: Path) -> None:
     bars = ax.barh(names, list(found["images a second"].values()), color=["tab:blue", "0.7", "0.7"])
     ax.bar_label(bars, padding=3)
     ax.invert_yaxis()
-    plan = {"paper": "the paper's network", "small": "a smaller network"}[found["plan"]]
-    ax.set(xlabel=f"images a second in training\n{plan}, {found['size']}x{found['size']}, batch {found['batch']}")
+    plan = "as large as the paper's" if found["plan"] == "paper" else "smaller"
+    told = f"networks {plan}, {found['size']}x{found['size']}, batch {found['batch']}"
+    ax.set(xlabel=f"images a second in training\n{told}")
     draw(fig, path)
 
 
