@@ -122,7 +122,8 @@ def check_faults(f: Callable) -> bool | None:
         'each of A to D has a number, and each number from 0 to 3 belongs to one of them')
     looks = ['four orange arrows and eight pale ones: nothing is wrong there',
              'how many orange arrows leave each part of the way down?',
-             'does a pale arrow arrive at every stage?', 'does an orange arrow arrive at every stage?']
+             'does a pale arrow arrive at every stage?',
+             'does an orange arrow arrive at every stage?']
     for name, fault in NETWORKS.items():
         assert found[name] == fault, f'{name}: {looks[fault]}'
     return True
