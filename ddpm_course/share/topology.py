@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-AGraph = Any            # a graph of pygraphviz, which is imported where one is drawn
-
 # %% ../../nbs/23_topology.ipynb #085ea126
 def nodes_between(outputs: Collection[Tensor], inputs: Collection[Tensor] = ()) -> list[Any]:
     "Autograd nodes behind `outputs` and not behind `inputs`, each once, leaves left aside."
@@ -30,6 +28,7 @@ def nodes_between(outputs: Collection[Tensor], inputs: Collection[Tensor] = ()) 
     return list(found)
 
 # %% ../../nbs/23_topology.ipynb #3e515843
+AGraph = Any            # a graph of pygraphviz, which is imported where one is drawn
 FILLS = {'input': '#fbe3a6', 'parameter': '#d6eaf8', 'operation': '#ffffff',
          'part': '#e4e4e4', 'result': '#bfe5d3'}
 FONT = {'fontname': 'Helvetica,Arial,sans-serif', 'fontsize': '11'}
@@ -161,8 +160,8 @@ def contract(graph: AGraph, group: Callable[[str], str] = lambda owner: owner) -
         add_node(small, place[node], kind, text, owner)
     for a, b in graph.edges():
         giver = graph.get_node(a).attr
-        weight = giver['kind'] == 'parameter' and giver['owner']    # even if used twice
-        if place[a] != place[b] and not weight:
+        hidden = giver['kind'] == 'parameter' and giver['owner']    # it disappears into its part
+        if place[a] != place[b] and not hidden:
             small.add_edge(place[a], place[b])
     return small
 
