@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['normal_kl', 'decoder_nll', 'variance_tables', 'reverse_log_variance', 'bound_term', 'prior_term', 'output_bound',
-           'Bits', 'strata', 'bits_per_dim', 'plot_bits']
+           'strata', 'Bits', 'bits_per_dim', 'plot_bits']
 
 # %% ../nbs/14_bound.ipynb #8b99a65b
 import math
@@ -110,6 +110,11 @@ def output_bound(
     log_var = reverse_log_variance(kind, t, model.schedule, xt)
     return bound_term(x0, xt, t, mean, log_var, model.schedule), seen.x0
 
+# %% ../nbs/14_bound.ipynb #393a5ad0
+def strata(T: int, count: int) -> list[int]:
+    "Edges of at most `count` + 1 strata of 0..T-1: index 0 alone, then growing geometrically."
+    return sorted({0, *(round(T ** (k / count)) for k in range(count + 1))})
+
 # %% ../nbs/14_bound.ipynb #0dbcf212
 @dataclass(frozen=True)
 class Bits:
@@ -153,11 +158,6 @@ class Bits:
         return (f'bits per dimension {s["mean"]:.3f} ± {s["se"]:.3f} (decoder {s["decoder"]:.3f}, '
                 f'steps {s["steps"]:.3f}, prior {s["prior"]:.2g}), {way}, n = {s["images"]}')
 
-# %% ../nbs/14_bound.ipynb #393a5ad0
-def strata(T: int, count: int) -> list[int]:
-    "Edges of at most `count` + 1 strata of 0..T-1: index 0 alone, then growing geometrically."
-    return sorted({0, *(round(T ** (k / count)) for k in range(count + 1))})
-
 # %% ../nbs/14_bound.ipynb #80e0a5cc
 @torch.no_grad()
 def bits_per_dim(
@@ -191,7 +191,7 @@ def bits_per_dim(
 
 # %% ../nbs/14_bound.ipynb #73b7ce22
 def plot_bits(results: dict[str, Bits]):
-    "A figure of bounds by name: bits of one step by index, and distortion against rate."
+    "A figure of bounds by name: bits by stratum of the index, and distortion against rate."
     import matplotlib.pyplot as plt
     with plt.style.context('ddpm_course.assets.course'):
         fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2))
@@ -200,11 +200,16 @@ def plot_bits(results: dict[str, Bits]):
             later = spent[1:].flip(0).cumsum(0).flip(0)                 # of this stratum and after
             rate = b.prior.mean() + torch.cat([later, torch.zeros(1)])  # before a stratum's steps,
             rate = rate + (b.widths - 1) / 2 * b.terms.mean(1)      # and, on average, those in it
-            curve, = right.plot(rate, 127.5 * b.x0_mse.mean(1).sqrt(), marker=mark, label=name)
-            left.stairs(b.terms.mean(1), [max(edge, 0.7) for edge in b.edges], label=name,
+            off = 127.5 * b.x0_mse.mean(1).sqrt()
+            curve, = right.plot([b.mean, *rate.tolist()], [0, *off.tolist()], marker=mark,
+                                label=name)
+            edges = [edge for edge in strata(b.edges[-1], 16) if edge in b.edges]
+            ends = torch.cat([torch.zeros(1), spent.cumsum(0)])         # at these the sum so far
+            left.stairs(ends[[b.edges.index(edge) for edge in edges]].diff(),
+                        [max(edge, 0.7) for edge in edges], label=name,
                         color=curve.get_color(), linestyle=curve.get_linestyle())
-        left.set(xscale='log', yscale='log', xlabel='index t (first bar: the decoder)',
-                 ylabel='bits per dimension, one step', title='terms of the bound')
+        left.set(xscale='log', xlabel='index t (first bar: the decoder)',
+                 ylabel='bits per dimension', title='bits of each stratum')
         right.set(xlabel='rate, bits per dimension received',
                   ylabel='distortion, grey levels (RMSE)', title='rate against distortion')
         left.legend()
