@@ -187,7 +187,7 @@ def guided(model: Model, scale: float) -> Model:
         return torch.cat([mixed[:, :x.shape[1]], c[:, x.shape[1]:]], dim=1)
     return replace(model, network=both, can_guide=False)
 
-# %% ../nbs/12_sampling.ipynb #f20fb7a5
+
 def plan(
     how: SamplingConfig,
     model: Model,
@@ -235,7 +235,7 @@ def columns_of(model: Model, classes: Sequence[int] | None = None) -> list[int]:
             raise ValueError(f'there is no class {c}: the model knows 0 to {known - 1}')
     return list(range(min(known, 20) or 10)) if classes is None else list(classes)
 
-# %% ../nbs/12_sampling.ipynb #f46afdd8
+
 def draw(
     model: Model,
     keys: Sequence[int],            # one for each sample
