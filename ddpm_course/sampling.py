@@ -91,8 +91,6 @@ class Plan:
     variance: str                       # of ddpm: 'large', 'small' or 'learned'
     whole: bool                         # from pure noise; else from the level of the first index
 
-# %% ../nbs/12_sampling.ipynb #6d20c7a4
-# derived on page 18
 
 def dpm_step(
     x0_hat: Tensor,                 # the predicted clean image
