@@ -277,9 +277,8 @@ def test_checks(path, refused):
     assert [name for name in check.judges if check.verdict(space[name]).kind != "right"] == []
     advice = [check.advice(name) for name in check.judges]
     assert all(len(words) == 4 and all(words) for words in advice)
-    asked = len(
-        re.findall(r"^(?:\*\*)?\d+\. ", "\n".join(cells(lesson, "markdown")).partition("## Exercises")[2], re.M)
-    )
+    asked = "\n".join(cells(lesson, "markdown")).partition("## Exercises")[2].partition("\n## ")[0]
+    asked = len(re.findall(r"^(?:\*\*)?\d+\. ", asked, re.M))
     tell(lesson, size(lesson) | {"exercises": asked, "answers refused": len(refused), "hints": 3 * len(advice)})
 
 
