@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FREE', 'complete_config', 'fixed', 'check_settings', 'new_settings', 'read_run', 'only_one', 'start_from', 'Run',
-           'check_finite', 'training_records', 'open_run', 'load_run', 'load_model', 'load_plugin']
+           'save_now', 'check_finite', 'training_records', 'open_run', 'load_run', 'load_model', 'load_plugin']
 
 # %% ../../nbs/workshops/11b_runs.ipynb #04bf50b9
 import importlib.util
@@ -176,16 +176,22 @@ class Run:
 
     def save(self, wait: bool = True) -> None:
         "Save a checkpoint of this step, in every process; if not waited for, soon."
-        total = self.group.all_reduce(self.state.window)
-        self.state.window = torch.zeros_like(total) if self.group.rank else total
-        if self.group.rank == 0:
-            self.writer.begin(self.state)
-        if wait:
-            self.writer.wait()
-            self.group.all_reduce(torch.zeros(1))              # all wait until it is there
+        save_now(self, wait)
 
     def __iter__(self) -> Iterator[dict]:
         return training_records(self)
+
+# %% ../../nbs/workshops/11b_runs.ipynb #2f570ae7
+def save_now(run: Run, wait: bool) -> None:
+    "A checkpoint of this step, by the first process, which also takes the sums of all others."
+    total = run.group.all_reduce(run.state.window)
+    run.state.window = torch.zeros_like(total) if run.group.rank else total
+    if run.group.rank == 0:
+        run.writer.begin(run.state)
+    if wait:
+        run.writer.wait()
+        run.group.all_reduce(torch.zeros(1))              # all wait until it is there
+
 
 # %% ../../nbs/workshops/11b_runs.ipynb #71227717
 def check_finite(name: str, value: float, step: int) -> None:

@@ -35,6 +35,7 @@ def thresholded(step: Any, slip: str = '') -> Tensor:
     return step.abar_next**0.5 * x0 + (1 - step.abar_next) ** 0.5 * eps
 
 
+# %% ../../../nbs/solutions/18_samplers_solution.ipynb #09e77664
 def check_gentle(f: Callable) -> bool | None:
     """You have written a sampler that the course does not have; `SAMPLERS` takes it as it is.
 
