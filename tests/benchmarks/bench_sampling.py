@@ -88,6 +88,7 @@ WAYS: dict[str, Callable[[Model, Tensor, int, int], Tensor]] = {  # uint8 images
 
 
 KINDS = (("ddpm,", "DDPM"), ("ddim", "DDIM"), (" dpm", "DPM-"), ("UniPC",))  # one colour each, in any package
+STYLES = {"clipped": "s:", "ddpm_course": "o-", "diffusers": "x--", "denoising": "^--"}  # one a package
 
 
 def plot(lines: list[dict], floor: list[float], path: Path) -> None:
@@ -98,7 +99,7 @@ def plot(lines: list[dict], floor: list[float], path: Path) -> None:
         mine = [line for line in lines if line["name"] == name]
         x, far, error = ([line[what] for line in mine] for what in ("steps", "distance", "standard error"))
         kind = next(k for k, words in enumerate(KINDS) if any(word in name for word in words))
-        style = "s:" if "clipped" in name else "o-" if name.startswith("ddpm_course") else "x--"
+        style = next(style for word, style in STYLES.items() if word in name)
         ax.errorbar(x, far, error, fmt=style, color=f"C{kind}", label=name)
     draw_floor(ax, floor)
     ax.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="Fréchet distance")
