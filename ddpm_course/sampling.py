@@ -76,7 +76,7 @@ def ddim_step(
 ) -> Tensor:
     "One DDIM step (Song et al. 2020, eq. 12)."
     sigma2 = eta**2 * (1 - abar_next) / (1 - abar) * (1 - abar / abar_next)
-    direction = max(0.0, 1 - abar_next - sigma2) ** 0.5 * eps_hat
+    direction = max(0.0, 1 - abar_next - sigma2) ** 0.5 * eps_hat       # rounding: not below 0
     return abar_next**0.5 * x0_hat + direction + sigma2**0.5 * z
 
 # %% ../nbs/12_sampling.ipynb #0be065ed
@@ -198,13 +198,15 @@ def walk(
     model: Model,
     plan: Plan,
     noise: Callable[[int], Tensor],         # noise(t): (B, ...), for the step that leaves index t
-    y: Tensor | None = None,                # (B,) classes; of no effect on a model without
+    y: Tensor | None = None,                # (B,) classes; ignored by a model without
     x: Tensor | None = None,                # where to begin; None: at noise(-1)
 ) -> Iterator[tuple[int, Tensor, Tensor]]:  # (paper's t, x_t, x_0 predicted from it), falling
     "Walk from level to level, by Algorithm 2 or another sampler."
-    model, x = guided(model.eval(), plan.guidance), noise(-1) if x is None else x
+    model = guided(model.eval(), plan.guidance)
+    x = noise(-1) if x is None else x
     y = y.to(x.device) if y is not None and model.classes else None
-    ask, now, abars = lambda x, t: model.predict(x, t, y, plan.how.clip), None, plan.abars
+    ask = lambda x, t: model.predict(x, t, y, plan.how.clip)
+    now, abars = None, plan.abars
     for k, (t, t_next) in enumerate(pairwise(plan.indices)):
         before, now = now, ask(x, t)
         yield t + 1, x, now.x0
