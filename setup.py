@@ -38,7 +38,7 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         name: cfg[f"{name}_requirements"].split()
-        for name in ("course", "dev", "tensorboard", "wandb", "onnx", "diffusers")
+        for name in ("course", "dev", "tensorboard", "wandb", "onnx", "diffusers", "site")
     },
     entry_points={"console_scripts": [cfg["console_scripts"]]},
     zip_safe=False,

@@ -17,8 +17,8 @@ from .data.sets import ImageSet, to_float
 from .forward import q_posterior, q_sample
 from .heldout import heldout_batch
 from .model import Model, read_answer
-from .sampling import reverse_variance
 from .schedules import Schedule, gather
+from .steps import reverse_variance
 
 # %% ../nbs/14_bound.ipynb #e9836f03
 def normal_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:

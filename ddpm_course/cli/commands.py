@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import sampling
+from .. import sampling, steps
 from ..base.fields import given_fields
 from ..base.files import write_whole
 from ..base.group import Group
@@ -243,7 +243,7 @@ def topology(args: argparse.Namespace) -> None:
         levels = s.alpha_bars[index].item(), s.alpha_bars_prev[index].item()
         variance = 'large' if seen.v is None else seen.v
         return {'x_0 predicted': seen.x0,
-                'x_t-1': sampling.ddpm_step(seen.x0, x_t, z, *levels, variance)}
+                'x_t-1': steps.ddpm_step(seen.x0, x_t, z, *levels, variance)}
 
     inputs = {'x_t': x, 't': torch.full((1,), index), 'z': torch.ones_like(x)}
     if model.classes:

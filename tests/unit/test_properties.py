@@ -20,8 +20,9 @@ from ddpm_course.data.decoding import open_image
 from ddpm_course.data.sets import resize, to_float, to_uint8
 from ddpm_course.losses import OBJECTIVES, target, x0_and_eps
 from ddpm_course.model import Model
-from ddpm_course.sampling import SAMPLERS, SPACINGS, SamplingConfig, plan, sampling_indices, walk
+from ddpm_course.sampling import SAMPLERS, SamplingConfig, plan, walk
 from ddpm_course.schedules import SCHEDULES, Schedule, make_schedule
+from ddpm_course.steps import SPACINGS, sampling_indices
 
 TRIES = 60
 PARSER = make_parser()

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from ddpm_course import load_model, sampling
+from ddpm_course import load_model, steps
 from ddpm_course.draws import Purpose, normal
 from ddpm_course.model import read_answer
 from ddpm_course.share import diagram, topology
@@ -62,7 +62,7 @@ def shipped():
         output = network(xt, t, y)
         x0_hat = read_answer(output, xt, index, schedule, model.objective).x0
         abars = schedule.alpha_bars[index].item(), schedule.alpha_bars_prev[index].item()
-        return {"output": output, "x0_hat": x0_hat, "x_prev": sampling.ddpm_step(x0_hat, xt, z, *abars, "large")}
+        return {"output": output, "x0_hat": x0_hat, "x_prev": steps.ddpm_step(x0_hat, xt, z, *abars, "large")}
 
     return network, step, {"xt": noise(1, 1, 16, 16), "t": T, "y": torch.tensor([7]), "z": noise(2, 1, 16, 16)}
 

@@ -15,7 +15,8 @@ from ...draws import Purpose, normal
 from ...editing import noised
 from ..answers import Checks
 from ...model import Model
-from ...sampling import class_keys, ddim_step, sampling_indices
+from ...sampling import class_keys
+from ...steps import ddim_step, sampling_indices
 
 # %% ../../../nbs/solutions/19_editing_solution.ipynb #19b00004
 ROWS = dict(A=2, B=0, C=3, D=4, E=1)                        # the fault of each row

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..answers import Checks
-from ...sampling import ddim_step
+from ...steps import ddim_step
 
 # %% ../../../nbs/solutions/17_flow_solution.ipynb #17b00005
 def check_step_up(f: Callable) -> bool | None:
