@@ -15,9 +15,8 @@ from functools import partial
 
 import pytest
 
-from helpers import MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, promise, wait_for
+from helpers import CHROMIUM, MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, promise, wait_for
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
 FIRST = "02"
 ASKS_A_NETWORK = {"05", "12", "17", "19"}  # their explorers answer within a second, the others within .15

@@ -1,0 +1,26 @@
+# Sphinx's settings; tools/site.py gives it the pages.
+project, author = "ddpm_course", "the ddpm_course authors"
+copyright = "2026, the ddpm_course authors; code Apache 2.0, texts and figures CC BY 4.0"
+html_title = "ddpm_course"
+extensions = ["myst_nb"]
+nb_execution_mode = "off"
+nb_render_markdown_format = "myst"          # formulas in tables, too
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["course.css"]
+html_js_files = [("reader.js", {"type": "module"})]
+html_copy_source = False
+html_context = {"default_mode": "auto"}
+html_favicon = "_static/icon.svg"
+html_show_sphinx = False
+mathjax_path = "mathjax/tex-chtml.js"
+html_theme_options = {
+    "home_page_in_toc": False,
+    "show_navbar_depth": 1,
+    "show_toc_level": 1,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+html_sidebars = {"index": []}               # the cover has none

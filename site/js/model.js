@@ -1,0 +1,58 @@
+// A network with what gives its answer a meaning, as ddpm_course/model.py has it: a run's config.json and weights.
+import { normal } from './noise.js';
+import { readSafetensors } from './safetensors.js';
+import { SCHEDULES, trailing, walk } from './sampler.js';
+import { buildUNet } from './unet.js';
+
+const SAMPLE = 7;                                                       // Purpose.SAMPLE of draws.py
+const OBJECTIVES = {                                                    // x_0 from x_t and the answer
+  eps: (x, e, signal, sigma) => (x - sigma * e) / signal,
+  x0: (x, x0) => x0,
+  v: (x, v, signal, sigma) => signal * x - sigma * v,
+};
+
+/** What a run's config.json says that a page needs. Throws an Error with a sentence where it cannot be used. */
+export function readConfig(config) {
+  const { data, diffusion, network, training } = config;
+  if (!network || network.network !== 'unet') throw new Error('The page knows the U-Net only: expected config.json of a run with --network unet.');
+  if (!(diffusion.schedule in SCHEDULES)) throw new Error(`The page does not know the schedule ${diffusion.schedule}.`);
+  if (!(diffusion.objective in OBJECTIVES)) throw new Error(`The page does not know the objective ${diffusion.objective}.`);
+  const told = network.conditional && data.classes.length > 0;
+  return {
+    size: data.size, channels: data.image_channels || 1, classes: told ? data.classes : [], T: diffusion.T,
+    canGuide: told && training.label_drop > 0, objective: diffusion.objective, schedule: diffusion.schedule,
+    groups: network.groups || Math.min(32, Math.max(1, Math.floor(network.channels / 4))),
+  };
+}
+
+export async function loadModel(config, weights, wasm) {
+  const facts = readConfig(config), { instance } = await WebAssembly.instantiate(wasm);
+  const network = buildUNet(readSafetensors(weights), instance.exports, facts);
+  const abars = SCHEDULES[facts.schedule](facts.T), length = facts.channels * facts.size ** 2;
+
+  /** x_0 as the model sees it in B images x at index t, told classes ys, clipped; u + w (c - u) of its answers. */
+  function predict(x, t, ys, w) {
+    const B = x.length / length, none = Array(B).fill(facts.classes.length);
+    const ask = labels => answers(network(x, t, labels), B);
+    const c = ask(ys ?? none), u = w === 1 || !facts.canGuide ? c : ask(none);
+    const signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]), x0 = OBJECTIVES[facts.objective];
+    return x.map((v, i) => Math.max(-1, Math.min(1, x0(v, u[i] + w * (c[i] - u[i]), signal, sigma))));
+  }
+  function answers(out, B) {                                            // without a learned variance
+    const each = out.length / B;
+    return each === length ? out : out.filter((_, i) => i % each < length);
+  }
+
+  /** The walk of samples with these keys (class * 2^32 + row): those of `ddpm sample --seed`. */
+  function* samples({ classes, rows, seed, sampler, steps, guidance }) {
+    const draw = t => {
+      const out = new Float32Array(classes.length * length);
+      classes.forEach((c, k) => out.set(normal(length, seed, SAMPLE, t + 1, BigInt(c) * 2n ** 32n + BigInt(rows[k])), k * length));
+      return out;
+    };
+    const ys = facts.classes.length ? classes : null;
+    yield* walk((x, t) => predict(x, t, ys, guidance), draw(-1),
+                { sampler, abars, indices: trailing(facts.T, steps), noise: draw });
+  }
+  return { ...facts, abars, length, predict, samples };
+}

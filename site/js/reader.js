@@ -1,0 +1,26 @@
+// On every page: a guess that is typed in stays in this browser, and stands beside the answer.
+for (const table of document.querySelectorAll('table')) if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;   // the keys scroll it
+
+const key = name => `guess: ${name}`;
+
+for (const form of document.querySelectorAll('form.guess')) {
+  const name = form.dataset.guess, field = form.querySelector('input');
+  field.value = localStorage.getItem(key(name)) ?? '';
+  form.querySelector('output').value = field.value && 'noted';
+  form.onsubmit = event => event.preventDefault();
+  field.onchange = () => {
+    localStorage.setItem(key(name), field.value);
+    form.querySelector('output').value = field.value && 'noted';
+    compare();
+  };
+}
+
+function compare() {
+  for (const line of document.querySelectorAll('p.answer')) {
+    const guess = localStorage.getItem(key(line.dataset.guess)), answer = parseFloat(line.dataset.answer);
+    const apart = Math.abs(parseFloat(guess) - answer);
+    line.querySelector('span').textContent = !guess ? '' : `. You guessed ${guess}` + (
+      Number.isNaN(apart) ? '.' : apart === 0 ? ': exactly.' : `, off by ${+apart.toPrecision(3)}.`);
+  }
+}
+compare();

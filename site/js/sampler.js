@@ -1,0 +1,52 @@
+// Algorithm 2 of Ho et al. (2020) and two relatives that need fewer steps, as in ddpm_course/sampling.py.
+
+/** alpha-bar by index t, which is the paper's t + 1. */
+export const SCHEDULES = {
+  cosine: T => running(T, t => Math.min(0.999, 1 - hill((t + 1) / T) / hill(t / T))),
+  linear: T => running(T, t => (0.1 + 19.9 * t / (T - 1)) / T),
+};
+const hill = u => Math.cos((u + 0.008) / 1.008 * Math.PI / 2) ** 2;
+const running = (T, beta) => {
+  let product = 1;
+  return Array.from({ length: T }, (_, t) => product *= 1 - beta(t));
+};
+
+/** The indices that a walk of so many steps visits, from T - 1 down. */
+export const trailing = (T, steps) => Array.from({ length: steps }, (_, k) => halfToEven(T - k * T / steps) - 1);
+const halfToEven = v => Math.abs(v % 1) === 0.5 ? 2 * Math.round(v / 2) : Math.round(v);      // as Python rounds
+
+const mix = (a, x, b, y) => x.map((v, i) => a * v + b * y[i]);
+const clock = abar => Math.log(abar / (1 - abar)) / 2;
+
+/** One step, from alpha-bar `here` to `next`: x_t and the x_0 that is seen in it in, the next x out. */
+export const SAMPLERS = {
+  ddpm({ x, x0, here, next, noise }) {                          // ancestral, with the small variance
+    const beta = 1 - here / next, left = (1 - next) / (1 - here);
+    const mean = mix(Math.sqrt(next) * beta / (1 - here), x0, Math.sqrt(1 - beta) * left, x);
+    return next === 1 ? mean : mix(1, mean, Math.sqrt(left * beta), noise());
+  },
+  ddim({ x, x0, here, next }) {                                 // the noise that x0 leaves is kept
+    const keep = Math.sqrt((1 - next) / (1 - here));
+    return mix(Math.sqrt(next) - keep * Math.sqrt(here), x0, keep, x);
+  },
+  dpm({ x, x0, here, next, before }) {                          // DPM-Solver++(2M): with a memory of x0
+    if (next === 1) return x0;
+    const h = clock(next) - clock(here), keep = Math.sqrt((1 - next) / (1 - here));
+    const r = before ? h / (2 * (clock(here) - clock(before.here))) : 0;
+    const aim = before ? mix(1 + r, x0, -r, before.x0) : x0;
+    return mix(keep, x, -Math.sqrt(next) * Math.expm1(-h), aim);
+  },
+};
+
+/** Gives { t, x, x0 } from noise to image: the paper's t, x_t, and the x_0 that `predict(x, t)` sees in it. */
+export function* walk(predict, x, { sampler, abars, indices, noise }) {
+  let before = null;
+  for (const [k, t] of indices.entries()) {
+    const here = abars[t], next = k + 1 < indices.length ? abars[indices[k + 1]] : 1;
+    const x0 = predict(x, t);
+    yield { t: t + 1, x, x0 };
+    x = SAMPLERS[sampler]({ x, x0, here, next, before, noise: () => noise(t) });
+    before = { x0, here };
+  }
+  yield { t: 0, x, x0: x };
+}

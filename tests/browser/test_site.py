@@ -1,0 +1,367 @@
+"""The site in a real browser: built without a warning, whole and usable; what it draws is what the package draws.
+
+It needs Chromium, Node.js and npm; where one is missing these tests are skipped and say so. The cover is in the first
+tier, all pages are in the second.
+"""
+
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ddpm_course import SamplingConfig, load_model, sample
+from ddpm_course.config import RunConfig, override, to_json
+from ddpm_course.draws import Purpose, generator, normal
+from ddpm_course.exact import dataset_denoiser
+from ddpm_course.model import build_model
+from ddpm_course.schedules import cosine
+from helpers import CHROMIUM, ROOT, promise
+
+OUT, MEGABYTE = ROOT / "_site", 1_000_000
+NEEDED = {"chromium": CHROMIUM, "node": shutil.which("node"), "npm": shutil.which("npm")}
+QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+WATCH = """() => {  // the longest wait between two frames
+  window.longest = 0;
+  let last = performance.now();
+  (function frame(now) {
+    window.longest = Math.max(window.longest, now - last);
+    last = now;
+    requestAnimationFrame(frame);
+  })(last);
+}"""
+AXE = """() => axe.run(document, {resultTypes: ['violations']}).then(found =>
+  found.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"""
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    "Plain files, under a path of their own."
+
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def translate_path(self, path):
+        return super().translate_path(path.removeprefix("/below"))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    "The address of a fresh build."
+    missing = [name for name, found in NEEDED.items() if not found]
+    if missing:
+        pytest.skip(f"not found: {missing}")
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, ROOT / "tools/site.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr  # a warning of Sphinx is an error
+    promise("building the site", time.monotonic() - began, 180)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=OUT))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/below"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(site):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(site, browser):
+    "visit(name, width, scheme): a page that has been loaded; `wrong` is what went wrong, `bytes` what it took."
+    contexts = {}
+
+    def visit(name, width=1400, scheme="light"):
+        how = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+        if str(how) not in contexts:
+            contexts[str(how)] = browser.new_context(**how)
+        page = contexts[str(how)].new_page()
+        page.wrong, page.bytes = [], 0
+
+        def answered(response):
+            page.bytes += int(response.headers.get("content-length", 0))
+            if response.status >= 400 or not response.url.startswith((site, "data:", "blob:")):
+                page.wrong.append(f"{response.status} {response.url}")
+
+        page.on("console", lambda message: message.type == "error" and page.wrong.append(message.text))
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("response", answered)
+        page.goto(f"{site}/{name}")
+        return page
+
+    yield visit
+    for context in contexts.values():
+        context.close()
+
+
+def drawn(page):
+    "The pictures of the cover when they are done, (N, C * H * W)."
+    page.wait_for_function(
+        "() => ['done', 'error'].includes(document.getElementById('draw').dataset.state)", timeout=60_000
+    )
+    assert page.get_attribute("#draw", "data-state") == "done", page.text_content("#status")
+    return torch.tensor(page.evaluate("() => document.getElementById('draw').frames.at(-1).x.map(x => [...x])"))
+
+
+def choose(page, **settings):
+    "Settings of the cover; the last one that is changed begins a new draw."
+    for name, value in settings.items():
+        page.evaluate("([name, value]) => { document.getElementById(name).value = value }", [name, str(value)])
+    page.evaluate("() => document.getElementById('steps').dispatchEvent(new Event('change'))")
+
+
+# -- what is built ----------------------------------------------------------------------------------------------------
+
+
+def test_size(site):
+    assert sum(path.stat().st_size for path in OUT.glob("**/*")) < 40 * MEGABYTE
+
+
+def test_code_stays_small():
+    "A file is a page or two."
+    files = [
+        *(ROOT / "site").glob("*/*.js"),
+        *(ROOT / "site").glob("*/*.wat"),
+        *(ROOT / "site").glob("*/*.css"),
+        ROOT / "site/conf.py",
+    ]
+    files += [ROOT / "tools/site.py", ROOT / "tools/pages.py"]
+    counts = {p.name: sum(bool(line.strip()) for line in p.read_text().splitlines()) for p in files}
+    assert sum(counts.values()) < 1200 and max(counts.values()) < 200, counts
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.to, self.ids, self.pictures = [], set(), []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids.add(found.get("id"))
+        if tag == "a" and "href" in found:
+            self.to.append(found["href"])
+        if tag == "img":
+            self.pictures.append((found.get("src"), found.get("alt")))
+
+
+def test_links_and_pictures(site):
+    "No link inside the site is dead, no picture is missing, and each has words."
+    pages = {}
+    for path in OUT.glob("**/*.html"):
+        pages[path] = Links()
+        pages[path].feed(path.read_text())
+    wrong = []
+    for path, page in pages.items():
+        for to in page.to:
+            part, _, name = urllib.parse.unquote(to).partition("#")
+            if ":" in part or to.startswith("#") and len(to) < 2:
+                continue
+            there = (path.parent / part).resolve() if part else path
+            if not there.exists() or name and there in pages and name not in pages[there].ids:
+                wrong.append((path.name, to))
+        for source, words in page.pictures:
+            named = words and Path(words).suffix not in (".png", ".gif", ".svg")
+            if not named or not source.startswith("data:") and not (path.parent / source).exists():
+                wrong.append((path.name, source, words))
+    assert not wrong
+
+
+# -- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+def test_cover(visit):
+    "Ten digits of the package appear in time, without holding up the page."
+    page = visit("index.html")
+    drawn(page)  # what is loaded once is not counted in seconds
+    assert page.bytes < 2.5 * MEGABYTE and not page.wrong, page.wrong
+    page.evaluate(WATCH)
+    began = time.monotonic()
+    page.get_by_role("button", name="Draw others").click()
+    page.wait_for_function("() => document.getElementById('draw').dataset.state === 'drawing'")
+    found = drawn(page)
+    promise("ten guided digits in ten steps", time.monotonic() - began, 4)
+    promise("the longest frame meanwhile", page.evaluate("() => window.longest / 1000"), 0.1)
+    how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
+    expected = sample(load_model(precision="fp32"), how=how).flatten(1)
+    assert expected.std() > 0.3 and (found - expected).abs().max() < 1e-5
+    assert "--sampler ddim --steps 10 --guidance 2 --seed 2 --precision fp32" in page.text_content("#line")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("sampler", ["ddim", "dpm", "ddpm"])
+def test_same_pictures(visit, sampler):
+    page = visit("index.html")
+    drawn(page)
+    choose(page, sampler=sampler, seed=11, guidance=1.75, steps=7)
+    page.evaluate("() => { const menu = document.getElementById('class'); menu.value = 4; menu.onchange(); }")
+    how = SamplingConfig(sampler=sampler, steps=7, guidance=1.75, seed=11)
+    expected = sample(load_model(precision="fp32"), [4], 10, how).flatten(1)
+    assert (drawn(page) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "objective, schedule, told, limit",
+    [("v", "linear", True, 1e-5), ("x0", "cosine", False, 1e-5), ("eps", "linear", True, 1e-3)],
+)
+def test_own_model(visit, tmp_path, objective, schedule, told, limit):
+    """A run of other classes, size and colour, with attention above the middle. (An error in eps is divided by the root
+    of alpha-bar, .006 at the beginning.)"""
+    classes = ("cat", "dog", "owl") if told else ()
+    words = {
+        "objective": objective,
+        "schedule": schedule,
+        "size": 24,
+        "image_channels": 3,
+        "classes": classes,
+        "channels": 12,
+    }
+    words |= {"multipliers": (1, 2), "attention": (12,), "conditional": told, "precision": "fp32"}
+    config = override(RunConfig(), **words)
+    model = build_model(config)
+    with torch.no_grad():  # some layers begin at zero
+        for k, weight in enumerate(model.network.parameters()):
+            weight += 0.05 * torch.from_numpy(generator(0, Purpose.LESSON, 0, k).standard_normal(weight.shape)).float()
+    save_file(model.network.state_dict(), tmp_path / "ema.safetensors")
+    (tmp_path / "config.json").write_text(to_json(config))
+    page = visit("index.html")
+    drawn(page)
+    page.evaluate("() => { document.getElementById('draw').dataset.state = '' }")
+    page.set_input_files("#files", [tmp_path / "config.json", tmp_path / "ema.safetensors"])
+    page.wait_for_function("() => document.getElementById('line').textContent.includes('RUN')")
+    how = SamplingConfig(sampler="ddim", steps=10, seed=1, guidance=2 if told else None)
+    found = drawn(page)
+    expected = sample(model, n=4 if told else 1, how=how).flatten(1)[: len(found)]
+    assert expected.std() > 0.1 and (found - expected).abs().max() < limit and not page.wrong
+    page.set_input_files("#files", [tmp_path / "config.json"])
+    assert "both files" in page.text_content("#status")
+
+
+@pytest.mark.thorough
+def test_noise(visit, site):
+    "The package's normal numbers, and numpy's own tables."
+    page = visit("index.html")
+    drawn(page)
+    script = f"""async () => {{ const {{ normal, TABLES }} = await import('{site}/_static/noise.js');
+      const seeds = [0, 1, 2 ** 32 - 1], all = seeds.flatMap(s => [...normal(30000, s, 7, 3, 5n * 2n ** 32n + 2n)]);
+      return [all, ...['inside', 'width', 'height'].map(name => [...TABLES[name]])]; }}"""
+    numbers, *tables = page.evaluate(script)
+    theirs = [normal((30000,), seed, Purpose.SAMPLE, 3, [5 * 2**32 + 2]) for seed in (0, 1, 2**32 - 1)]
+    apart = (torch.tensor(numbers) - torch.cat(theirs, 1)[0]).abs()
+    assert apart.max() < 1e-6 and (apart > 0).float().mean() < 1e-3
+    library = (Path(np.random.__file__).parent / "lib/libnpyrandom.a").read_bytes()
+    for table, kind in zip(tables, (np.uint32, np.float32, np.float32)):
+        assert np.array(table, kind).tobytes() in library
+
+
+@pytest.mark.thorough
+def test_plane(visit, site):
+    "The exact denoiser is chapter 04's; points can be drawn by mouse and by keyboard alone; a network learns them."
+    page = visit("plane.html")
+    points, places = np.random.default_rng(0).normal(size=(2, 40, 2))
+    script = f"""async ([places, points, abars]) => {{ const {{ denoise }} = await import('{site}/_static/exact.js');
+      return abars.map(abar => [...denoise(places, points, abar)]); }}"""
+    levels, schedule = (0, 300, 999), cosine(1000)
+    found = page.evaluate(
+        script, [places.ravel().tolist(), points.ravel().tolist(), schedule.alpha_bars[list(levels)].tolist()]
+    )
+    for t, answer in zip(levels, found):
+        theirs = dataset_denoiser(torch.from_numpy(places), t, torch.from_numpy(points), schedule)
+        assert (torch.tensor(answer).view(-1, 2) - theirs).abs().max() < 1e-5
+    page.wait_for_function(
+        "() => +document.getElementById('plane').dataset.share > 0.95", timeout=60_000
+    )  # it only copies
+    page.get_by_role("button", name="Clear").click()
+    page.focus("canvas")
+    for key in ("ArrowLeft", "Space", "ArrowUp", "Space", "ArrowRight", "Space"):
+        page.keyboard.press(key)
+    page.wait_for_function("() => document.getElementById('facts').textContent.startsWith('3 points')")
+    box = page.locator("canvas").bounding_box()
+    page.mouse.click(box["x"] + 30, box["y"] + 30)
+    page.wait_for_function("() => document.getElementById('facts').textContent.startsWith('4 points')")
+    page.select_option("#who", "network")
+    page.wait_for_function("() => /step [1-9]/.test(document.getElementById('facts').textContent)", timeout=60_000)
+    assert not page.wrong
+
+
+# -- pages ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.thorough
+def test_guess_stays(visit, browser):
+    "A guess is kept in the browser, and stands beside the answer."
+    page = visit("02_schedules.html")
+    field = page.locator("form.guess input").first
+    field.fill("300")
+    field.press("Tab")
+    page.reload()
+    assert page.locator("form.guess input").first.input_value() == "300"
+    assert "You guessed 300, off by" in page.locator("p.answer").first.text_content()
+
+
+@pytest.mark.thorough
+def test_keyboard_alone(visit):
+    "From the top of the cover to a new drawing."
+    page = visit("index.html")
+    drawn(page)
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.textContent") == "Draw others":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.getElementById('seed').value === '2'")
+    drawn(page)
+
+
+LOOKS = [(1400, "light"), (400, "dark")]
+BROKEN = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+UNSET = """() => [...document.querySelectorAll('.math')].filter(
+  m => !m.querySelector('mjx-container') || m.querySelector('mjx-merror')).length"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("width, scheme", LOOKS)
+def test_pages(visit, width, scheme):
+    "Each page: nothing missing, nothing that scrolls sideways on a phone, nothing that shuts anybody out."
+    axe = (ROOT / "build/site/node_modules/axe-core/axe.min.js").read_text()
+    wrong = {}
+    for path in sorted(OUT.glob("**/*.html")):
+        name = path.relative_to(OUT).as_posix()
+        if name.startswith("_static") or path.stem in ("search", "genindex"):
+            continue
+        page = visit(name, width, scheme)
+        page.wait_for_load_state("load")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        page.evaluate(axe)
+        found = [
+            f"{impact} {rule}: {html[:120]}"
+            for impact, rule, html in page.evaluate(AXE)
+            if impact in ("serious", "critical")
+        ]
+        found += page.wrong + page.evaluate(BROKEN) + [f"{n} formulas unset" for n in [page.evaluate(UNSET)] if n]
+        if page.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
+            found.append("it scrolls sideways")
+        if found:
+            wrong[name] = found
+        page.close()
+    assert not wrong, json.dumps(wrong, indent=1)

@@ -1,0 +1,135 @@
+"""From notebooks to pages for readers: what tools/site.py gives to Sphinx.
+
+A cell's tags say what it is (see CONTRIBUTING.md): what is folded in JupyterLab is folded here, under words of its own
+kind. Lines that begin with `#|` go, a guess becomes a field in the page, and no check waits, as nothing runs here.
+"""
+
+import ast
+import html
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "nbs"
+FOLDS = {"imports": "Imports", "plot": "The code of this figure", "check": "What is checked here"}
+GUESS = """<form class="guess" data-guess="{name}"><label>Your guess: {name} <input type="text" inputmode="decimal"
+autocomplete="off"></label><output></output></form>"""
+ROOMS = {"": "The ideas", "base": "What all stand on", "data": "Data", "run": "Runs", "judge": "Judging",
+         "share": "Sharing", "cli": "The command line"}  # fmt: skip
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def title(path: Path) -> str:
+    "A page's name in lists: what stands before the colon of its title."
+    texts = ("".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
+    return re.search(r"^# ([^:\n]*)", "\n".join(texts), re.M)[1].replace(" · ", " ").replace("`", "").strip()
+
+
+def prose(text: str, path: Path) -> str:
+    "Markdown with links that hold inside the site; the index of the notebooks is the page `course`."
+
+    def link(found: re.Match) -> str:
+        words, to = found.groups()
+        if to.startswith("#"):  # as MyST names headings
+            return f"[{words}]({re.sub(r'[^#a-z0-9-]', '', to.lower())})"
+        place = (path.parent / to).resolve()
+        if place.parent == ROOT / "tests/benchmarks/results":
+            return f"[{words}](results/{place.name})"
+        if re.match("[a-z]+:", to) or place.is_relative_to(NOTEBOOKS):
+            return found[0].replace("index.ipynb", "course.ipynb")
+        return words  # outside of the site
+
+    return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
+
+
+def guesses(source: str) -> str:
+    "Fields for the guesses that a cell asks for."
+    calls = [node.value for node in ast.parse(source).body if isinstance(node, ast.Expr)]
+    return "\n".join(GUESS.format(name=html.escape(ast.literal_eval(call.args[0]))) for call in calls)
+
+
+def spoken(output: dict) -> list[dict]:
+    "An output for readers: no boxes that wait for an answer; a revealed answer is set beside the reader's guess."
+    text = "".join(output.get("data", {}).get("text/html", ""))
+    if "<b>waiting:</b>" in text or "folded: run the cell" in text:
+        return []
+    answer = re.search(r"<b>answer:</b> (.*) \((.*)\); no guess", text)
+    if answer:
+        said, name = answer.groups()
+        line = f'<p class="answer" data-guess="{name}" data-answer="{said}"><b>{name}:</b> {said}<span></span></p>'
+        return [{"output_type": "display_data", "metadata": {}, "data": {"text/html": line}}]
+    return [output]
+
+
+def code(cell: dict) -> dict | None:
+    "A code cell for readers; None where there is nothing to read."
+    source, tags = "".join(cell["source"]), set(cell["metadata"].get("tags", []))
+    shown = re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip("\n")
+    outputs = [said for output in cell["outputs"] for said in spoken(output)]
+    if not shown or (re.search(r"^#\| hide", source, re.M) and not outputs):
+        return None
+    if re.match(r"predict\(", shown):
+        return {"cell_type": "markdown", "metadata": {}, "id": cell["id"], "source": guesses(shown)}
+    if shown.startswith("%%"):  # a file that is written, or a shell
+        first, _, rest = shown.partition("\n")
+        language = "python" if first.endswith(".py") else "bash"
+        name = first.removeprefix("%%writefile ").replace("{folder}/", "") if "writefile" in first else "In a shell"
+        block = f"```{{code-block}} {language}\n:caption: {name}\n\n{rest}\n```"
+        return {"cell_type": "markdown", "metadata": {}, "id": cell["id"], "source": block}
+    kind = next((words for tag, words in FOLDS.items() if tag in tags), "The code")
+    meta: dict = {"code_prompt_show": kind, "code_prompt_hide": kind}
+    if "answer" in tags:
+        meta = {f"code_prompt_{way}": "The answer" for way in ("show", "hide")}
+        tags = {"remove-input", "hide-output"} if tags & {"plot", "check"} else {"hide-output"}
+    if re.search(r"^#\| hide", source, re.M):
+        tags = {"remove-input"}
+    alts = [facts["alt"] for output in outputs for facts in output.get("metadata", {}).values() if "alt" in facts]
+    if alts:
+        meta["image"] = {"alt": " ".join(alts).replace("\n", " ")}  # one for all pictures of a cell
+    kept = sorted(tags & {"hide-input", "hide-output", "remove-input"})
+    return {**cell, "source": shown, "outputs": outputs, "metadata": {"tags": kept, "mystnb": meta}}
+
+
+def page(path: Path) -> dict:
+    "A notebook as a page. Import cells in a row become one, which lies before the first that is read."
+    cells: list[dict] = []
+    for cell in read(path)["cells"]:
+        if cell["cell_type"] == "markdown":
+            cells.append({**cell, "source": prose("".join(cell["source"]), path)})
+            continue
+        made, before = code(cell), cells[-1]["metadata"].get("mystnb", {}) if cells else {}
+        words = made["metadata"].get("mystnb", {}).get("code_prompt_show") if made else None
+        if made and words == "Imports" == before.get("code_prompt_show"):
+            cells[-1]["source"] += "\n\n" + made["source"]
+        elif made:
+            cells.append(made)
+    return {"nbformat": 4, "nbformat_minor": 5, "cells": cells,
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+                         "language_info": {"name": "python"}}}  # fmt: skip
+
+
+def interface(room: str) -> str:
+    "The public names of the modules in a room: signatures with their comments, docstrings, and where each is made."
+    parts = [f"# {ROOMS[room]}", ""]
+    for path in sorted((ROOT / "ddpm_course" / room).glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        made = re.search(r"File to edit: (?:\.\./)*nbs/(.*)\.ipynb", text)
+        public = re.search(r"__all__ = (\[.*?\])", text, re.S)
+        if not made or not public:
+            continue
+        names, lines, blocks = ast.literal_eval(public[1]), text.splitlines(), []
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
+                first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
+                about = ast.get_docstring(node) is not None
+                last = node.body[0].end_lineno if about else node.body[0].lineno - 1
+                blocks.append("\n".join(lines[first - 1 : last]))
+        if blocks:
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            parts += [f"## {module}", "", f"Made in [{made[1]}](../{made[1]}.ipynb).", ""]
+            parts += [f"```python\n{block}\n```\n" for block in blocks]
+    return "\n".join(parts)

@@ -1,0 +1,129 @@
+"""Make _site/: the course as a web site, from the notebooks as they lie, with pages that draw in the reader's browser.
+
+    .venv/bin/pip install -e '.[site]'      # once; and Node.js with npm
+    python tools/site.py
+    python -m http.server -d _site          # to look at it
+
+The pages are Sphinx's (myst-nb, sphinx-book-theme); site/ has what they have beside the notebooks. When they are read,
+nothing is loaded from another host.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pages
+
+ROOT = pages.ROOT
+SITE, WORK, OUT = ROOT / "site", ROOT / "build" / "site", ROOT / "_site"
+MODEL = ROOT / "ddpm_course" / "assets" / "mnist16"
+PARTS = {
+    "What noise does": ("00", "01", "02", "03", "04", "05"),
+    "The network": ("06", "07", "08", "09"),
+    "Training and using it": ("10", "11", "12", "13"),
+    "Branches, in any order": ("14", "15", "16", "17", "18", "19", "2"),
+}
+BESIDE = [
+    "The whole course <course>",
+    "Points and noise <plane>",
+    "Teaching <teaching>",
+    "glossary",
+    "notation",
+    "references",
+    "errata",
+]
+
+
+def packages() -> Path:
+    "The packages of site/package.json, in the folder of the build."
+    WORK.mkdir(parents=True, exist_ok=True)
+    shutil.copy(SITE / "package.json", WORK)
+    subprocess.run("npm install --no-package-lock --no-audit --no-fund --silent".split(), cwd=WORK, check=True)
+    return WORK / "node_modules"
+
+
+def tree(options: str, entries: list[str]) -> str:
+    return "\n".join([f"\n```{{toctree}}\n{options}\n", *entries, "```\n"])
+
+
+def entry(path: Path) -> str:
+    return f"{pages.title(path)} <{path.relative_to(pages.NOTEBOOKS).with_suffix('')}>"
+
+
+def write_sources(source: Path) -> None:
+    "All pages, for Sphinx."
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(SITE / "pages", source)
+    shutil.copy(SITE / "conf.py", source)
+    shutil.copytree(pages.NOTEBOOKS / "images", source / "images")
+    shutil.copytree(pages.NOTEBOOKS / "solutions", source / "solutions", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
+    shutil.copytree(ROOT / "tests/benchmarks/results", source / "results", ignore=shutil.ignore_patterns("*.json"))
+    notebooks = sorted(pages.NOTEBOOKS.glob("**/[!.]*.ipynb"))
+    for path in notebooks:
+        to = source / path.relative_to(pages.NOTEBOOKS)
+        to.parent.mkdir(exist_ok=True)
+        if path.stem == "index":
+            to = to.with_name("course.ipynb")
+        to.write_text(json.dumps(pages.page(path)), encoding="utf-8")
+    (source / "api").mkdir()
+    for room in pages.ROOMS:
+        (source / "api" / f"{room or 'ideas'}.md").write_text(pages.interface(room), encoding="utf-8")
+
+    lessons = [path for path in notebooks if path.parent == pages.NOTEBOOKS and path.stem[0].isdigit()]
+    below = {name: [entry(p) for p in notebooks if p.parent.name == name] for name in ("workshops", "solutions")}
+    below["api"] = [f"api/{room or 'ideas'}" for room in pages.ROOMS]
+    for name, entries in below.items():
+        with (source / f"{name}.md").open("a", encoding="utf-8") as file:
+            file.write(tree(":maxdepth: 1", entries))
+    parts = {part: [entry(p) for p in lessons if p.stem.startswith(numbers)] for part, numbers in PARTS.items()}
+    parts["Beside the lessons"] = [*BESIDE, *below, "licences"]
+    with (source / "index.md").open("a", encoding="utf-8") as file:
+        file.writelines(tree(f":hidden:\n:caption: {part}", entries) for part, entries in parts.items())
+
+
+def write_static(static: Path, node: Path) -> None:
+    "What the pages load: styles, scripts, the kernel, the model that ships, MathJax."
+    shutil.rmtree(static, ignore_errors=True)
+    shutil.copytree(SITE / "static", static)
+    shutil.copytree(SITE / "js", static, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.wat"))
+    subprocess.run([node / ".bin/wat2wasm", SITE / "js/matmul.wat", "-o", static / "matmul.wasm"], check=True)
+    (static / "model").mkdir()
+    for path in (MODEL / "config.json", *MODEL.glob("checkpoints/*/ema.safetensors")):
+        shutil.copy(path, static / "model")
+    math = static / "mathjax"
+    shutil.copytree(node / "mathjax/es5/output/chtml/fonts", math / "output/chtml/fonts")
+    shutil.copy(node / "mathjax/es5/tex-chtml.js", math)
+
+
+def mend(path: Path) -> None:
+    "The words of a fold, and of a button, are its name: what the theme adds would hide them from a screen reader."
+    text = path.read_text(encoding="utf-8")
+    text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    text = text.replace('<summary><span class="toctree', '<summary aria-label="its pages"><span class="toctree')
+    text = re.sub(r"<script[^>]*fontawesome.js[^>]*></script>", "", text)  # the icons are a font, too
+    text = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text)
+    path.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    source = WORK / "source"
+    write_sources(source)
+    write_static(source / "_static", packages())
+    for folder in (OUT, WORK / "html"):
+        shutil.rmtree(folder, ignore_errors=True)
+    sphinx = [sys.executable, *"-m sphinx -q -W --keep-going -j 2 -b html -d".split()]
+    subprocess.run([*sphinx, WORK / "doctrees", source, WORK / "html"], check=True)
+    (WORK / "html").rename(OUT)
+    for name in (".buildinfo", "objects.inv", "_static/scripts/fontawesome.js"):
+        (OUT / name).unlink(missing_ok=True)
+    for path in OUT.glob("**/*.html"):
+        mend(path)
+    shutil.copytree(source / "images", OUT / "images")  # for those that a page names in HTML
+    (OUT / ".nojekyll").touch()  # GitHub Pages: folders that begin with _ are pages, too
+
+
+if __name__ == "__main__":
+    main()
