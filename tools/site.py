@@ -13,8 +13,10 @@ import re
 import shutil
 import subprocess
 import sys
+from multiprocessing import Pool
 from pathlib import Path
 
+import figures
 import pages
 
 ROOT = pages.ROOT
@@ -99,8 +101,12 @@ def write_static(static: Path, node: Path) -> None:
 
 
 def mend(path: Path) -> None:
-    "The words of a fold, and of a button, are its name: what the theme adds would hide them from a screen reader."
+    """Two figures for one, for light and dark. And the words of a fold, or a button, are its name: what the theme adds
+    would hide them from a screen reader."""
     text = path.read_text(encoding="utf-8")
+    figure = r'(<img [^>]*src="[^"]*_images/[^"]*)(\.png"[^>]*>)'
+    both = r'<span class="only-light">\1\2</span><span class="only-dark">\1-dark\2</span>'
+    text = re.sub(figure, both, text).replace("<img ", '<img loading="lazy" ')
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     text = text.replace('<summary><span class="toctree', '<summary aria-label="its pages"><span class="toctree')
     text = re.sub(r"<script[^>]*fontawesome.js[^>]*></script>", "", text)  # the icons are a font, too
@@ -119,6 +125,8 @@ def main() -> None:
     (WORK / "html").rename(OUT)
     for name in (".buildinfo", "objects.inv", "_static/scripts/fontawesome.js"):
         (OUT / name).unlink(missing_ok=True)
+    with Pool() as pool:
+        pool.map(figures.darken, OUT.glob("_images/*.png"))
     for path in OUT.glob("**/*.html"):
         mend(path)
     shutil.copytree(source / "images", OUT / "images")  # for those that a page names in HTML
