@@ -1,4 +1,4 @@
-"""Figures for dark pages: white becomes the page's colour, lines and letters turn light, and pictures stay as they are."""
+"""Figures for dark pages: white becomes the page's colour, lines and letters turn light, pictures stay as they are."""
 
 from pathlib import Path
 
