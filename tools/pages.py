@@ -15,6 +15,16 @@ NOTEBOOKS = ROOT / "nbs"
 FOLDS = {"imports": "Imports", "plot": "The code of this figure", "check": "What is checked here"}
 GUESS = """<form class="guess" data-guess="{name}"><label>Your guess: {name} <input type="text" inputmode="decimal"
 autocomplete="off"></label><output></output></form>"""
+LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs behind the pages
+    "02_schedules/315a359a": "schedules",
+    "03_forward/00805b80": "both",
+    "03_forward/40657bd7": "bells",
+    "04_exact/9db8479a": "weights",
+    "04_exact/04f0c00b": "field",
+    "05_first_ddpm/284fad34": "plane",
+    "12_sampling/da50edce": "draw",
+    "17_flow/17a00004": "plane",
+}
 ROOMS = {"": "The ideas", "base": "What all stand on", "data": "Data", "run": "Runs", "judge": "Judging",
          "share": "Sharing", "cli": "The command line"}  # fmt: skip
 
@@ -65,7 +75,18 @@ def spoken(output: dict) -> list[dict]:
     return [output]
 
 
-def code(cell: dict) -> dict | None:
+def live(kind: str, words: str) -> dict:
+    "The output of a cell that draws in the page; `words` say what a picture of it shows."
+    script = kind if kind in ("draw", "plane") else "explore"
+    name = f'id="{kind}" class="live"' if script == kind else f'class="live explore" data-kind="{kind}"'
+    text = (
+        f'<section {name} aria-label="{html.escape(words)}"></section>\n'
+        f'<script type="module" src="_static/{script}.js"></script>'
+    )
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/html": text}}
+
+
+def code(cell: dict, path: Path) -> dict | None:
     "A code cell for readers; None where there is nothing to read."
     source, tags = "".join(cell["source"]), set(cell["metadata"].get("tags", []))
     shown = re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip("\n")
@@ -90,6 +111,9 @@ def code(cell: dict) -> dict | None:
     alts = [facts["alt"] for output in outputs for facts in output.get("metadata", {}).values() if "alt" in facts]
     if alts:
         meta["image"] = {"alt": " ".join(alts).replace("\n", " ")}  # one for all pictures of a cell
+    kind_live = LIVE.get(f"{path.stem}/{cell['id']}")
+    if kind_live:
+        outputs = [live(kind_live, meta["image"]["alt"])]
     kept = sorted(tags & {"hide-input", "hide-output", "remove-input"})
     return {**cell, "source": shown, "outputs": outputs, "metadata": {"tags": kept, "mystnb": meta}}
 
@@ -101,7 +125,7 @@ def page(path: Path) -> dict:
         if cell["cell_type"] == "markdown":
             cells.append({**cell, "source": prose("".join(cell["source"]), path)})
             continue
-        made, before = code(cell), cells[-1]["metadata"].get("mystnb", {}) if cells else {}
+        made, before = code(cell, path), cells[-1]["metadata"].get("mystnb", {}) if cells else {}
         words = made["metadata"].get("mystnb", {}).get("code_prompt_show") if made else None
         if made and words == "Imports" == before.get("code_prompt_show"):
             cells[-1]["source"] += "\n\n" + made["source"]

@@ -8,7 +8,7 @@ section.innerHTML = `
   <canvas class="plane" width="720" height="720" tabindex="0" role="application"
     aria-label="A plane. Draw points with the mouse or a finger, or move with the arrow keys and press space."></canvas>
   <form class="controls">
-    <button type="button" id="heart">A heart</button> <button type="button" id="clear">Clear</button>
+    <button type="button" id="heart">A heart</button> <button type="button" id="three">A three</button> <button type="button" id="clear">Clear</button>
     <label>who answers <select id="who"><option value="exact">the exact denoiser<option value="network">a network, learning now</select></label>
     <label>schedule <select id="schedule"><option>cosine<option>linear</select></label>
     <label>show <select id="way"><option value="back">noise becomes points<option value="forth">points become noise</select></label>
@@ -57,6 +57,11 @@ function heart() {
   changed();
 }
 $('heart').onclick = heart;
+$('three').onclick = async () => {
+  const { more } = await (await fetch(new URL('digits.json', import.meta.url))).json();
+  points = more.map(v => 2 * v);
+  changed();
+};
 $('clear').onclick = () => { points = []; changed(); };
 for (const id of ['who', 'schedule', 'way']) $(id).onchange = changed;
 

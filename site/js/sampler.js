@@ -6,7 +6,7 @@ export const SCHEDULES = {
   linear: T => running(T, t => (0.1 + 19.9 * t / (T - 1)) / T),
 };
 const hill = u => Math.cos((u + 0.008) / 1.008 * Math.PI / 2) ** 2;
-const running = (T, beta) => {
+export const running = (T, beta) => {
   let product = 1;
   return Array.from({ length: T }, (_, t) => product *= 1 - beta(t));
 };

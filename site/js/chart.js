@@ -1,0 +1,62 @@
+// A small chart on a canvas, in the page's colours, and sliders with names and values.
+export const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--pst-color-${name}`);
+
+/** chart(canvas, { x: [from, to], y: [from, to], label }) -> curve, bars, dots, on a fresh ground. */
+export function chart(canvas, { x, y, label = '' }) {
+  const g = canvas.getContext('2d'), left = 44, low = canvas.height - 34, right = canvas.width - 10, high = 10;
+  const across = v => left + (v - x[0]) / (x[1] - x[0]) * (right - left), up = v => low - (v - y[0]) / (y[1] - y[0]) * (low - high);
+  g.clearRect(0, 0, canvas.width, canvas.height);
+  g.fillStyle = g.strokeStyle = colour('text-muted');
+  g.font = '13px system-ui, sans-serif';
+  g.strokeRect(left, high, right - left, low - high);
+  g.textAlign = 'center';
+  for (let k = 0; k <= 4; k++) g.fillText(+(x[0] + k * (x[1] - x[0]) / 4).toPrecision(3), across(x[0] + k * (x[1] - x[0]) / 4), low + 15);
+  g.fillText(label, (left + right) / 2, low + 31);
+  g.textAlign = 'right';
+  for (const v of y) g.fillText(+v.toPrecision(3), left - 5, up(v) + 4);
+  g.save();
+  g.beginPath();
+  g.rect(left, high, right - left, low - high);
+  g.clip();
+  const paint = (ink, width = 2) => { g.strokeStyle = g.fillStyle = colour(ink); g.lineWidth = width; };
+  return {
+    curve(xs, ys, ink = 'primary', dash = []) {
+      paint(ink);
+      g.setLineDash(dash);
+      g.beginPath();
+      xs.forEach((v, i) => g.lineTo(across(v), up(ys[i])));
+      g.stroke();
+      g.setLineDash([]);
+    },
+    bars(xs, ys, ink = 'primary') { paint(ink); xs.forEach((v, i) => g.fillRect(across(v) - 10, up(ys[i]), 20, up(y[0]) - up(ys[i]))); },
+    dot(v, w, ink = 'text-base', size = 5) { paint(ink); g.beginPath(); g.arc(across(v), up(w), size, 0, 7); g.fill(); },
+    arrow(a, b) { paint('text-muted', 1); g.beginPath(); g.moveTo(across(a[0]), up(a[1])); g.lineTo(across(b[0]), up(b[1])); g.stroke(); },
+  };
+}
+
+/** A grey picture of numbers in [-1, 1], as wide as it is high or wider. */
+export function picture(canvas, x, width, height) {
+  [canvas.width, canvas.height] = [width, height];
+  const g = canvas.getContext('2d'), image = g.createImageData(width, height);
+  x.forEach((v, i) => image.data.set([...Array(3).fill((v + 1) * 127.5), 255], 4 * i));
+  g.putImageData(image, 0, 0);
+}
+
+/** Sliders { name: [from, to, step, value, say] }, or menus { name: [words] }, below `section`; `draw(values)` now, at each
+ *  change, and when the page turns dark or light. */
+export function sliders(section, wanted, draw) {
+  const controls = section.appendChild(Object.assign(document.createElement('div'), { className: 'controls' })), values = {};
+  const update = () => draw(values);
+  for (const [name, [min, max, step, value, say = v => v]] of Object.entries(wanted)) {
+    const label = controls.appendChild(document.createElement('label')), menu = typeof min === 'string';
+    const input = document.createElement(menu ? 'select' : 'input'), output = document.createElement('output');
+    if (menu) input.append(...wanted[name].map(word => new Option(word)));
+    else Object.assign(input, { type: 'range', min, max, step, value });
+    label.append(`${name} `, input, output);
+    const note = () => { values[name] = menu ? input.value : +input.value; output.value = menu ? '' : say(+input.value); };
+    note();
+    input.oninput = () => { note(); update(); };
+  }
+  new MutationObserver(update).observe(document.documentElement, { attributeFilter: ['data-theme'] });
+  update();
+}

@@ -1,0 +1,79 @@
+// Explorers inside the lessons: what those of JupyterLab do with a kernel, in the page.
+import { chart, picture, sliders } from './chart.js';
+import { denoise } from './exact.js';
+import { normal } from './noise.js';
+import { SCHEDULES, running } from './sampler.js';
+
+const LESSON = 9, grid = (from, to, n) => Array.from({ length: n }, (_, i) => from + i * (to - from) / (n - 1));
+const noised = (x, abar, eps) => x.map((v, i) => Math.sqrt(abar) * v + Math.sqrt(1 - abar) * eps[i]);
+const bell = (x, mean, variance) => Math.exp(-((x - mean) ** 2) / (2 * variance)) / Math.sqrt(2 * Math.PI * variance);
+const digits = async () => {
+  const found = await (await fetch(new URL('digits.json', import.meta.url))).json();
+  return { points: found.points, three: found.three.map(v => v / 127.5 - 1), mystery: found.mystery.map(v => v / 127.5 - 1) };
+};
+
+const EXPLORERS = {
+  async schedules(section, canvas) {                                    // 02
+    const { three } = await digits(), eps = normal(784, 0, LESSON, 2, 0), curve = canvas(720, 300), strip = canvas(), columns = grid(0, 1, 9);
+    const power = v => (10 ** v).toPrecision(2);
+    sliders(section, { schedule: ['linear', 'cosine'], T: [21, 4000, 1, 1000],
+      'first beta': [-5, -1, 0.05, -4, power], 'last beta': [-3, -0.1, 0.05, Math.log10(0.02), power] }, v => {
+      const [kind, T, first, last] = Object.values(v);
+      const abars = kind === 'linear' ? running(T, t => 10 ** first + (10 ** last - 10 ** first) * t / (T - 1)) : SCHEDULES.cosine(T);
+      chart(curve, { x: [0, 1], y: [0, 1], label: `place in the chain; the share of the image at its end: ${abars[T - 1].toPrecision(2)}` })
+        .curve(grid(0, 1, T), abars);
+      const parts = columns.map(u => noised(three, abars[Math.round(u * (T - 1))], eps));
+      picture(strip, Array.from({ length: 9 * 784 }, (_, i) => parts[Math.floor(i % 252 / 28)][Math.floor(i / 252) * 28 + i % 28]), 252, 28);
+    });
+  },
+  async both(section, canvas) {                                         // 03: a digit under two schedules
+    const { mystery } = await digits(), eps = normal(784, 0, LESSON, 5000, 0), kinds = ['linear', 'cosine'].map(kind => [kind, canvas('half')]);
+    sliders(section, { t: [1, 1000, 1, 1000] }, ({ t }) => kinds.forEach(([kind, place]) =>
+      picture(place, noised(mystery, SCHEDULES[kind](1000)[t - 1], eps), 28, 28)));
+  },
+  bells(section, canvas) {                                              // 03: the posterior as a product
+    const abars = SCHEDULES.linear(25), place = canvas(720, 320), xs = grid(-3, 3, 601);
+    sliders(section, { 'x_0': [-1.5, 1.5, 0.1, 0.8], 'x_t': [-1.5, 1.5, 0.1, 0.1], t: [3, 25, 1, 3] }, v => {
+      const [x0, xt, t] = Object.values(v), before = abars[t - 2], alpha = abars[t - 1] / before;
+      const prior = xs.map(x => bell(x, Math.sqrt(before) * x0, 1 - before));
+      const likelihood = xs.map(x => bell(x, xt / Math.sqrt(alpha), (1 - alpha) / alpha));
+      const product = prior.map((p, i) => p * likelihood[i]), area = product.reduce((a, b) => a + b) * 0.01;
+      const c = chart(place, { x: [-3, 3], y: [0, 2.6], label: `x_${t - 1}: from x_0 (line), from x_${t} (dashed), their product (thick grey)` });
+      c.curve(xs, product.map(p => p / area), 'text-muted');
+      c.curve(xs, prior);
+      c.curve(xs, likelihood, 'primary', [6, 4]);
+      c.dot(x0, 0.03);
+      c.dot(xt, 0.03, 'primary');
+    });
+  },
+  weights(section, canvas) {                                            // 04: five numbers
+    const five = [-1.1, -0.9, -0.7, 0.3, 0.5], abars = SCHEDULES.cosine(100), place = canvas(720, 280);
+    sliders(section, { 'x_t': [-1.4, 1, 0.1, 0.3], t: [1, 100, 1, 5] }, v => {
+      const [x, t] = Object.values(v), abar = abars[t - 1], heights = five.map(v => bell(x, Math.sqrt(abar) * v, 1 - abar));
+      const sum = heights.reduce((a, b) => a + b), best = denoise([x, 0], five.flatMap(v => [v, 0]), abar)[0];
+      const c = chart(place, { x: [-1.4, 1], y: [0, 1], label: `weights of the five; the best answer (dot) is ${best.toFixed(2)}` });
+      c.bars(five, heights.map(h => h / sum));
+      c.dot(best, 0.02);
+    });
+  },
+  async field(section, canvas) {                                        // 04: arrows to the answers
+    const { points } = await digits(), abars = SCHEDULES.cosine(1000), place = canvas(520, 520), ways = grid(-0.8, 0.8, 12).flatMap(x => grid(-0.8, 0.8, 12).map(y => [x, y]));
+    sliders(section, { t: [1, 1000, 1, 100] }, ({ t }) => {
+      const c = chart(place, { x: [-0.9, 0.9], y: [-0.9, 0.9], label: `from each place to the answer there, x_${t}` });
+      const goals = denoise(ways.flat(), points, abars[t - 1]);
+      ways.forEach((from, k) => c.arrow(from, goals.slice(2 * k, 2 * k + 2)));
+      for (let k = 0; k < points.length; k += 2) c.dot(points[k], points[k + 1], 'primary');
+      ways.forEach((_, k) => c.dot(goals[2 * k], goals[2 * k + 1], 'text-base', 2.5));
+    });
+  },
+};
+
+for (const section of document.querySelectorAll('.explore')) {
+  section.replaceChildren();
+  EXPLORERS[section.dataset.kind](section, (width, height) => {
+    const canvas = section.appendChild(Object.assign(document.createElement('canvas'), { className: width === 'half' ? 'half' : '', role: 'img' }));
+    canvas.setAttribute('aria-label', section.getAttribute('aria-label'));
+    if (height) [canvas.width, canvas.height] = [width, height];
+    return canvas;
+  });
+}
