@@ -1,4 +1,6 @@
 // The cover: asks two workers for pictures, and shows what comes; the slider walks through what came.
+import { pad } from './pad.js';
+
 const section = document.getElementById('draw'), PICTURES = 10;
 section.innerHTML = `
   <div class="pictures"></div>
@@ -14,6 +16,11 @@ section.innerHTML = `
     <label>guidance <input id="guidance" type="range" min="0" max="6" step="0.25" value="2"><output for="guidance">2</output></label>
   </form>
   <p class="small">The same pictures in Python: <code id="line"></code></p>
+  <details id="begin"><summary>Begin with a drawing of yours</summary>
+    <div id="pad"></div>
+    <label>how much is done anew <input id="strength" type="range" min="0.1" max="1" step="0.1" value="0.6"><output for="strength">0.6</output></label>
+    <p>Draw a few strokes: they are noised so far, and the model walks back from there. Paint a mask over a part, and only
+    that part is drawn anew. (Chapter 19 says how.)</p></details>
   <details id="own"><summary>Your own model</summary>
     <p>Two files of a run that you have trained, <code>config.json</code> and, from its newest checkpoint,
     <code>ema.safetensors</code>: other classes, sizes and colours, too. Nothing leaves your machine.</p>
@@ -24,7 +31,7 @@ const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
 // Each worker draws every second picture.
 const count = Math.min(2, navigator.hardwareConcurrency || 1);
 const workers = Array.from({ length: count }, () => new Worker(new URL('worker.js', import.meta.url), { type: 'module' }));
-let latest = 0, kernel = null, own = false, facts = null, job = null, frames = [];
+let drawing = null, latest = 0, kernel = null, own = false, facts = null, job = null, frames = [];
 
 const canvas = name => Object.assign(document.createElement('canvas'), { role: 'img', ariaLabel: name });
 const columns = Array.from({ length: PICTURES }, () => {
@@ -84,6 +91,8 @@ function meet(answer) {
   $('class').replaceChildren(new Option('each', ''), ...facts.classes.map((c, i) => new Option(c, i)));
   $('class').disabled = !facts.classes.length;
   $('guidance').disabled = !facts.canGuide;
+  drawing = facts.channels === 1 ? pad($('pad'), facts.size, draw) : null;
+  $('begin').hidden = !drawing;
   draw();
 }
 
@@ -95,14 +104,17 @@ function draw() {
     seed: number('seed'), steps: number('steps'), sampler: $('sampler').value, guidance: facts.canGuide ? +$('guidance').value : 1,
     classes: each.map(i => chosen !== '' ? +chosen : known ? i % known : i),
     rows: each.map(i => chosen !== '' ? i : known ? Math.floor(i / known) : 0),
+    picture: drawing?.picture, mask: drawing?.picture && drawing.mask, strength: drawing?.picture ? +$('strength').value : 1,
   };
+  document.querySelector('output[for=strength]').value = $('strength').value;
   columns.forEach((column, i) => { column.children[2].textContent = facts.classes[job.classes[i]] ?? ''; });
   const named = chosen === '' ? facts.classes.slice(0, PICTURES) : facts.classes[chosen], classes = known ? `--classes ${named} ` : '';
   $('line').textContent = `ddpm sample ${own ? 'RUN ' : ''}${classes}--n ${Math.max(...job.rows) + 1} --sampler ${job.sampler} `
-    + `--steps ${job.steps} --guidance ${job.guidance} --seed ${job.seed} --precision fp32`;
+    + `--steps ${job.steps} --guidance ${job.guidance} --seed ${job.seed} --precision fp32`
+    + (job.picture ? ` --from DRAWING.png --strength ${job.strength}${job.mask ? ' --mask MASK.png' : ''}` : '');
   const mine = w => each.filter(i => i % count === w), part = w => list => mine(w).map(i => list[i]);
   frames = [];
-  $('step').max = job.steps;
+  $('step').max = Math.max(1, Math.round(job.strength * job.steps));
   section.dataset.state = 'drawing';
   const began = performance.now();
   ask(w => ({ job: { ...job, classes: part(w)(job.classes), rows: part(w)(job.rows) } }), ({ k, t, x, x0 }, w) => {
@@ -113,14 +125,14 @@ function draw() {
     });
     if (frame.missing) return;
     if (!still || t === 0) show(k);
-    $('status').textContent = t ? `Step ${k + 1} of ${job.steps}`
+    $('status').textContent = t ? `Step ${k + 1} of ${$('step').max}`
       : `Done in ${((performance.now() - began) / 1000).toFixed(1)} seconds. Move the slider to walk back.`;
-    if (t === 0) { section.dataset.state = 'done'; section.frames = frames; }
+    if (t === 0) Object.assign(section, { frames, job }).dataset.state = 'done';
   });
 }
 
 $('step').oninput = () => show(+$('step').value);
-for (const id of ['class', 'seed', 'sampler', 'steps', 'guidance']) $(id).onchange = draw;
+for (const id of ['class', 'seed', 'sampler', 'steps', 'guidance', 'strength']) $(id).onchange = draw;
 section.querySelector('form').onsubmit = event => {
   event.preventDefault();
   $('seed').value = +$('seed').value + 1;

@@ -4,7 +4,7 @@ import { readSafetensors } from './safetensors.js';
 import { SCHEDULES, trailing, walk } from './sampler.js';
 import { buildUNet } from './unet.js';
 
-const SAMPLE = 7;                                                       // Purpose.SAMPLE of draws.py
+const SAMPLE = 7, KNOWN = 11;                                           // Purpose of draws.py
 const OBJECTIVES = {                                                    // x_0 from x_t and the answer
   eps: (x, e, signal, sigma) => (x - sigma * e) / signal,
   x0: (x, x0) => x0,
@@ -43,16 +43,23 @@ export async function loadModel(config, weights, wasm) {
     return each === length ? out : out.filter((_, i) => i % each < length);
   }
 
-  /** The walk of samples with these keys (class * 2^32 + row): those of `ddpm sample --seed`. */
-  function* samples({ classes, rows, seed, sampler, steps, guidance }) {
-    const draw = t => {
+  /** The walk of samples with these keys (class * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
+   *  a mask of what is to be drawn anew, those of --from, --strength and --mask (chapter 19). */
+  function* samples({ classes, rows, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
+    const draw = (t, purpose = SAMPLE) => {
       const out = new Float32Array(classes.length * length);
-      classes.forEach((c, k) => out.set(normal(length, seed, SAMPLE, t + 1, BigInt(c) * 2n ** 32n + BigInt(rows[k])), k * length));
+      classes.forEach((c, k) => out.set(normal(length, seed, purpose, t + 1, BigInt(c) * 2n ** 32n + BigInt(rows[k])), k * length));
       return out;
     };
+    const noised = (abar, eps) => eps.map((e, i) => Math.sqrt(abar) * picture[i % picture.length] + Math.sqrt(1 - abar) * e);
+    const every = trailing(facts.T, steps), indices = every.slice(-Math.max(1, Math.round(strength * steps)));
+    const start = indices.length < steps ? noised(abars[indices[0]], draw(-1)) : draw(-1);
+    const keep = mask && ((x, t, next) => {
+      const known = noised(next, draw(t, KNOWN));
+      return x.map((v, i) => mask[i % mask.length] ? v : known[i]);
+    });
     const ys = facts.classes.length ? classes : null;
-    yield* walk((x, t) => predict(x, t, ys, guidance), draw(-1),
-                { sampler, abars, indices: trailing(facts.T, steps), noise: draw });
+    yield* walk((x, t) => predict(x, t, ys, guidance), start, { sampler, abars, indices, noise: draw, keep: keep || undefined });
   }
   return { ...facts, abars, length, predict, samples };
 }

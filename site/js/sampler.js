@@ -38,14 +38,15 @@ export const SAMPLERS = {
   },
 };
 
-/** Gives { t, x, x0 } from noise to image: the paper's t, x_t, and the x_0 that `predict(x, t)` sees in it. */
-export function* walk(predict, x, { sampler, abars, indices, noise }) {
+/** Gives { t, x, x0 } from noise to image: the paper's t, x_t, and the x_0 that `predict(x, t)` sees in it. `keep` may
+ *  change the next x: it puts back what is known of a picture (chapter 19). */
+export function* walk(predict, x, { sampler, abars, indices, noise, keep = x => x }) {
   let before = null;
   for (const [k, t] of indices.entries()) {
     const here = abars[t], next = k + 1 < indices.length ? abars[indices[k + 1]] : 1;
     const x0 = predict(x, t);
     yield { t: t + 1, x, x0 };
-    x = SAMPLERS[sampler]({ x, x0, here, next, before, noise: () => noise(t) });
+    x = keep(SAMPLERS[sampler]({ x, x0, here, next, before, noise: () => noise(t) }), t, next);
     before = { x0, here };
   }
   yield { t: 0, x, x0: x };

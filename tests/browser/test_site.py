@@ -25,6 +25,7 @@ from ddpm_course import SamplingConfig, load_model, sample
 from ddpm_course.config import RunConfig, override, to_json
 from ddpm_course.data.sets import digit_points, load_digits
 from ddpm_course.draws import Purpose, generator, normal
+from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.model import build_model
 from ddpm_course.schedules import cosine, linear
@@ -255,6 +256,49 @@ def test_own_model(visit, tmp_path, objective, schedule, told, limit):
     assert expected.std() > 0.1 and (found - expected).abs().max() < limit and not page.wrong
     page.set_input_files("#files", [tmp_path / "config.json"])
     assert "both files" in page.text_content("#status")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("masked", [False, True])
+def test_drawing(visit, masked):
+    "A drawing is finished as `ddpm sample --from` finishes it, all of it or what a mask marks."
+    page = visit("index.html")
+    drawn(page)
+    page.get_by_text("Begin with a drawing of yours").click()
+    place = page.locator("canvas.pad")
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+
+    def stroke(*ends):
+        (x, y), *others = [(box["x"] + u * box["width"], box["y"] + v * box["height"]) for u, v in ends]
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for other in others:
+            page.mouse.move(*other, steps=8)
+        page.mouse.up()
+
+    stroke((0.3, 0.2), (0.7, 0.2), (0.45, 0.85))
+    if masked:
+        page.select_option("#pad select", "mask")
+        stroke((0.2, 0.7), (0.8, 0.7))
+        stroke((0.2, 0.85), (0.8, 0.85))
+    choose(page, sampler="ddpm", strength=1 if masked else 0.6, seed=3)
+    page.wait_for_function("() => document.getElementById('draw').dataset.state === 'done'")
+    found = drawn(page)
+    job = page.evaluate("() => { const { picture, mask } = document.getElementById('draw').job;"
+                        " return [[...picture], mask && [...mask]]; }")  # fmt: skip
+    picture, mask = torch.tensor(job[0]).view(1, 16, 16), job[1] and torch.tensor(job[1]).view(16, 16).bool()
+    assert (picture > 0).sum() > 10 and bool(masked) == (mask is not None)
+    how = SamplingConfig(sampler="ddpm", steps=10, guidance=2, seed=3)
+    expected = sample_edits(load_model(precision="fp32"), Edit(picture, 1.0 if masked else 0.6, mask), how=how).flatten(
+        1
+    )
+    assert (found - expected).abs().max() < 1e-5 and "--from DRAWING.png" in page.text_content("#line")
+    page.focus("canvas.pad")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")  # the keyboard draws, too
+    page.wait_for_function("() => document.getElementById('draw').dataset.state === 'drawing'")
+    assert not page.wrong
 
 
 @pytest.mark.thorough

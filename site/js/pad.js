@@ -1,0 +1,53 @@
+// A small canvas to draw on, in the pixels of the model: a picture in [-1, 1], and a mask of what is to be drawn anew.
+import { picture as paint } from './chart.js';
+
+/** pad(element, size, changed) -> { picture, mask }, null where nothing has been drawn, or masked. */
+export function pad(element, size, changed) {
+  const N = size * size, ink = new Float32Array(N).fill(-1), anew = new Uint8Array(N);
+  element.innerHTML = `
+    <canvas class="pad" tabindex="0" role="application"
+      aria-label="A picture to draw: with the mouse or a finger, or with the arrow keys and space"></canvas>
+    <label>draw with <select><option value="pen">a pen<option value="rubber">a rubber<option value="mask">a mask: what is to be drawn anew</select></label>
+    <button type="button">Clear</button>`;
+  const [canvas, menu, button] = ['canvas', 'select', 'button'].map(name => element.querySelector(name));
+  let at = null;
+
+  function show() {
+    paint(canvas, ink, size, size);
+    const g = canvas.getContext('2d');
+    g.fillStyle = 'rgba(230, 120, 40, .6)';
+    anew.forEach((on, i) => on && g.fillRect(i % size, Math.floor(i / size), 1, 1));
+    g.fillStyle = 'rgba(90, 170, 255, .7)';
+    if (at) g.fillRect(...at, 1, 1);
+  }
+  function touch(x, y) {
+    const put = (i, v) => { if (menu.value === 'mask') anew[i] = 1; else ink[i] = Math.max(ink[i], v); };
+    for (let b = 0; b < size; b++) for (let a = 0; a < size; a++) {     // a soft brush, a pixel and a half wide
+      const near = 1.6 - Math.hypot(a + 0.5 - x, b + 0.5 - y);
+      if (near <= 0) continue;
+      if (menu.value === 'rubber') [ink[b * size + a], anew[b * size + a]] = [-1, 0]; else put(b * size + a, Math.min(1, 2 * near - 1));
+    }
+    show();
+  }
+  const moved = event => {
+    const box = canvas.getBoundingClientRect();
+    touch((event.clientX - box.left) / box.width * size, (event.clientY - box.top) / box.height * size);
+  };
+  canvas.onpointerdown = event => { canvas.setPointerCapture(event.pointerId); moved(event); };
+  canvas.onpointermove = event => { if (event.buttons) moved(event); };
+  canvas.onpointerup = changed;
+  canvas.onkeydown = event => {
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!move && event.key !== ' ') return;
+    at = (at ?? [size >> 1, size >> 1]).map((v, d) => Math.max(0, Math.min(size - 1, v + (move?.[d] ?? 0))));
+    if (move) show(); else { touch(at[0] + 0.5, at[1] + 0.5); changed(); }
+    event.preventDefault();
+  };
+  canvas.onblur = () => { at = null; show(); };
+  button.onclick = () => { ink.fill(-1); anew.fill(0); show(); changed(); };
+  show();
+  return {
+    get picture() { return ink.some(v => v > -1) ? ink : null; },
+    get mask() { return anew.some(Boolean) ? anew : null; },
+  };
+}
