@@ -25,6 +25,11 @@ LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs b
     "12_sampling/da50edce": "draw",
     "17_flow/17a00004": "plane",
 }
+CAPTIONS = {
+    "draw": "Here the explorer is that of the cover: the long slider is the number of steps taken.",
+    "plane": "In JupyterLab a slider moves the figure above. Here you can draw points of your own.",
+}
+EXERCISES = "## Exercises\n\n*In JupyterLab a check answers below each cell; [how to open it]({up}index.ipynb).*"
 ROOMS = {"": "The ideas", "base": "What all stand on", "data": "Data", "run": "Runs", "judge": "Judging",
          "share": "Sharing", "cli": "The command line"}  # fmt: skip
 
@@ -53,6 +58,8 @@ def prose(text: str, path: Path) -> str:
             return found[0].replace("index.ipynb", "course.ipynb")
         return words  # outside of the site
 
+    up = "" if path.parent == NOTEBOOKS else "../"
+    text = re.sub(r"^## Exercises$", EXERCISES.format(up=up), text, flags=re.M)
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 
 
@@ -80,13 +87,13 @@ def live(kind: str, words: str) -> dict:
     script = kind if kind in ("draw", "plane") else "explore"
     name = f'id="{kind}" class="live"' if script == kind else f'class="live explore" data-kind="{kind}"'
     text = (
-        f'<section {name} aria-label="{html.escape(words)}"></section>\n'
+        f'<p class="small">{CAPTIONS.get(kind, "")}</p><section {name} aria-label="{html.escape(words)}"></section>\n'
         f'<script type="module" src="_static/{script}.js"></script>'
     )
     return {"output_type": "display_data", "metadata": {}, "data": {"text/html": text}}
 
 
-def code(cell: dict, path: Path) -> dict | None:
+def code(cell: dict, path: Path, told: str) -> dict | None:
     "A code cell for readers; None where there is nothing to read."
     source, tags = "".join(cell["source"]), set(cell["metadata"].get("tags", []))
     shown = re.sub(r"^#\|.*\n?", "", source, flags=re.M).strip("\n")
@@ -102,6 +109,7 @@ def code(cell: dict, path: Path) -> dict | None:
         block = f"```{{code-block}} {language}\n:caption: {name}\n\n{rest}\n```"
         return {"cell_type": "markdown", "metadata": {}, "id": cell["id"], "source": block}
     kind = next((words for tag, words in FOLDS.items() if tag in tags), "The code")
+    kind += f": {told}" if told and kind != "Imports" else ""
     meta: dict = {"code_prompt_show": kind, "code_prompt_hide": kind}
     if "answer" in tags:
         meta = {f"code_prompt_{way}": "The answer" for way in ("show", "hide")}
@@ -113,7 +121,7 @@ def code(cell: dict, path: Path) -> dict | None:
         meta["image"] = {"alt": " ".join(alts).replace("\n", " ")}  # one for all pictures of a cell
     kind_live = LIVE.get(f"{path.stem}/{cell['id']}")
     if kind_live:
-        outputs = [live(kind_live, meta["image"]["alt"])]
+        outputs = [*(outputs if kind_live == "plane" else []), live(kind_live, meta["image"]["alt"])]
     kept = sorted(tags & {"hide-input", "hide-output", "remove-input"})
     return {**cell, "source": shown, "outputs": outputs, "metadata": {"tags": kept, "mystnb": meta}}
 
@@ -121,11 +129,15 @@ def code(cell: dict, path: Path) -> dict | None:
 def page(path: Path) -> dict:
     "A notebook as a page. Import cells in a row become one, which lies before the first that is read."
     cells: list[dict] = []
+    told = ""  # what a sentence before a fold says of it
     for cell in read(path)["cells"]:
         if cell["cell_type"] == "markdown":
-            cells.append({**cell, "source": prose("".join(cell["source"]), path)})
+            text = "".join(cell["source"])
+            found = re.search(r"\n*\*Folded: (.*)\*\s*$", text)
+            told = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*$]", r"\1", found[1]) if found else ""
+            cells.append({**cell, "source": prose(text[: found.start()] if found else text, path)})
             continue
-        made, before = code(cell, path), cells[-1]["metadata"].get("mystnb", {}) if cells else {}
+        made, before = code(cell, path, told), cells[-1]["metadata"].get("mystnb", {}) if cells else {}
         words = made["metadata"].get("mystnb", {}).get("code_prompt_show") if made else None
         if made and words == "Imports" == before.get("code_prompt_show"):
             cells[-1]["source"] += "\n\n" + made["source"]
@@ -134,6 +146,14 @@ def page(path: Path) -> dict:
     return {"nbformat": 4, "nbformat_minor": 5, "cells": cells,
             "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
                          "language_info": {"name": "python"}}}  # fmt: skip
+
+
+def workshops() -> str:
+    "The table of the workshops, as the index has it."
+    text = "".join("".join(cell["source"]) for cell in read(NOTEBOOKS / "index.ipynb")["cells"])
+    return prose(
+        "\n" + re.search(r"^\| workshop \|.*?(?=\n\n)", text, re.M | re.S)[0] + "\n", NOTEBOOKS / "index.ipynb"
+    )
 
 
 def interface(room: str) -> str:

@@ -79,7 +79,8 @@ def write_sources(source: Path) -> None:
     below["api"] = [f"api/{room or 'ideas'}" for room in pages.ROOMS]
     for name, entries in below.items():
         with (source / f"{name}.md").open("a", encoding="utf-8") as file:
-            file.write(tree(":maxdepth: 1", entries))
+            file.write(pages.workshops() if name == "workshops" else "")
+            file.write(tree({"workshops": ":hidden:", "api": ":maxdepth: 2"}.get(name, ":maxdepth: 1"), entries))
     parts = {part: [entry(p) for p in lessons if p.stem.startswith(numbers)] for part, numbers in PARTS.items()}
     parts["Beside the lessons"] = [*BESIDE, *below, "licences"]
     with (source / "index.md").open("a", encoding="utf-8") as file:
@@ -106,7 +107,8 @@ def mend(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     figure = r'(<img [^>]*src="[^"]*_images/[^"]*)(\.png"[^>]*>)'
     both = r'<span class="only-light">\1\2</span><span class="only-dark">\1-dark\2</span>'
-    text = re.sub(figure, both, text).replace("<img ", '<img loading="lazy" ')
+    text = re.sub(figure, both, text).replace('dark"><img ', 'dark"><img loading="lazy" ')
+    text = re.sub(r'<header id="pst-header".*?</header>', "", text, flags=re.S)  # empty, and its buttons come first
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     text = text.replace('<summary><span class="toctree', '<summary aria-label="its pages"><span class="toctree')
     text = re.sub(r"<script[^>]*fontawesome.js[^>]*></script>", "", text)  # the icons are a font, too

@@ -8,14 +8,14 @@ section.innerHTML = `
     <input id="step" type="range" min="0" max="10" value="0" aria-label="step of the walk"><span>picture</span></label>
   <p id="status" role="status">Loading the network (1.3 MB) …</p>
   <form class="controls">
-    <button type="submit">Draw others</button>
+    <button type="button" id="others">Draw others</button>
     <label>class <select id="class"></select></label>
     <label>seed <input id="seed" type="number" min="0" max="4294967295" value="1"></label>
     <label>sampler <select id="sampler"><option>ddim<option>dpm<option>ddpm</select></label>
     <label>steps <input id="steps" type="number" min="2" max="200" value="10"></label>
     <label>guidance <input id="guidance" type="range" min="0" max="6" step="0.25" value="2"><output for="guidance">2</output></label>
   </form>
-  <p class="small">The same pictures in Python: <code id="line"></code></p>
+  <p class="small">The same pictures on the command line: <code id="line"></code></p>
   <details id="begin"><summary>Begin with a drawing of yours</summary>
     <div id="pad"></div>
     <label>how much is done anew <input id="strength" type="range" min="0.1" max="1" step="0.1" value="0.6"><output for="strength">0.6</output></label>
@@ -131,13 +131,13 @@ function draw() {
   });
 }
 
-$('step').oninput = () => show(+$('step').value);
-for (const id of ['class', 'seed', 'sampler', 'steps', 'guidance', 'strength']) $(id).onchange = draw;
-section.querySelector('form').onsubmit = event => {
-  event.preventDefault();
-  $('seed').value = +$('seed').value + 1;
-  draw();
+$('step').oninput = () => {
+  const frame = show(+$('step').value);
+  if (frame) $('status').textContent = `t = ${frame.t}: above, the picture so far; below, what the network sees in it.`;
 };
+for (const id of ['class', 'seed', 'sampler', 'steps', 'guidance', 'strength']) $(id).onchange = draw;
+section.querySelector('form').onsubmit = event => { event.preventDefault(); draw(); };
+$('others').onclick = () => { $('seed').value = +$('seed').value + 1; draw(); };
 $('files').onchange = async () => {
   const chosen = [...$('files').files], [config, weights] = ['.json', '.safetensors'].map(end => chosen.find(file => file.name.endsWith(end)));
   if (!config || !weights) { $('status').textContent = 'Choose both files at once: config.json and ema.safetensors.'; return; }

@@ -12,8 +12,14 @@ for (const form of document.querySelectorAll('form.guess')) {
     localStorage.setItem(key(name), field.value);
     form.querySelector('output').value = field.value && 'noted';
     compare();
+    const answer = [...document.querySelectorAll('details.hide.below-input')].find(
+      fold => form.compareDocumentPosition(fold) & Node.DOCUMENT_POSITION_FOLLOWING);
+    if (answer && field.value) answer.open = true;              // the next answer on the page is this one's
   };
 }
+addEventListener('beforeprint', () => {                         // answers are printed, folded code is not
+  for (const fold of document.querySelectorAll('details:not(.above-input)')) fold.open = true;
+});
 
 function compare() {
   for (const line of document.querySelectorAll('p.answer')) {
