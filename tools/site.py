@@ -108,7 +108,9 @@ def mend(path: Path) -> None:
     figure = r'(<img [^>]*src="[^"]*_images/[^"]*)(\.png"[^>]*>)'
     both = r'<span class="only-light">\1\2</span><span class="only-dark">\1-dark\2</span>'
     text = re.sub(figure, both, text).replace('dark"><img ', 'dark"><img loading="lazy" ')
-    text = re.sub(r'<header id="pst-header".*?</header>', "", text, flags=re.S)  # empty, and its buttons come first
+    header = re.search(r'<header id="pst-header".*?</header>', text, re.S)  # out of sight, and its buttons come first
+    if header:
+        text = text.replace(header[0], re.sub("(primary|secondary)-toggle", "", header[0]))
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     text = text.replace('<summary><span class="toctree', '<summary aria-label="its pages"><span class="toctree')
     text = re.sub(r"<script[^>]*fontawesome.js[^>]*></script>", "", text)  # the icons are a font, too

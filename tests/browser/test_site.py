@@ -406,6 +406,17 @@ def test_keyboard_alone(visit):
     drawn(page)
 
 
+@pytest.mark.thorough
+def test_menu_on_a_phone(visit):
+    page = visit("12_sampling.html", 400)
+    entry = page.locator(".bd-sidebar-primary").get_by_role("link", name="02 Schedules")
+    assert not entry.is_visible()
+    page.locator("button.primary-toggle:visible").click()
+    entry.click()
+    page.wait_for_url("**/02_schedules.html")
+    assert not page.wrong
+
+
 LOOKS = [(1400, "light"), (400, "dark")]
 BROKEN = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 UNSET = """() => [...document.querySelectorAll('.math')].filter(
