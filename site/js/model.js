@@ -54,12 +54,12 @@ export async function loadModel(config, weights, wasm) {
     const noised = (abar, eps) => eps.map((e, i) => Math.sqrt(abar) * picture[i % picture.length] + Math.sqrt(1 - abar) * e);
     const every = trailing(facts.T, steps), indices = every.slice(-Math.max(1, Math.round(strength * steps)));
     const start = indices.length < steps ? noised(abars[indices[0]], draw(-1)) : draw(-1);
-    const keep = mask && ((x, t, next) => {
+    const keep = mask ? (x, t, next) => {
       const known = noised(next, draw(t, KNOWN));
       return x.map((v, i) => mask[i % mask.length] ? v : known[i]);
-    });
+    } : undefined;
     const ys = facts.classes.length ? classes : null;
-    yield* walk((x, t) => predict(x, t, ys, guidance), start, { sampler, abars, indices, noise: draw, keep: keep || undefined });
+    yield* walk((x, t) => predict(x, t, ys, guidance), start, { sampler, abars, indices, noise: draw, keep });
   }
   return { ...facts, abars, length, predict, samples };
 }

@@ -125,10 +125,11 @@ export function buildUNet(weights, kernel, { size, groups }) {
     });
     return convolve(name + '.conv', twice, 2 * n, B);
   }
-  const parts = way => {                                                // their names, in order
+  const partsOf = way => {                                              // their names, in order
     const found = Object.keys(weights).map(name => name.match(`^${way}\\.(\\d+)\\.`)).filter(Boolean);
     return Array.from({ length: 1 + Math.max(...found.map(m => +m[1])) }, (_, k) => `${way}.${k}`);
   };
+  const [downs, middles, ups] = ['down', 'middle', 'up'].map(partsOf);
   function embedding(t, y) {
     const channels = shape('time.layers.0')[1], half = channels / 2, waves = new Float32Array(channels);
     for (let i = 0; i < half; i++) {
@@ -146,12 +147,12 @@ export function buildUNet(weights, kernel, { size, groups }) {
     const embed = name => ys.map(y => of(name + y, () => linear(name, of(y, () => embedding(t, y)))));
     let n = size, h = convolve('conv_in', first, n, B);
     const skips = [h];
-    for (const part of parts('down')) {
+    for (const part of downs) {
       if (has(part + '.conv')) { h = halve(part, h, n, B); n /= 2; } else h = stage(part, h, n, B, embed);
       skips.push(h);
     }
-    for (const part of parts('middle')) h = stage(part, h, n, B, embed);
-    for (const part of parts('up')) {
+    for (const part of middles) h = stage(part, h, n, B, embed);
+    for (const part of ups) {
       if (has(part + '.conv')) { h = double(part, h, n, B); n *= 2; continue; }
       const skip = skips.pop(), both = new Float32Array(h.length + skip.length);
       both.set(h);
