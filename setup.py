@@ -9,6 +9,12 @@ parser = ConfigParser(delimiters=["="], comment_prefixes=["#"])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
+extras = {
+    name: cfg[f"{name}_requirements"].split()
+    for name in ("course", "dev", "tensorboard", "wandb", "onnx", "diffusers", "site")
+}
+extras["dev"] += extras["site"]
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
@@ -36,10 +42,7 @@ setup(
     packages=find_packages(include=["ddpm_course", "ddpm_course.*"]),
     package_data={"ddpm_course": ["py.typed", "*.pyi", "assets/*", "assets/**/*"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={
-        name: cfg[f"{name}_requirements"].split()
-        for name in ("course", "dev", "tensorboard", "wandb", "onnx", "diffusers", "site")
-    },
+    extras_require=extras,
     entry_points={"console_scripts": [cfg["console_scripts"]]},
     zip_safe=False,
 )

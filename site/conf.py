@@ -1,4 +1,6 @@
 # Sphinx's settings; tools/site.py gives it the pages.
+import os
+
 project, author = "ddpm_course", "the ddpm_course authors"
 copyright = "2026, the ddpm_course authors; code Apache 2.0, texts and figures CC BY 4.0"
 html_title = "ddpm_course"
@@ -25,3 +27,9 @@ html_theme_options = {
     "use_fullscreen_button": False,
 }
 html_sidebars = {"index": []}               # the cover has none
+
+repository = os.environ.get("GITHUB_REPOSITORY")        # GitHub's workflow says it: lessons open in Colab, too
+if repository:
+    html_theme_options |= {"repository_url": f"https://github.com/{repository}", "repository_branch": "main",
+                           "path_to_docs": "nbs", "use_repository_button": True,
+                           "launch_buttons": {"colab_url": "https://colab.research.google.com"}}

@@ -22,8 +22,9 @@ LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs b
     "04_exact/9db8479a": "weights",
     "04_exact/04f0c00b": "field",
     "05_first_ddpm/284fad34": "plane",
+    "06_attention/c3a983b6": "attention",
     "12_sampling/da50edce": "draw",
-    "17_flow/17a00004": "plane",
+    "17_flow/17a00004": "flow",
 }
 CAPTIONS = {
     "draw": "Here the explorer is that of the cover: the long slider is the number of steps taken.",

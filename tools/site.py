@@ -16,8 +16,11 @@ import sys
 from multiprocessing import Pool
 from pathlib import Path
 
+from PIL import Image
+
 import figures
 import pages
+from ddpm_course.data.sets import load_digits
 
 ROOT = pages.ROOT
 SITE, WORK, OUT = ROOT / "site", ROOT / "build" / "site", ROOT / "_site"
@@ -96,23 +99,34 @@ def write_static(static: Path, node: Path) -> None:
     (static / "model").mkdir()
     for path in (MODEL / "config.json", *MODEL.glob("checkpoints/*/ema.safetensors")):
         shutil.copy(path, static / "model")
+    train, test = (load_digits(split, 16).pixels for split in ("train", "test"))
+    (static / "digits16.bin").write_bytes(train.tobytes() + test[171].tobytes())  # chapter 06's keys, and its query
     math = static / "mathjax"
     shutil.copytree(node / "mathjax/es5/output/chtml/fonts", math / "output/chtml/fonts")
     shutil.copy(node / "mathjax/es5/tex-chtml.js", math)
 
 
 def mend(path: Path) -> None:
-    """Two figures for one, for light and dark. And the words of a fold, or a button, are its name: what the theme adds
+    """Two figures for one, for light and dark; their sizes, so that a page does not jump while it loads, and a wide one
+    can be moved sideways on a phone. And the words of a fold, or a button, are its name: what the theme adds
     would hide them from a screen reader."""
     text = path.read_text(encoding="utf-8")
-    figure = r'(<img [^>]*src="[^"]*_images/[^"]*)(\.png"[^>]*>)'
-    both = r'<span class="only-light">\1\2</span><span class="only-dark">\1-dark\2</span>'
-    text = re.sub(figure, both, text).replace('dark"><img ', 'dark"><img loading="lazy" ')
+
+    def figure(found: re.Match) -> str:
+        begin, name, end = found.groups()
+        width, height = Image.open(OUT / "_images" / f"{name}.png").size
+        size = f' width="{width}" height="{height}" loading="lazy" '
+        kinds = {"light": name, "dark": f"{name}-dark"}
+        both = "".join(f'<span class="only-{k}">{begin}{n}.png"{size}{end}</span>' for k, n in kinds.items())
+        return f'<span class="wide">{both}</span>' if width > 600 else both
+
+    text = re.sub(r'(<img [^>]*src="[^"]*_images/)([^"/]*)\.png"([^>]*>)', figure, text)
     header = re.search(r'<header id="pst-header".*?</header>', text, re.S)  # out of sight, and its buttons come first
     if header:
         text = text.replace(header[0], re.sub("(primary|secondary)-toggle", "", header[0]))
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     text = text.replace('<summary><span class="toctree', '<summary aria-label="its pages"><span class="toctree')
+    text = text.replace("nbs/course.ipynb", "nbs/index.ipynb")
     text = re.sub(r"<script[^>]*fontawesome.js[^>]*></script>", "", text)  # the icons are a font, too
     text = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text)
     path.write_text(text, encoding="utf-8")

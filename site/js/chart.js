@@ -30,13 +30,14 @@ export function chart(canvas, { x, y, label = '' }) {
     },
     bars(xs, ys, ink = 'primary') { paint(ink); xs.forEach((v, i) => g.fillRect(across(v) - 10, up(ys[i]), 20, up(y[0]) - up(ys[i]))); },
     dot(v, w, ink = 'text-base', size = 5) { paint(ink); g.beginPath(); g.arc(across(v), up(w), size, 0, 7); g.fill(); },
+    mark(v, w, sign, ink) { paint(ink); g.font = '9px sans-serif'; g.textAlign = 'center'; g.fillText(sign, across(v), up(w) + 3); },
     arrow(a, b) { paint('text-muted', 1); g.beginPath(); g.moveTo(across(a[0]), up(a[1])); g.lineTo(across(b[0]), up(b[1])); g.stroke(); },
   };
 }
 
 /** A grey picture of numbers in [-1, 1], as wide as it is high or wider. */
 export function picture(canvas, x, width, height) {
-  [canvas.width, canvas.height] = [width, height];
+  [canvas.width, canvas.height, canvas.style.imageRendering] = [width, height, 'pixelated'];
   const g = canvas.getContext('2d'), image = g.createImageData(width, height);
   x.forEach((v, i) => image.data.set([...Array(3).fill((v + 1) * 127.5), 255], 4 * i));
   g.putImageData(image, 0, 0);

@@ -2,14 +2,14 @@
 import { chart, picture, sliders } from './chart.js';
 import { denoise } from './exact.js';
 import { normal } from './noise.js';
-import { SCHEDULES, running } from './sampler.js';
+import { SCHEDULES, running, trailing, walk } from './sampler.js';
 
 const LESSON = 9, grid = (from, to, n) => Array.from({ length: n }, (_, i) => from + i * (to - from) / (n - 1));
 const noised = (x, abar, eps) => x.map((v, i) => Math.sqrt(abar) * v + Math.sqrt(1 - abar) * eps[i]);
 const bell = (x, mean, variance) => Math.exp(-((x - mean) ** 2) / (2 * variance)) / Math.sqrt(2 * Math.PI * variance);
 const digits = async () => {
   const found = await (await fetch(new URL('digits.json', import.meta.url))).json();
-  return { points: found.points, three: found.three.map(v => v / 127.5 - 1), mystery: found.mystery.map(v => v / 127.5 - 1) };
+  return { ...found, three: found.three.map(v => v / 127.5 - 1), mystery: found.mystery.map(v => v / 127.5 - 1) };
 };
 
 const EXPLORERS = {
@@ -66,12 +66,40 @@ const EXPLORERS = {
       ways.forEach((_, k) => c.dot(goals[2 * k], goals[2 * k + 1], 'text-base', 2.5));
     });
   },
+  async attention(section, canvas) {                                    // 06: one query, 4,500 keys
+    const file = await (await fetch(new URL('digits16.bin', import.meta.url))).arrayBuffer();
+    const all = Float32Array.from(new Uint8Array(file), v => v / 127.5 - 1), unseen = all.subarray(-256), N = all.length / 256 - 1;
+    const eps = normal(256, 0, LESSON, 3, 0), places = [1, 2, 3].map(() => canvas('third')), below = canvas(720, 220);
+    sliders(section, { t: [1, 1000, 1, 550], times: [-1, 1.5, 0.05, 0, v => (10 ** v).toPrecision(2)] }, v => {
+      const abar = SCHEDULES.cosine(1000)[v.t - 1], signal = Math.sqrt(abar), xt = noised(unseen, abar, eps), temperature = 10 ** v.times * (1 - abar) / signal;
+      const scores = Float64Array.from({ length: N }, (_, i) => xt.reduce((sum, x, j) => sum + all[256 * i + j] * (x - signal * all[256 * i + j] / 2), 0) / temperature);
+      const top = scores.reduce((a, b) => Math.max(a, b)), weights = scores.map(s => Math.exp(s - top)), sum = weights.reduce((a, b) => a + b);
+      const answer = new Float64Array(256), match = weights.indexOf(1);
+      weights.forEach((w, i) => { for (let j = 0; j < 256; j++) answer[j] += w / sum * all[256 * i + j]; });
+      [xt, answer, all.subarray(256 * match, 256 * match + 256)].forEach((x, k) => picture(places[k], x, 16, 16));
+      const ten = [...weights].sort((a, b) => b - a).slice(0, 10).map(w => Math.max(-4, Math.log10(w / sum)));
+      chart(below, { x: [0, 12], y: [-4, 0], label: `query, answer, best match; below, log10 of the ten largest weights, at temperature ${temperature.toPrecision(2)}` })
+        .bars(ten.map((_, i) => i + 1), ten);
+      section.found = answer;
+    });
+  },
+  async flow(section, canvas) {                                         // 17: each noise keeps the mark of its quarter
+    const { more } = await digits(), points = more.map(v => 2 * v), abars = SCHEDULES.cosine(1000), cloud = normal(800, 0, LESSON, 1, 0);
+    const steps = [...walk((x, t) => denoise(x, points, abars[t]), cloud, { sampler: 'ddim', abars, indices: trailing(1000, 40) })];
+    const place = canvas(520, 520);
+    sliders(section, { step: [0, 40, 1, 32] }, ({ step }) => {
+      const { t, x } = steps[step], c = chart(place, { x: [-2.6, 2.6], y: [-2.6, 2.6], label: `t = ${t}` });
+      for (let k = 0; k < points.length; k += 2) c.dot(points[k], points[k + 1], 'border', 3);
+      for (let k = 0; k < x.length; k += 2) c.mark(x[k], x[k + 1], '●■▲◆'[2 * (cloud[k] > 0) + (cloud[k + 1] > 0)], cloud[k] > 0 ? 'primary' : 'text-base');
+      section.found = steps[40].x;
+    });
+  },
 };
 
 for (const section of document.querySelectorAll('.explore')) {
   section.replaceChildren();
   EXPLORERS[section.dataset.kind](section, (width, height) => {
-    const canvas = section.appendChild(Object.assign(document.createElement('canvas'), { className: width === 'half' ? 'half' : '', role: 'img' }));
+    const canvas = section.appendChild(Object.assign(document.createElement('canvas'), { className: height ? '' : width ?? '', role: 'img' }));
     canvas.setAttribute('aria-label', section.getAttribute('aria-label'));
     if (height) [canvas.width, canvas.height] = [width, height];
     return canvas;

@@ -1,5 +1,5 @@
 // On every page: a guess that is typed in stays in this browser, and stands beside the answer.
-for (const table of document.querySelectorAll('table')) if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;   // the keys scroll it
+for (const wide of document.querySelectorAll('table, .wide, .math')) if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;   // the keys scroll it
 
 const key = name => `guess: ${name}`;
 

@@ -23,11 +23,13 @@ from safetensors.torch import save_file
 
 from ddpm_course import SamplingConfig, load_model, sample
 from ddpm_course.config import RunConfig, override, to_json
-from ddpm_course.data.sets import digit_points, load_digits
+from ddpm_course.data.sets import digit_points, load_digits, to_float
 from ddpm_course.draws import Purpose, generator, normal
 from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.exact import dataset_denoiser
-from ddpm_course.model import build_model
+from ddpm_course.forward import q_sample
+from ddpm_course.model import Model, build_model
+from ddpm_course.sampling import plan, walk
 from ddpm_course.schedules import cosine, linear
 from helpers import CHROMIUM, ROOT, promise
 
@@ -324,12 +326,24 @@ def test_explorers(visit, site):
     kept = json.loads((ROOT / "site/static/digits.json").read_text())
     assert kept["three"] == load_digits("train", 28).pixels[1600].flatten().tolist()
     assert kept["mystery"] == load_digits("test", 28).pixels[321].flatten().tolist()
-    for name, many in (("points", 40), ("more", 160)):
+    for name, many in (("points", 40), ("more", 200)):
         assert np.allclose(kept[name], digit_points(many).flatten(), atol=1e-3)
+    digits, query = (to_float(load_digits(split, 16).pixels).flatten(1) for split in ("train", "test"))
+    points, clock = 2 * torch.tensor(kept["more"]).view(-1, 2).double(), cosine(1000)
+    noise = lambda step, *shape: normal(shape, 0, Purpose.LESSON, step, [0])[0]
+    exact = Model(lambda x, t, y: dataset_denoiser(x, int(t[0]), points, clock), clock, "x0", (2,))
+    route = plan(SamplingConfig("ddim", steps=40, clip=False), exact)
+    answers = {
+        "06_attention": dataset_denoiser(q_sample(query[171:172], 549, noise(3, 1, 256), clock), 549, digits, clock),
+        "17_flow": [x for _, x, _ in walk(exact, route, lambda t: None, x=noise(1, 400, 2).double())][-1],
+    }
     seen = 0
-    for name in ("02_schedules", "03_forward", "04_exact"):
+    for name in ("02_schedules", "03_forward", "04_exact", "06_attention", "17_flow"):
         page = visit(f"{name}.html")
         page.wait_for_function("() => [...document.querySelectorAll('.explore')].every(e => e.querySelector('input'))")
+        if name in answers:
+            found = torch.tensor(page.evaluate("() => [...document.querySelector('.explore').found]"))
+            assert (found - answers[name].flatten()).abs().max() < 1e-4
         for control in page.locator(".explore input").all() + page.locator(".explore select").all():
             shot = """e => [...e.closest('.explore').querySelectorAll('canvas')].map(c => c.toDataURL()).join()"""
             before = control.evaluate(shot)
@@ -339,7 +353,7 @@ def test_explorers(visit, site):
             assert control.evaluate(shot) != before
             seen += 1
         assert not page.wrong
-    assert seen == 11
+    assert seen == 14
     script = f"""async T => {{ const {{ SCHEDULES }} = await import('{site}/_static/sampler.js');
       return ['linear', 'cosine'].map(name => SCHEDULES[name](T)); }}"""
     for T in (25, 1000):
@@ -417,7 +431,7 @@ def test_menu_on_a_phone(visit):
     assert not page.wrong
 
 
-LOOKS = [(1400, "light"), (400, "dark")]
+LOOKS = [(1400, "light"), (400, "dark"), (400, "light"), (1400, "dark")]
 BROKEN = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 UNSET = """() => [...document.querySelectorAll('.math')].filter(
   m => !m.querySelector('mjx-container') || m.querySelector('mjx-merror')).length"""

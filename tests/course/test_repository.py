@@ -1,5 +1,6 @@
 "What stands around the package: style and types, the workflow, the versions, the pages for those who carry on."
 
+import json
 import re
 import shlex
 import shutil
@@ -50,6 +51,20 @@ def test_workflow_runs_the_readmes_lines():
 def test_every_requirement_has_a_floor():
     required = setting("requirements")
     assert [line.replace("==", ">=") for line in floors(required)] == required.split()
+
+
+def test_licences_of_the_site_name_what_is_installed():
+    listed = dict(re.findall(r"([\w-]+) (\d+\.\d+\.\d+)", read(ROOT / "site/pages/licences.md")))
+    node = json.loads(read(ROOT / "site/package.json"))
+    fixed = dict(re.findall(r"(\S+)==(\S+)", setting("site_requirements")))
+    assert {name.lower(): version for name, version in listed.items()} == (
+        fixed
+        | {
+            name.lower(): version
+            for kind in ("dependencies", "devDependencies")
+            for name, version in node[kind].items()
+        }
+    )
 
 
 def test_clean_leaves_the_notebooks_as_they_are(tmp_path):
