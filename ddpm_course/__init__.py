@@ -16,10 +16,11 @@ _WHERE = {                              # the names for everyday use; each is lo
     "run.runs": ["Run", "load_model", "load_run"],
     "run.stopping": ["Interrupt", "Stop", "must_stop"],
     "run.trackers": ["TRACKERS"],
-    "run.training": ["AUGMENTATIONS", "OPTIMIZERS", "RATES"],
+    "run.training": ["AUGMENTATIONS", "Average", "EMAS", "OPTIMIZERS", "RATES"],
     "sampling": ["SAMPLERS", "Step", "guided", "sample"],
     "schedules": ["SCHEDULES", "Schedule"],
     "share.published": ["load_published"],
+    "steps": ["SPACINGS"],
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = sorted(_MODULE)

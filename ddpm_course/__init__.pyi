@@ -33,6 +33,8 @@ from .run.stopping import Stop as Stop
 from .run.stopping import must_stop as must_stop
 from .run.trackers import TRACKERS as TRACKERS
 from .run.training import AUGMENTATIONS as AUGMENTATIONS
+from .run.training import Average as Average
+from .run.training import EMAS as EMAS
 from .run.training import OPTIMIZERS as OPTIMIZERS
 from .run.training import RATES as RATES
 from .sampling import SAMPLERS as SAMPLERS
@@ -42,5 +44,6 @@ from .sampling import sample as sample
 from .schedules import SCHEDULES as SCHEDULES
 from .schedules import Schedule as Schedule
 from .share.published import load_published as load_published
+from .steps import SPACINGS as SPACINGS
 
 __version__: str

@@ -60,6 +60,11 @@ class NetworkConfig:
 
     def __post_init__(self):
         check(self)
+        if self.network == 'unet':                      # another network judges its own settings
+            self.check_channels()
+
+    def check_channels(self) -> None:
+        "Raise ValueError where the channels of a U-Net cannot be cut into groups."
         groups = self.groups or min(32, self.channels // 4)
         divisible = self.multipliers and not any(self.channels * m % groups
                                                  for m in self.multipliers)
@@ -79,6 +84,7 @@ class TrainingConfig:
     decay: str = option('cosine', 'learning rate after warm-up: constant, cosine, or your own')
     weight_decay: float = option(0.0, 'decoupled, as in AdamW; 0: none', low=0, high=1e6)
     clip: float = option(1.0, 'largest norm of the gradient', low=1e-12, high=1e12)
+    average: str = option('ema', 'of the weights, to sample with: ema, or your own')
     ema: float = option(0.995, 'decay of the averaged weights', low=0, high=1)
     ema_warmup: bool = option(True, 'average over a shorter past at first')
     label_drop: float = option(0.1, 'share of labels dropped, for guidance', low=0, high=1)
@@ -92,6 +98,7 @@ class TrainingConfig:
     save_every: int = option(200, 'steps between two checkpoints', low=1)
     grid_every: int = option(400, 'steps between two sample grids; 0: none on the way', low=0)
     keep: int = option(2, 'checkpoints kept', low=1)
+    own: tuple[str, ...] = option((), 'settings of your own entries, each NAME=VALUE')
 
     def __post_init__(self):
         check(self)
@@ -109,6 +116,11 @@ class RunConfig:
 
     def __post_init__(self):
         check(self)
+        if self.network.network == 'unet':
+            self.check_resolutions()
+
+    def check_resolutions(self) -> None:
+        "Raise ValueError where a U-Net cannot halve the images so often, or attend there."
         halvings, size = len(self.network.multipliers) - 1, self.data.size
         if size % 2**halvings:
             raise ValueError(f'{halvings + 1} levels need a size divisible by {2**halvings}, '
@@ -196,7 +208,7 @@ def to_json(config: RunConfig, **extra: Any) -> str:
 
 
 _LATER = {'network': 'unet', 'optimizer': 'adamw', 'init': '', 'loss': 'simple', 'accumulate': 1,
-          'compile': False}             # settings that older files lack, and what held then
+          'compile': False, 'average': 'ema', 'own': ()}    # what held where a setting is missing
 
 
 def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
@@ -228,6 +240,7 @@ class SamplingConfig:
     spacing: str = option('trailing', 'which steps are taken: trailing, uniform or quadratic')
     clip: bool = option(True, 'keep the predicted image in [-1, 1]')
     seed: int = option(0, 'of all random draws', low=0, high=2**64 - 1)
+    own: tuple[str, ...] = option((), 'settings of your own entries, each NAME=VALUE')
 
     def __post_init__(self):
         check(self)

@@ -43,6 +43,7 @@ def every_t(u: Tensor, T: int) -> tuple[Tensor, Tensor]:
 # %% ../nbs/workshops/09d_criteria.ipynb #047f594b
 class Simple:
     "L_simple (DDPM, eq. 14): every t equally often, the squared error of the objective."
+    ahead = True            # `times` does not depend on earlier losses: batches may be made ahead
 
     def __init__(self, config: RunConfig | None = None):
         "Take what is needed from a run's configuration; nothing, here."
@@ -77,4 +78,4 @@ LOSSES = ('loss', 'eps_mse', 'x0_mse')  # what every criterion gives
 
 def build_criterion(config: RunConfig) -> Simple:
     "The criterion that a configuration names. Raises ValueError for one that is not in `CRITERIA`."
-    return look_up('loss', CRITERIA, config.diffusion.loss)(config)
+    return look_up('loss', CRITERIA, config.diffusion.loss, config.training.own)(config)

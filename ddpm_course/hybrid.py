@@ -48,6 +48,7 @@ CRITERIA['hybrid'] = Hybrid
 # %% ../nbs/workshops/14a_learned_variance.ipynb #4ef3c2a2
 class Vlb(Simple):
     "L_vlb alone, t drawn by importance (Improved DDPM, section 3.3) from the last ten of each t."
+    ahead = False
 
     def __init__(self, config: RunConfig):
         "An empty memory of ten terms at each of the configuration's T indices."

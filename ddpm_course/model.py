@@ -95,12 +95,12 @@ NETWORKS: dict[str, Callable[[RunConfig], nn.Module]] = {'unet': unet}
 
 def build_network(config: RunConfig) -> nn.Module:
     "The network that a configuration names. Raises ValueError for one that is not in `NETWORKS`."
-    return look_up('network', NETWORKS, config.network.network)(config)
+    return look_up('network', NETWORKS, config.network.network, config.training.own)(config)
 
 # %% ../nbs/workshops/09c_model.ipynb #7655070d
 def build_schedule(config: RunConfig) -> Schedule:
     "The schedule that a configuration names. Raises ValueError for an unknown one."
-    return make_schedule(config.diffusion.schedule, config.diffusion.T)
+    return make_schedule(config.diffusion.schedule, config.diffusion.T, config.training.own)
 
 
 def build_model(config: RunConfig, network: Callable[..., Tensor] | None = None) -> Model:

@@ -14,12 +14,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .base.fields import look_up
+from .base.fields import check_own, look_up
 from .base.group import Group
 from .config import SamplingConfig
 from .draws import Purpose, normal
 from .model import Model, Prediction
-from .steps import ddim_step, ddpm_step, sampling_indices
+from .steps import SPACINGS, ddim_step, ddpm_step, sampling_indices
 
 # %% ../nbs/workshops/12d_walk.ipynb #59678ce7
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Step:
     abar_before: float              # alpha-bar one step earlier ...
     abar: float                     # ... here ...
     abar_next: float                # ... and where we go; 1 in the last step
+    alpha_bars: Tensor              # (T,) of all indices, for `ask` at others
     noise: Callable[[], Tensor]     # standard normal, like x; the same at each call
     ask: Callable[[Tensor, int], Prediction]    # the model, about an x at an index
     plan: Plan
@@ -116,13 +117,15 @@ def plan(
 ) -> Plan:
     "Decide what `how` leaves open. Raises ValueError where model and wishes differ."
     T, guidance = model.schedule.T, how.guidance
-    take = look_up('sampler', SAMPLERS, how.sampler)
+    take = look_up('sampler', SAMPLERS, how.sampler, how.own)
+    check_own(how.own, [take, look_up('spacing', SPACINGS, how.spacing)])
     if guidance not in (None, 1) and not model.can_guide:
         raise ValueError('this model was not trained for guidance (classes, some of them dropped): '
                          'leave guidance out')
     if guidance is None:
         guidance = 1.75 if model.can_guide else 1.0
-    every = sampling_indices(T, min(20, T) if how.steps is None else how.steps, how.spacing)
+    every = sampling_indices(T, min(20, T) if how.steps is None else how.steps, how.spacing,
+                             model.schedule, how.own)
     usual = model.variance if len(every) == T or model.variance == 'learned' else 'small'
     indices = every[-max(1, round(share * len(every))):]
     abars = [model.schedule.alpha_bars[t].item() for t in indices]
@@ -154,7 +157,8 @@ def walk(
         yield t + 1, x, now.x0
         x = plan.take(Step(x=x, now=now, before=before, t=t, t_next=t_next,
                            abar_before=abars[max(0, k - 1)], abar=abars[k], abar_next=abars[k + 1],
-                           noise=partial(noise, t), ask=ask, plan=plan))
+                           alpha_bars=model.schedule.alpha_bars, noise=partial(noise, t),
+                           ask=ask, plan=plan))
     yield plan.indices[-1] + 1, x, x
 
 # %% ../nbs/workshops/12d_walk.ipynb #ea9b5cd6

@@ -5,7 +5,7 @@ __all__ = ['SCHEDULES', 'Schedule', 'linear', 'cosine', 'placed', 'gather', 'mak
 
 # %% ../nbs/02_schedules.ipynb #7ca48d69
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -110,9 +110,9 @@ def gather(
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {'linear': linear, 'cosine': cosine}
 
 
-def make_schedule(name: str, T: int) -> Schedule:
+def make_schedule(name: str, T: int, own: Sequence[str] = ()) -> Schedule:
     "The schedule of T steps called `name` in SCHEDULES. Raises ValueError for other names."
-    schedule = look_up('schedule', SCHEDULES, name)(T)
+    schedule = look_up('schedule', SCHEDULES, name, own)(T)
     if schedule.T != T:
         raise ValueError(f'the schedule {name} has {schedule.T} steps where {T} were asked for')
     return schedule

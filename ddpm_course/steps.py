@@ -4,12 +4,14 @@
 __all__ = ['SPACINGS', 'sampling_indices', 'reverse_variance', 'ddpm_step', 'ddim_step']
 
 # %% ../nbs/12_sampling.ipynb #f84bf478
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .base.fields import look_up
+from .schedules import Schedule
 
 # %% ../nbs/12_sampling.ipynb #fa70df3c
 SPACINGS: dict[str, Callable[[int, int], list[int]]] = {    # (T, steps) -> from high to low
@@ -20,11 +22,18 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {    # (T, steps) -> from
 }
 
 
-def sampling_indices(T: int, steps: int, spacing: str = 'trailing') -> list[int]:
-    "The indices that a sampler visits, from high to low. Raises ValueError where these do not fit."
+def sampling_indices(T: int, steps: int, spacing: str = 'trailing',
+                     schedule: Schedule | None = None, own: Sequence[str] = ()) -> list[int]:
+    """The indices that a sampler visits, from high to low.
+
+    Raises ValueError where these do not fit. An entry with a keyword `schedule` is handed it; `own`
+    gives settings, see `look_up`.
+    """
     if not 1 <= steps <= T:
         raise ValueError(f'sampling steps must be between 1 and {T}, not {steps}')
-    return look_up('spacing', SPACINGS, spacing)(T, steps)
+    entry = look_up('spacing', SPACINGS, spacing, own)
+    sees = 'schedule' in inspect.signature(entry).parameters
+    return entry(T, steps, schedule=schedule) if sees else entry(T, steps)
 
 # %% ../nbs/12_sampling.ipynb #a9d1b1a3
 def reverse_variance(

@@ -15,6 +15,7 @@ html_css_files = ["course.css"]
 html_js_files = [("reader.js", {"type": "module"})]
 html_copy_source = False
 html_use_index = False
+html_search_scorer = os.path.join(os.path.dirname(__file__), "scorer.js")
 html_context = {"default_mode": "auto"}
 html_favicon = "_static/icon.svg"
 html_show_sphinx = False

@@ -62,7 +62,8 @@ def write_sources(source: Path) -> None:
     "All pages, for Sphinx."
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(SITE / "pages", source)
-    shutil.copy(SITE / "conf.py", source)
+    for path in (SITE / "conf.py", SITE / "js/scorer.js"):
+        shutil.copy(path, source)
     shutil.copytree(pages.NOTEBOOKS / "images", source / "images")
     shutil.copytree(pages.NOTEBOOKS / "solutions", source / "solutions", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
     shutil.copytree(ROOT / "tests/benchmarks/results", source / "results", ignore=shutil.ignore_patterns("*.json"))

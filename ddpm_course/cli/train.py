@@ -10,7 +10,7 @@ import math
 import shlex
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -34,20 +34,20 @@ from ..sampling import columns_of, sample
 from ..share.published import load_published
 
 # %% ../../nbs/workshops/25c_train.ipynb #df6f70c5
-def draw_grid(run: Run, name: str, rows: int, tracker: Tracker | None = None,
+def draw_grid(run: Run, name: str, rows: int, trackers: Sequence[Tracker] = (),
               how: SamplingConfig = SamplingConfig()) -> None:
-    "Draw a grid of samples, one column a class, into the run's folder; a tracker is shown it, too."
+    "Draw a grid of samples, one column a class, into the run's folder; trackers are shown it, too."
     images, path = sample(run.model, None, rows, how, group=run.group), run.folder / name
     if run.group.rank == 0:
         grid = grid_image(images, len(columns_of(run.model)), column_titles(run.model))
         path.parent.mkdir(exist_ok=True)
         write_by(path, grid.save, 'PNG')
-        if tracker:
+        for tracker in trackers:
             tracker.picture('samples', grid, run.state.step)
 
 
-def watched(run: Run, tracker: Tracker | None = None) -> Generator[dict, None, None]:
-    "The run's records, with a progress bar, and grids of samples on the way; a tracker is told."
+def watched(run: Run, trackers: Sequence[Tracker] = ()) -> Generator[dict, None, None]:
+    "The run's records, with a progress bar, and grids of samples on the way; trackers are told."
     t, quick = run.config.training, SamplingConfig(steps=min(25, run.config.diffusion.T))
     form = '{percentage:3.0f}%|{bar:20}| {n}/{total} [{elapsed}<{remaining}{postfix}]'
     with tqdm(total=t.steps, initial=run.began, disable=run.group.rank > 0, bar_format=form,
@@ -56,23 +56,23 @@ def watched(run: Run, tracker: Tracker | None = None) -> Generator[dict, None, N
             if line := record.get('logged'):
                 speed = f'{line["images_per_s"]:.0f} images/s'
                 bar.set_postfix_str(f'loss {line["loss"]:.3f}, {speed}', refresh=False)
-                if tracker:
+                for tracker in trackers:
                     tracker.numbers(line)
             bar.update()
             step = run.state.step
             if t.grid_every and step % t.grid_every == 0 and not run.finished:
-                draw_grid(run, f'samples/step_{step:08d}.png', 4, tracker, quick)
+                draw_grid(run, f'samples/step_{step:08d}.png', 4, trackers, quick)
             yield record
 
 # %% ../../nbs/workshops/25c_train.ipynb #463e0882
 DONE = ('samples.png', 'denoising.gif', 'loss.png')         # the last says that all is done
 
 
-def finish(run: Run, held_out: ImageSet, tracker: Tracker | None = None,
+def finish(run: Run, held_out: ImageSet, trackers: Sequence[Tracker] = (),
            ) -> Generator[str, None, None]:
     "Write pictures and film of a run, print its held-out loss and what to do next, part by part."
     model, group, out = run.model, run.group, run.folder
-    draw_grid(run, 'samples.png', 8, tracker)
+    draw_grid(run, 'samples.png', 8, trackers)
     yield 'grid'
     film = sequence(model, None, 4, group=group)
     if group.rank == 0:
@@ -115,11 +115,12 @@ def headline(run: Run) -> str:
 def train(args: argparse.Namespace, group: Group) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
     config = read_settings(args)
-    d, source, init, tracker = config.data, config.training.init, None, None
+    d, source, init = config.data, config.training.init, None
+    trackers: list[Tracker] = []
     own = d.data != PRESETS[config.preset].data.data
     out = Path(args.out or f'runs/{config.preset}' + f'-{Path(d.data).resolve().name}' * own)
-    if args.log:
-        look_up('tracker', TRACKERS, args.log)          # complains before anything is read
+    for name in args.log:
+        look_up('tracker', TRACKERS, name)              # complains before anything is read
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
     group.barrier()                     # one may decode for minutes what others have in a cache
     if source and not newest_checkpoint(out):
@@ -131,17 +132,17 @@ def train(args: argparse.Namespace, group: Group) -> None:
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return print_once(group, f'{out} is finished; nothing to do (more --steps train it '
                                      'longer)')
-        if args.log and group.rank == 0:
-            tracker = start_tracker(args.log, out, run.config, run.began)
-            last.callback(tracker.close)
+        for name in args.log if group.rank == 0 else ():
+            trackers.append(start_tracker(name, out, run.config, run.began))
+            last.callback(trackers[-1].close)
         began = [f'continuing {out} from step_{run.began:08d}'] if run.began else []
         notes = [f'changed: {note}' for note in run.notes]
         print_once(group, '\n'.join([headline(run), *began, *notes]))
-        with closing(watched(run, tracker)) as steps:           # however it ends, the bar does
+        with closing(watched(run, trackers)) as steps:           # however it ends, the bar does
             stopped = any(must_stop(interrupt, group) for _ in steps)
         interrupt.due = 1                                       # from now on, ask after each part
         stopped = stopped or any(must_stop(interrupt, group)
-                                 for _ in finish(run, held_out, tracker))
+                                 for _ in finish(run, held_out, trackers))
         if stopped:
             if not run.finished:
                 run.save()

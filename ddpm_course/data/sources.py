@@ -139,16 +139,20 @@ def bundled_digits(size: int, channels: int | None = None) -> Pair:
     return repeat(load_digits('train', size)), repeat(load_digits('test', size))
 
 
-DATA: dict[str, Callable[[int, int | None], Pair]] = {
+DATA: dict[str, Callable[..., Pair]] = {         # (size, channels), and a path where one is given
     'mnist5k': bundled_digits, **{name: partial(load_torchvision, name) for name in TORCHVISION}}
 
 # %% ../../nbs/workshops/01c_sources.ipynb #f157b183
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
-    """Training and held-out images: of a name in `DATA`, a folder, or CIFAR-10's own files. They
-    become `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may take
-    minutes: call it before processes join a group, which gives up waiting. Raises FileNotFoundError
-    or ValueError with one sentence; warns of files that are left out."""
+    """Training and held-out images: of a name in `DATA` (with a path, NAME:PATH, where the entry
+    takes one), a folder, or CIFAR-10's own files. They become `size` x `size` with 1 or 3
+    `channels` (None: as the data are). The first call may take minutes: call it before processes
+    join a group, which gives up waiting. Raises FileNotFoundError or ValueError with one sentence;
+    warns of files that are left out."""
     path = os.path.expanduser(source)
+    name, _, inside = str(source).partition(':')
+    if inside and name in DATA:
+        return DATA[name](size, channels, os.path.expanduser(inside))
     if source in DATA:
         if os.path.isdir(path):
             warnings.warn(f'{source} is taken for the data set of that name, not for the folder '

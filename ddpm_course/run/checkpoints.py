@@ -63,7 +63,8 @@ def contents(state: TrainState) -> dict[str, bytes]:
     "A checkpoint's files as they are now, by name; what changes later does not change them."
     rest = io.BytesIO()
     torch.save({'optimizer': state.optimizer.state_dict(), 'scaler': state.scaler.state_dict(),
-                'window': state.window, 'criterion': state.criterion.state_dict()}, rest)
+                'window': state.window, 'criterion': state.criterion.state_dict(),
+                'average': state.average.state_dict()}, rest)
     return {'ema.safetensors': save(state.ema.network.state_dict()),
             'model.safetensors': save(state.network.state_dict()), 'optimizer.pt': rest.getvalue()}
 
@@ -169,6 +170,7 @@ def set_rest(state: TrainState, content: bytes) -> None:
     state.optimizer.load_state_dict(kept['optimizer'])
     state.scaler.load_state_dict(kept['scaler'])
     state.criterion.load_state_dict(kept.get('criterion', old))
+    state.average.load_state_dict(kept.get('average', {}))
     state.window = kept['window']
 
 

@@ -45,7 +45,7 @@ WATCH = """() => {  // the longest wait between two frames
     requestAnimationFrame(frame);
   })(last);
 }"""
-AXE = """() => axe.run(document, {resultTypes: ['violations']}).then(found =>
+AXE = """only => axe.run(document, {resultTypes: ['violations'], ...only && {runOnly: [only]}}).then(found =>
   found.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"""
 
 
@@ -431,7 +431,17 @@ def test_menu_on_a_phone(visit):
     assert not page.wrong
 
 
-LOOKS = [(1400, "light"), (400, "dark"), (400, "light"), (1400, "dark")]
+@pytest.mark.thorough
+@pytest.mark.parametrize("word, lesson", [("guidance", "12"), ("attention", "06"), ("DDIM", "12")])
+def test_search(visit, word, lesson):
+    "First the lesson that is called so, or the glossary; then lessons."
+    page = visit(f"search.html?q={word}")
+    page.wait_for_function("() => /Search finished/.test(document.body.innerText)")
+    first, *lessons = [link.get_attribute("href") for link in page.locator("ul.search li a").all()[:8]]
+    assert first.startswith(("glossary", lesson)) and not any("/" in to for to in lessons)
+
+
+LOOKS = [(1400, "light"), (400, "dark")]
 BROKEN = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 UNSET = """() => [...document.querySelectorAll('.math')].filter(
   m => !m.querySelector('mjx-container') || m.querySelector('mjx-merror')).length"""
@@ -440,7 +450,8 @@ UNSET = """() => [...document.querySelectorAll('.math')].filter(
 @pytest.mark.thorough
 @pytest.mark.parametrize("width, scheme", LOOKS)
 def test_pages(visit, width, scheme):
-    "Each page: nothing missing, nothing that scrolls sideways on a phone, nothing that shuts anybody out."
+    """Each page: nothing missing, nothing that scrolls sideways on a phone, nothing that shuts anybody out; the other
+    scheme's colours, too, can be told apart."""
     axe = (ROOT / "build/site/node_modules/axe-core/axe.min.js").read_text()
     wrong = {}
     for path in sorted(OUT.glob("**/*.html")):
@@ -456,6 +467,9 @@ def test_pages(visit, width, scheme):
             for impact, rule, html in page.evaluate(AXE)
             if impact in ("serious", "critical")
         ]
+        page.add_style_tag(content="* { transition: none !important }")
+        page.emulate_media(color_scheme="light" if scheme == "dark" else "dark")
+        found += [f"the other scheme: {html[:120]}" for _, _, html in page.evaluate(AXE, "color-contrast")]
         found += page.wrong + page.evaluate(BROKEN) + [f"{n} formulas unset" for n in [page.evaluate(UNSET)] if n]
         if page.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
             found.append("it scrolls sideways")
