@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from ddpm_course import PRESETS, TRACKERS, Run, load_digits, load_model, load_run, override
 from ddpm_course.cli.main import main
 from ddpm_course.run import checkpoints
-from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_meta, write_checkpoint
+from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_meta, read_metrics, write_checkpoint
 from ddpm_course.run.trackers import start_tracker
 from helpers import contents, same_bits, train
 
@@ -285,8 +285,23 @@ class Broken:
 
 
 def test_a_tracker_that_fails_costs_the_run_nothing(tmp_path, monkeypatch, capsys):
+    "Nor another tracker, which hears of everything."
+    heard = []
+
+    class Other:
+        def __init__(self, folder, config, began):
+            self.picture = self.close = lambda *told: heard.append(told)
+
+        def numbers(self, line):
+            heard.append(line["step"])
+
     monkeypatch.setitem(TRACKERS, "broken", Broken)
-    main(["train", *WORDS, "--log", "broken", "--out", str(tmp_path / "run")])
+    monkeypatch.setitem(TRACKERS, "other", Other)
+    main(["train", *WORDS, "--log", "broken", "--log", "other", "--out", str(tmp_path / "run")])
+    assert [step for step in heard if isinstance(step, int)] == [
+        line["step"] for line in read_metrics(tmp_path / "run")
+    ]
+    assert heard[-1] == () and len(heard) > 5
     err = [line for line in capsys.readouterr().err.splitlines() if "ddpm: " in line]
     assert len(err) == 1 and "the tracker broken has failed, and is told no more: [Errno 28] No space left" in err[0]
     assert newest_checkpoint(tmp_path / "run").name == "step_00000004"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_course import RunConfig, SamplingConfig, load_digits, override
+from ddpm_course import Run, RunConfig, SamplingConfig, load_data, load_digits, override, sample
 from ddpm_course.draws import normal
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.model import Model, build_network
@@ -66,6 +66,24 @@ def test_trains_and_samples_from_the_command_line(name, tmp_path):
         changed = [word.replace("0.", "0.1").replace("=4", "=2") for word in train]
         _, err, _ = ddpm("train", *plugin, *changed, *SMALL, "--out", "run", cwd=tmp_path, code=2)
         one_sentence(err, "run holds another run")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_trains_and_samples_from_python(name, tmp_path, doors):
+    train, draw = (words.split() for words in ENTRIES[name])
+    pick = lambda words: (
+        {a.strip("-"): b for a, b in zip(words[::2], words[1::2]) if a != "--set"}
+        | {"own": tuple(sorted(b for a, b in zip(words[::2], words[1::2]) if a == "--set"))}
+    )
+    digits = load_digits("train", 28)
+    np.savez(tmp_path / "digits.npz", images=digits.pixels[:300:2, 0], labels=digits.labels[:300:2])
+    settings = pick([word.replace("digits.npz", str(tmp_path / "digits.npz")) for word in train])
+    plan = override(RunConfig(), steps=3, batch=8, size=8, multipliers=(1, 2), T=50, precision="fp32", **settings)
+    images, _ = load_data(plan.data.data, 8)
+    with Run.open(tmp_path / "run", plan, images) as run:
+        assert [record["step"] for record in run] == [1, 2, 3]
+        grid = sample(run.model, None, 1, SamplingConfig(steps=8, **pick(draw)))
+    assert grid.shape[1:] == (1, 8, 8) and grid.isfinite().all()
 
 
 def test_a_misspelt_setting_is_one_sentence(tmp_path):
