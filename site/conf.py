@@ -27,7 +27,6 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
 }
-html_sidebars = {"index": []}               # the cover has none
 
 repository = os.environ.get("GITHUB_REPOSITORY")        # GitHub's workflow says it: lessons open in Colab, too
 if repository:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 from scipy import ndimage
 
 PAGE = 18  # the grey of a dark page
@@ -22,22 +22,28 @@ def pictures(ink: np.ndarray) -> np.ndarray:
 
 
 def shaded(light: np.ndarray) -> bool:
-    "Whether a figure, (..., 3), has black grounds or many greys: a map, or pictures without a frame of ink."
-    grey = light[light.max(-1) - light.min(-1) < 12].min(-1).astype(int)
-    share = np.bincount(grey, minlength=256) / max(1, light[..., 0].size)
+    "Whether a figure, (H, W, 3), has black grounds or many greys: a map, or pictures without a frame of ink."
+    beside = light[~pictures(light.min(2) < 250)]
+    grey = beside[beside.max(1) - beside.min(1) < 12].min(1).astype(int)
+    share = np.bincount(grey, minlength=256) / max(1, len(beside))
     return bool(share[:40].sum() > 0.05 or (share[40:240] > 0.001).sum() >= 10)
 
 
-def darken(path: Path) -> None:
-    """Beside a figure on white, NAME.png, one on dark, NAME-dark.png: lightness is turned round, hues stay. A figure whose
-    greys mean something stays as it is."""
-    with Image.open(path) as image:
-        light = np.asarray(image.convert("RGB")).astype(np.float32)
+def dark(light: np.ndarray) -> np.ndarray:
+    "A figure on white, (H, W, 3), on the page's dark: lightness is turned round, hues and pictures stay."
     middle = (light.max(2, keepdims=True) + light.min(2, keepdims=True)) / 2
     turned = PAGE + (light + 255 - 2 * middle).clip(0, 255) * (255 - PAGE) / 255
-    keep = pictures(light.min(2) < 250)[..., None]
-    if shaded(light[~keep[..., 0]]):
-        turned = light
-    Image.fromarray(np.where(keep, light, turned).astype(np.uint8)).save(
-        path.with_name(f"{path.stem}-dark.png"), optimize=True
-    )
+    return np.where(pictures(light.min(2) < 250)[..., None], light, turned)
+
+
+def darken(path: Path) -> None:
+    """Beside a figure or a film, NAME.png or NAME.gif, its like for dark pages, NAME-dark. One whose greys mean
+    something stays as it is."""
+    with Image.open(path) as image:
+        frames = [np.asarray(frame.convert("RGB")).astype(np.float32) for frame in ImageSequence.Iterator(image)]
+        times = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
+    if 2 * sum(map(shaded, frames)) < len(frames):
+        frames = list(map(dark, frames))
+    first, *rest = (Image.fromarray(frame.astype(np.uint8)) for frame in frames)
+    film = {"save_all": True, "append_images": rest, "duration": times, "loop": 0} if rest else {}
+    first.save(path.with_name(f"{path.stem}-dark{path.suffix}"), optimize=True, **film)

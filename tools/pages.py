@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "nbs"
 FOLDS = {"imports": "Imports", "plot": "The code of this figure", "check": "What is checked here"}
-GUESS = """<form class="guess" data-guess="{name}"><label>Your guess: {name} <input type="text" inputmode="decimal"
+GUESS = """<form class="guess" data-guess="{name}"><label>Your guess: {said} <input type="text" inputmode="decimal"
 autocomplete="off"></label><output></output></form>"""
 LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs behind the pages
     "02_schedules/315a359a": "schedules",
@@ -21,15 +21,24 @@ LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs b
     "03_forward/40657bd7": "bells",
     "04_exact/9db8479a": "weights",
     "04_exact/04f0c00b": "field",
-    "05_first_ddpm/284fad34": "plane",
+    "05_first_ddpm/8f0e74f0": "plane",
     "06_attention/c3a983b6": "attention",
     "12_sampling/da50edce": "draw",
     "17_flow/17a00004": "flow",
 }
-CAPTIONS = {
-    "draw": "Here the explorer is that of the cover: the long slider is the number of steps taken.",
+CAPTIONS = {  # where the figure itself stays, as the text speaks of it
+    "draw": "Above a still of the explorer in JupyterLab; here is that of the cover. Its long slider is what is taken.",
     "plane": "In JupyterLab a slider moves the figure above. Here you can draw points of your own.",
+    "weights": "Above a still; here are its weights, and the best answer as a dot, under your hand.",
+    "field": "Above a still; here is its left panel, with fewer arrows, under your hand.",
+    "flow": "Above a still; here is its middle panel, under your hand.",
 }
+HERE = """## How a page works
+
+*On this site* nothing runs: pages show what the cells have shown. A guess is typed into its field and stays in your
+browser; the answer lies in a fold below, which opens when you have guessed. What is folded opens with a click.
+What follows is said of JupyterLab, where you can run and change every cell, and where exercises are checked.
+"""
 EXERCISES = "## Exercises\n\n*In JupyterLab a check answers below each cell; [how to open it]({up}index.ipynb).*"
 ROOMS = {"": "The ideas", "base": "What all stand on", "data": "Data", "run": "Runs", "judge": "Judging",
          "share": "Sharing", "cli": "The command line"}  # fmt: skip
@@ -61,13 +70,23 @@ def prose(text: str, path: Path) -> str:
 
     up = "" if path.parent == NOTEBOOKS else "../"
     text = re.sub(r"^## Exercises$", EXERCISES.format(up=up), text, flags=re.M)
+    text = text.replace("## How a page works\n", HERE)
+    text = re.sub(r"Solutions: \[solutions/[^\]]*\]", "[The solutions]", text)
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
+
+
+def plain(words: str) -> str:
+    "Words for where no formula can stand: x_{500} is x₅₀₀."
+    digits = str.maketrans("0123456789t", "₀₁₂₃₄₅₆₇₈₉ₜ")
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*$]", r"\1", words)
+    return re.sub(r"_\{?(\d+|t)\}?(?![\w])", lambda found: found[1].translate(digits), words)
 
 
 def guesses(source: str) -> str:
     "Fields for the guesses that a cell asks for."
     calls = [node.value for node in ast.parse(source).body if isinstance(node, ast.Expr)]
-    return "\n".join(GUESS.format(name=html.escape(ast.literal_eval(call.args[0]))) for call in calls)
+    names = [ast.literal_eval(call.args[0]) for call in calls]
+    return "\n".join(GUESS.format(name=html.escape(name), said=html.escape(plain(name))) for name in names)
 
 
 def spoken(output: dict) -> list[dict]:
@@ -78,7 +97,9 @@ def spoken(output: dict) -> list[dict]:
     answer = re.search(r"<b>answer:</b> (.*) \((.*)\); no guess", text)
     if answer:
         said, name = answer.groups()
-        line = f'<p class="answer" data-guess="{name}" data-answer="{said}"><b>{name}:</b> {said}<span></span></p>'
+        line = (
+            f'<p class="answer" data-guess="{name}" data-answer="{said}"><b>{plain(name)}:</b> {said}<span></span></p>'
+        )
         return [{"output_type": "display_data", "metadata": {}, "data": {"text/html": line}}]
     return [output]
 
@@ -110,10 +131,16 @@ def code(cell: dict, path: Path, told: str) -> dict | None:
         block = f"```{{code-block}} {language}\n:caption: {name}\n\n{rest}\n```"
         return {"cell_type": "markdown", "metadata": {}, "id": cell["id"], "source": block}
     kind = next((words for tag, words in FOLDS.items() if tag in tags), "The code")
+    if kind == FOLDS["check"] and (
+        re.search(r"^#\| export", source, re.M) or not re.search(r"^\s*assert ", source, re.M)
+    ):
+        kind = "The code"
     kind += f": {told}" if told and kind != "Imports" else ""
     meta: dict = {"code_prompt_show": kind, "code_prompt_hide": kind}
     if "answer" in tags:
-        meta = {f"code_prompt_{way}": "The answer" for way in ("show", "hide")}
+        shown_as = "".join(str(output.get("data", "")) for output in outputs)
+        how = ": a figure" if "image/png" in shown_as else ": a table" if "<table" in shown_as else ""
+        meta = {f"code_prompt_{way}": f"The answer{how}" for way in ("show", "hide")}
         tags = {"remove-input", "hide-output"} if tags & {"plot", "check"} else {"hide-output"}
     if re.search(r"^#\| hide", source, re.M):
         tags = {"remove-input"}
@@ -122,21 +149,36 @@ def code(cell: dict, path: Path, told: str) -> dict | None:
         meta["image"] = {"alt": " ".join(alts).replace("\n", " ")}  # one for all pictures of a cell
     kind_live = LIVE.get(f"{path.stem}/{cell['id']}")
     if kind_live:
-        outputs = [*(outputs if kind_live == "plane" else []), live(kind_live, meta["image"]["alt"])]
+        outputs = [*(outputs if kind_live in CAPTIONS else []), live(kind_live, meta["image"]["alt"])]
     kept = sorted(tags & {"hide-input", "hide-output", "remove-input"})
     return {**cell, "source": shown, "outputs": outputs, "metadata": {"tags": kept, "mystnb": meta}}
+
+
+def overview(path: Path) -> list[dict]:
+    "The cells of the course's own page: the table of its lessons first, and no picture of the site itself."
+    first, *others = read(path)["cells"]
+    table = next(cell for cell in others if "".join(cell["source"]).startswith("## Read the course"))
+    text = re.sub(r"!\[[^\]]*\]\(images/cover.gif\)\n\n\*The course is a web site.*\n\n", "", "".join(first["source"]))
+    text = text.replace("# ddpm_course: learn diffusion models by building one", "## About the course")
+    name = {**first, "source": "# The whole course"}
+    return [name, table, {**first, "id": "about", "source": text}, *(cell for cell in others if cell is not table)]
 
 
 def page(path: Path) -> dict:
     "A notebook as a page. Import cells in a row become one, which lies before the first that is read."
     cells: list[dict] = []
     told = ""  # what a sentence before a fold says of it
-    for cell in read(path)["cells"]:
+    for cell in overview(path) if path.stem == "index" else read(path)["cells"]:
         if cell["cell_type"] == "markdown":
             text = "".join(cell["source"])
             found = re.search(r"\n*\*Folded: (.*)\*\s*$", text)
-            told = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*$]", r"\1", found[1]) if found else ""
-            cells.append({**cell, "source": prose(text[: found.start()] if found else text, path)})
+            first, _, more = found[1].partition(". ") if found else ("", "", "")  # more is for all to read
+            told = plain(first).rstrip(".")
+            text = prose(f"{text[: found.start()]}\n\n{more}" if found else text, path)
+            if kind := LIVE.get(f"{path.stem}/{cell['id']}"):
+                html_of = live(kind, "Points, and walkers that find them.")["data"]["text/html"]
+                text += f"\n\n```{{raw}} html\n{html_of}\n```\n"
+            cells.append({**cell, "source": text})
             continue
         made, before = code(cell, path, told), cells[-1]["metadata"].get("mystnb", {}) if cells else {}
         words = made["metadata"].get("mystnb", {}).get("code_prompt_show") if made else None

@@ -9,6 +9,7 @@ nothing is loaded from another host.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ PARTS = {
 }
 BESIDE = [
     "The whole course <course>",
-    "Points and noise <plane>",
+    "Draw points <plane>",
     "Teaching <teaching>",
     "glossary",
     "notation",
@@ -78,6 +79,15 @@ def write_sources(source: Path) -> None:
     for room in pages.ROOMS:
         (source / "api" / f"{room or 'ideas'}.md").write_text(pages.interface(room), encoding="utf-8")
 
+    if "GITHUB_REPOSITORY" in os.environ:
+        there = f"[the repository](https://github.com/{os.environ['GITHUB_REPOSITORY']})"
+        cover = (
+            (source / "index.md")
+            .read_text(encoding="utf-8")
+            .replace("a clone of the repository", f"a clone of {there}")
+        )
+        (source / "index.md").write_text(cover, encoding="utf-8")
+
     lessons = [path for path in notebooks if path.parent == pages.NOTEBOOKS and path.stem[0].isdigit()]
     below = {name: [entry(p) for p in notebooks if p.parent.name == name] for name in ("workshops", "solutions")}
     below["api"] = [f"api/{room or 'ideas'}" for room in pages.ROOMS]
@@ -114,14 +124,14 @@ def mend(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
 
     def figure(found: re.Match) -> str:
-        begin, name, end = found.groups()
-        width, height = Image.open(OUT / "_images" / f"{name}.png").size
+        begin, name, kind, end = found.groups()
+        width, height = Image.open(OUT / "_images" / f"{name}.{kind}").size
         size = f' width="{width}" height="{height}" loading="lazy" '
         kinds = {"light": name, "dark": f"{name}-dark"}
-        both = "".join(f'<span class="only-{k}">{begin}{n}.png"{size}{end}</span>' for k, n in kinds.items())
+        both = "".join(f'<span class="only-{k}">{begin}{n}.{kind}"{size}{end}</span>' for k, n in kinds.items())
         return f'<span class="wide">{both}</span>' if width > 600 else both
 
-    text = re.sub(r'(<img [^>]*src="[^"]*_images/)([^"/]*)\.png"([^>]*>)', figure, text)
+    text = re.sub(r'(<img [^>]*src="[^"]*_images/)([^"/]*)\.(png|gif)"([^>]*>)', figure, text)
     header = re.search(r'<header id="pst-header".*?</header>', text, re.S)  # out of sight, and its buttons come first
     if header:
         text = text.replace(header[0], re.sub("(primary|secondary)-toggle", "", header[0]))
@@ -145,7 +155,7 @@ def main() -> None:
     for name in (".buildinfo", "objects.inv", "_static/scripts/fontawesome.js"):
         (OUT / name).unlink(missing_ok=True)
     with Pool() as pool:
-        pool.map(figures.darken, OUT.glob("_images/*.png"))
+        pool.map(figures.darken, [path for kind in ("png", "gif") for path in OUT.glob(f"_images/*.{kind}")])
     for path in OUT.glob("**/*.html"):
         mend(path)
     shutil.copytree(source / "images", OUT / "images")  # for those that a page names in HTML

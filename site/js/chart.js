@@ -5,7 +5,7 @@ export const colour = name => getComputedStyle(document.documentElement).getProp
 export function chart(canvas, { x, y, label = '' }) {
   const g = canvas.getContext('2d'), left = 44, low = canvas.height - 34, right = canvas.width - 10, high = 10;
   const across = v => left + (v - x[0]) / (x[1] - x[0]) * (right - left), up = v => low - (v - y[0]) / (y[1] - y[0]) * (low - high);
-  g.clearRect(0, 0, canvas.width, canvas.height);
+  canvas.width = canvas.width;                                  // empty, and without the last one's clip
   g.fillStyle = g.strokeStyle = colour('text-muted');
   g.font = '13px system-ui, sans-serif';
   g.strokeRect(left, high, right - left, low - high);

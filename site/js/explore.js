@@ -27,7 +27,7 @@ const EXPLORERS = {
     });
   },
   async both(section, canvas) {                                         // 03: a digit under two schedules
-    const { mystery } = await digits(), eps = normal(784, 0, LESSON, 5000, 0), kinds = ['linear', 'cosine'].map(kind => [kind, canvas('half')]);
+    const { mystery } = await digits(), eps = normal(784, 0, LESSON, 5000, 0), kinds = ['linear', 'cosine'].map(kind => [kind, canvas(0, 0, kind)]);
     sliders(section, { t: [1, 1000, 1, 1000] }, ({ t }) => kinds.forEach(([kind, place]) =>
       picture(place, noised(mystery, SCHEDULES[kind](1000)[t - 1], eps), 28, 28)));
   },
@@ -69,7 +69,7 @@ const EXPLORERS = {
   async attention(section, canvas) {                                    // 06: one query, 4,500 keys
     const file = await (await fetch(new URL('digits16.bin', import.meta.url))).arrayBuffer();
     const all = Float32Array.from(new Uint8Array(file), v => v / 127.5 - 1), unseen = all.subarray(-256), N = all.length / 256 - 1;
-    const eps = normal(256, 0, LESSON, 3, 0), places = [1, 2, 3].map(() => canvas('third')), below = canvas(720, 220);
+    const eps = normal(256, 0, LESSON, 3, 0), places = ['query', 'answer', 'best match'].map(name => canvas(0, 0, name)), below = canvas(720, 220);
     sliders(section, { t: [1, 1000, 1, 550], times: [-1, 1.5, 0.05, 0, v => (10 ** v).toPrecision(2)] }, v => {
       const abar = SCHEDULES.cosine(1000)[v.t - 1], signal = Math.sqrt(abar), xt = noised(unseen, abar, eps), temperature = 10 ** v.times * (1 - abar) / signal;
       const scores = Float64Array.from({ length: N }, (_, i) => xt.reduce((sum, x, j) => sum + all[256 * i + j] * (x - signal * all[256 * i + j] / 2), 0) / temperature);
@@ -78,7 +78,7 @@ const EXPLORERS = {
       weights.forEach((w, i) => { for (let j = 0; j < 256; j++) answer[j] += w / sum * all[256 * i + j]; });
       [xt, answer, all.subarray(256 * match, 256 * match + 256)].forEach((x, k) => picture(places[k], x, 16, 16));
       const ten = [...weights].sort((a, b) => b - a).slice(0, 10).map(w => Math.max(-4, Math.log10(w / sum)));
-      chart(below, { x: [0, 12], y: [-4, 0], label: `query, answer, best match; below, log10 of the ten largest weights, at temperature ${temperature.toPrecision(2)}` })
+      chart(below, { x: [0, 12], y: [-4, 0], label: `log10 of the ten largest weights, at temperature ${temperature.toPrecision(2)}` })
         .bars(ten.map((_, i) => i + 1), ten);
       section.found = answer;
     });
@@ -98,10 +98,13 @@ const EXPLORERS = {
 
 for (const section of document.querySelectorAll('.explore')) {
   section.replaceChildren();
-  EXPLORERS[section.dataset.kind](section, (width, height) => {
-    const canvas = section.appendChild(Object.assign(document.createElement('canvas'), { className: height ? '' : width ?? '', role: 'img' }));
+  EXPLORERS[section.dataset.kind](section, (width, height, name) => {          // a chart so wide and high, or a picture
+    const canvas = Object.assign(document.createElement('canvas'), { role: 'img' });
     canvas.setAttribute('aria-label', section.getAttribute('aria-label'));
-    if (height) [canvas.width, canvas.height] = [width, height];
+    if (height) [canvas.width, canvas.height] = [Math.min(width, section.clientWidth - 24), Math.min(height, section.clientWidth - 24)];
+    if (!name) return section.appendChild(canvas);
+    const figure = section.appendChild(document.createElement('figure'));
+    figure.append(canvas, Object.assign(document.createElement('figcaption'), { textContent: name }));
     return canvas;
   });
 }

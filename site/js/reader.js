@@ -1,7 +1,7 @@
 // On every page: a guess that is typed in stays in this browser, and stands beside the answer.
 for (const wide of document.querySelectorAll('table, .wide, .math')) if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;   // the keys scroll it
 
-const key = name => `guess: ${name}`;
+const key = name => `guess: ${name}`, answers = name => [...document.querySelectorAll('p.answer')].filter(p => p.dataset.guess === name);
 
 for (const form of document.querySelectorAll('form.guess')) {
   const name = form.dataset.guess, field = form.querySelector('input');
@@ -12,9 +12,8 @@ for (const form of document.querySelectorAll('form.guess')) {
     localStorage.setItem(key(name), field.value);
     form.querySelector('output').value = field.value && 'noted';
     compare();
-    const answer = [...document.querySelectorAll('details.hide.below-input')].find(
-      fold => form.compareDocumentPosition(fold) & Node.DOCUMENT_POSITION_FOLLOWING);
-    if (answer && field.value) answer.open = true;              // the next answer on the page is this one's
+    const answer = answers(name).at(0)?.closest('details');
+    if (answer && field.value) setTimeout(() => { answer.open = true; }, 250);    // after a click on it, which would shut it
   };
 }
 addEventListener('beforeprint', () => {                         // answers are printed, folded code is not

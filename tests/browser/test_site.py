@@ -352,6 +352,12 @@ def test_explorers(visit, site):
             )
             assert control.evaluate(shot) != before
             seen += 1
+        for chart in page.locator(".explore > canvas").all():  # what is written below it, too
+            words = """c => [...c.getContext('2d').getImageData(0, c.height - 14, c.width, 14).data].join()"""
+            before, slider = chart.evaluate(words), chart.locator("xpath=..").locator("input").first
+            slider.press("End" if slider.evaluate("e => +e.value < +e.max") else "Home")
+            fixed = chart.evaluate("c => c.closest('.explore').dataset.kind") in ("bells", "schedules")
+            assert fixed or chart.evaluate(words) != before
         assert not page.wrong
     assert seen == 14
     script = f"""async T => {{ const {{ SCHEDULES }} = await import('{site}/_static/sampler.js');
@@ -401,6 +407,8 @@ def test_guess_stays(visit, browser):
     field = page.locator("form.guess input").first
     field.fill("300")
     field.press("Tab")
+    page.wait_for_function("() => document.querySelector('details:has(p.answer)').open")
+    assert page.locator("details.hide[open]").count() == 1  # its own answer, no other
     page.reload()
     assert page.locator("form.guess input").first.input_value() == "300"
     assert "You guessed 300, off by" in page.locator("p.answer").first.text_content()
@@ -411,7 +419,7 @@ def test_keyboard_alone(visit):
     "From the top of the cover to a new drawing."
     page = visit("index.html")
     drawn(page)
-    for _ in range(40):
+    for _ in range(120):
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.textContent") == "Draw others":
             break
@@ -422,6 +430,9 @@ def test_keyboard_alone(visit):
 
 @pytest.mark.thorough
 def test_menu_on_a_phone(visit):
+    cover = visit("index.html", 400)
+    cover.locator("button.primary-toggle:visible").click()
+    cover.locator(".bd-sidebar-primary").get_by_role("link", name="00 Start").wait_for(state="visible")
     page = visit("12_sampling.html", 400)
     entry = page.locator(".bd-sidebar-primary").get_by_role("link", name="02 Schedules")
     assert not entry.is_visible()
