@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['print_once', 'output', 'write_by', 'load', 'chosen_classes', 'wanted_edit', 'save_samples', 'sample', 'genseq',
-           'save_film', 'loss_table', 'test', 'what_to_draw', 'topology']
+           'save_film', 'loss_table', 'test', 'compare', 'what_to_draw', 'topology']
 
 # %% ../../nbs/workshops/25b_commands.ipynb #8e23420e
 import argparse
@@ -36,6 +36,7 @@ from ..editing import Edit, plan_edit, read_mask, read_picture, sample_edits
 from ..film import Film, column_titles, film_strip, grid_image, save_gif, sequence
 from ..flow import sample_between
 from ..heldout import heldout_loss
+from ..judge.lab import answers, paired
 from ..judge.scores import evaluate_samples, pick_extractor
 from ..model import Model, build_model
 from ..run.runs import load_run
@@ -217,6 +218,30 @@ def test(args: argparse.Namespace, group: Group) -> None:
     if group.rank == 0:
         write_whole(path, json.dumps(result, indent=2) + '\n')
     print_once(group, 'wrote', *paths)
+
+# %% ../../nbs/workshops/25b_commands.ipynb #c396a197
+def compare(args: argparse.Namespace, group: Group) -> None:
+    "Runs on the same held-out images: losses, differences to the first, verdicts; also as JSON."
+    device = group.device or 'cpu'
+    loaded = [load_run(run, device, args.plugins, args.precision) for run in args.runs]
+    first, data = loaded[0][0], loaded[0][1].data
+    for run, (model, _) in zip(args.runs, loaded):
+        if (model.shape, model.classes) != (first.shape, first.classes):
+            raise ValueError(f'{run} draws other images than {args.runs[0]}')
+    path = output(args.out) if args.out else None
+    held_out = load_data(args.data or data.data, data.size, data.image_channels or None)[1]
+    losses = [answers(model, held_out, group=group) for model, _ in loaded]
+    found = [paired(own, losses[0]) for own in losses]
+    rows = [{'run': run, 'eps_mse': own.mean(), **dataclasses.asdict(d), 'verdict': d.verdict}
+            for run, own, d in zip(args.runs, losses, found)]
+    wide = max(map(len, args.runs))
+    print_once(group, f'{"":{wide}}  eps mse of {len(held_out)} held-out images, less the first')
+    for row in rows:
+        print_once(group, f'{row["run"]:{wide}}  {row["eps_mse"]:.4f}' + (
+            f'  {row["mean"]:+.5f} ± {row["error"]:.5f}, {row["verdict"]}' * (row is not rows[0])))
+    print_once(group, 'of these trainings; whether what trained them is better takes several seeds')
+    if path and group.rank == 0:
+        write_whole(path, json.dumps(rows, indent=2) + '\n')
 
 # %% ../../nbs/workshops/25b_commands.ipynb #09dfca7b
 def what_to_draw(args: argparse.Namespace) -> tuple[Model, Path]:

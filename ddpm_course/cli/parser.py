@@ -129,6 +129,13 @@ def make_parser() -> Parser:
     p = new_command(commands, 'test', 'measure a model on held-out images')
     add_model(p)
     add_measures(p)
+    p = new_command(commands, 'compare', 'compare runs on the same held-out images')
+    p.add_argument('runs', nargs='+', metavar='RUN',
+                   help='folders; all are compared with the first')
+    p.add_argument('--data', help='other images than the first run was trained on')
+    p.add_argument('--precision', default='auto', choices=('auto', 'fp32', 'bf16', 'fp16'),
+                   help='of the networks, see ddpm sample')
+    p.add_argument('--out', type=file('.json'), help='also write the numbers')
     p = new_command(commands, 'sample', 'draw a grid of samples, one column per class')
     add_model(p)
     add_grid(p, 8, '.png', 'drawn.png in the run, samples.png here')

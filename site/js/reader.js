@@ -1,6 +1,19 @@
 // On every page: a guess that is typed in stays in this browser, and stands beside the answer.
 for (const wide of document.querySelectorAll('table, .wide, .math')) if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;   // the keys scroll it
 
+const buttons = document.querySelector('.article-header-buttons');
+if (buttons && document.querySelector('.cell_input')) {         // to read without code
+  const hide = Object.assign(document.createElement('button'), { className: 'btn', type: 'button' });
+  const apply = off => {
+    document.body.classList.toggle('no-code', off);
+    hide.textContent = off ? 'show code' : 'hide code';
+    localStorage.setItem('no code', off ? 'yes' : '');
+  };
+  hide.onclick = () => apply(!document.body.classList.contains('no-code'));
+  apply(Boolean(localStorage.getItem('no code')));
+  buttons.prepend(hide);
+}
+
 const key = name => `guess: ${name}`, answers = name => [...document.querySelectorAll('p.answer')].filter(p => p.dataset.guess === name);
 
 for (const form of document.querySelectorAll('form.guess')) {

@@ -415,6 +415,16 @@ def test_guess_stays(visit, browser):
 
 
 @pytest.mark.thorough
+def test_code_can_be_hidden(visit):
+    page = visit("05_first_ddpm.html")
+    assert page.locator(".cell_input:visible").count() > 5
+    page.get_by_role("button", name="hide code").click()
+    page.reload()
+    page.get_by_role("button", name="show code").wait_for()
+    assert not page.locator(".cell_input:visible").count() and page.locator(".cell_output img:visible").count() > 3
+
+
+@pytest.mark.thorough
 def test_keyboard_alone(visit):
     "From the top of the cover to a new drawing."
     page = visit("index.html")

@@ -103,4 +103,6 @@ def test_readme_commands_are_understood():
                 name, words = "ddpm", words[words.index("ddpm_course") :]
             if name == "ddpm":
                 known.append(parser.parse_args(words[1:]).command)
-    assert {"train", "test", "sample", "genseq", "topology", "export", "presets"} == set(known) and known[0] == "train"
+    assert {"train", "test", "compare", "sample", "genseq", "topology", "export", "presets"} == set(known) and known[
+        0
+    ] == "train"

@@ -59,6 +59,20 @@ def test_all_operations(tmp_path, kind):
     assert Image.open(tmp_path / "run/denoising_strip.png").height == 14 + 2 * (classes or 10) * 50 + 2
 
 
+def test_compare(tmp_path):
+    "The verdict on each run; one process or two say the same; the file has the numbers."
+    small = [*SMALL, "--size", "8", "--multipliers", "1,2", "--T", "50", "--precision", "fp32"]
+    for name, more in (("a", "--steps 6"), ("b", "--steps 60"), ("c", "--steps 6 --no-conditional")):
+        ddpm("train", *small, *more.split(), "--out", name, cwd=tmp_path)
+    out = ddpm("compare", "b", "a", "b", "--out", "c.json", "--precision", "fp32", cwd=tmp_path)[0].splitlines()
+    assert len(out) == 5 and "worse" in out[2] and "no difference larger than 0" in out[3]
+    rows = json.loads((tmp_path / "c.json").read_text())
+    assert rows[1]["mean"] > 0 and rows[1]["verdict"] == "worse" and rows[1]["n"] == 500 and rows[0]["mean"] == 0
+    two = ddpm("compare", "b", "a", "b", "--nproc", "2", "--precision", "fp32", cwd=tmp_path)[0].splitlines()
+    assert two[2].split(",")[1:] == out[2].split(",")[1:]
+    refused("compare", "a", "c", cwd=tmp_path, sentence="c draws other images than a")
+
+
 # -- where samples begin ----------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,73 @@
+"The laboratory: its quantiles, its errors against many seeds, races that find nothing where nothing is, and go on."
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ddpm_course import load_digits, override
+from ddpm_course.config import PRESETS
+from ddpm_course.judge.lab import Difference, paired, race, student
+
+BASE = override(
+    PRESETS["mnist16"], size=8, channels=8, multipliers=(1, 2), classes=tuple("0123456789"), batch=8, warmup=2, steps=6,
+    precision="fp32", save_every=6, keep=1,
+)  # fmt: skip
+
+
+def test_quantiles_are_students():
+    for freedom in (1, 2, 3, 4, 7, 20, 500):
+        assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+    assert student(0) == np.inf and Difference(1.0, 0.1, 1).verdict == "no difference larger than inf"
+
+
+@pytest.mark.parametrize("by_seed, by_image", [(0, 1), (1, 0), (1, 1), (0, 0), (3, 1)])
+def test_null_experiments(by_seed, by_image):
+    "Two names for the same thing: at most 7 of 100 false alarms; the errors are those that many tries scatter by."
+    dice, found = np.random.default_rng(0), []
+    for _ in range(2000):
+        a, b = (
+            by_seed * dice.normal(size=(6, 1)) + by_image * dice.normal(size=(1, 80)) + dice.normal(size=(6, 80))
+            for _ in range(2)
+        )
+        found.append(paired(a, b))
+    assert sum(d.verdict in ("better", "worse") for d in found) <= 0.07 * len(found)
+    scatter, error = np.std([d.mean for d in found]), np.sqrt(np.mean([d.error**2 for d in found]))
+    assert error == pytest.approx(scatter, rel=0.2)
+
+
+def test_a_difference_is_seen():
+    dice = np.random.default_rng(1)
+    common = dice.normal(size=(5, 200)) + dice.normal(size=(1, 200))  # pairs: the same seeds and images
+    a, b = common + 0.01 * dice.normal(size=(5, 200)), common + 0.02
+    assert paired(a, b).verdict == "better" and paired(b, a).verdict == "worse"
+    assert paired(a[0], b[0]).n == 200 and paired(a, b).n == 5
+
+
+def test_a_race_goes_on_where_it_was_stopped(tmp_path):
+    train, test = load_digits("train", 8), load_digits("test", 8)
+    first = race(tmp_path / "a", {"one": {}}, BASE, (train, test), seeds=(0,))
+    both = race(tmp_path / "a", {"one": {}, "two": {"lr": 1e-3}}, BASE, (train, test), seeds=(0, 1))
+    whole = race(tmp_path / "b", {"one": {}, "two": {"lr": 1e-3}}, BASE, (train, test), seeds=(0, 1))
+    assert both["one"].shape == (2, 500) and np.array_equal(both["one"][:1], first["one"])
+    assert all(np.array_equal(both[name], whole[name]) for name in whole)
+    assert not np.array_equal(both["one"], both["two"])
+    kept = json.loads((tmp_path / "a/lab.json").read_text())
+    assert set(kept) == {"plans", "losses", "what", "versions", "machine"} and len(kept["losses"]) == 4
+    for other in ({"base": override(BASE, batch=4)}, {"budget": ("steps", 3)}):
+        args = {"base": BASE, **other}
+        with pytest.raises(ValueError, match="holds another race"):
+            race(tmp_path / "a", {"one": {}}, args.pop("base"), (train, test), seeds=(0,), **args)
+
+
+def test_equal_budgets(tmp_path):
+    train, test = load_digits("train", 8), load_digits("test", 8)
+    variants = {"small": {"batch": 4}, "large": {"batch": 8}}
+    for budget, expected in ((("passes", 32), (8, 4)), (("steps", 5), (5, 5)), (("seconds", 0.2), None)):
+        folder = tmp_path / budget[0]
+        race(folder, variants, BASE, (train, test), seeds=(0,), budget=budget)
+        steps = [json.loads((folder / n / "0/config.json").read_text())["training"]["steps"] for n in variants]
+        assert min(steps) >= 1 if expected is None else tuple(steps) == expected
+    with pytest.raises(ValueError, match="a budget is of steps, passes or seconds, not of 'money'"):
+        race(tmp_path / "x", variants, BASE, (train, test), seeds=(0,), budget=("money", 1))
