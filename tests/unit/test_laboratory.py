@@ -37,6 +37,13 @@ def test_null_experiments(by_seed, by_image):
     assert error == pytest.approx(scatter, rel=0.2)
 
 
+def test_a_bound_is_rounded_up():
+    for error in np.random.default_rng(0).uniform(0, 1, 200) ** 4 + 1e-6:
+        d = Difference(0.0, error, 9)
+        said = float(d.verdict.removeprefix("no difference larger than "))
+        assert d.reach * (1 - 1e-9) <= said <= d.reach * 1.1
+
+
 def test_a_difference_is_seen():
     dice = np.random.default_rng(1)
     common = dice.normal(size=(5, 200)) + dice.normal(size=(1, 200))  # pairs: the same seeds and images
@@ -54,7 +61,7 @@ def test_a_race_goes_on_where_it_was_stopped(tmp_path):
     assert all(np.array_equal(both[name], whole[name]) for name in whole)
     assert not np.array_equal(both["one"], both["two"])
     kept = json.loads((tmp_path / "a/lab.json").read_text())
-    assert set(kept) == {"plans", "losses", "what", "versions", "machine"} and len(kept["losses"]) == 4
+    assert set(kept) == {"plans", "steps", "losses", "what", "versions", "machine"} and len(kept["losses"]) == 4
     for other in ({"base": override(BASE, batch=4)}, {"budget": ("steps", 3)}):
         args = {"base": BASE, **other}
         with pytest.raises(ValueError, match="holds another race"):
@@ -68,6 +75,11 @@ def test_equal_budgets(tmp_path):
         folder = tmp_path / budget[0]
         race(folder, variants, BASE, (train, test), seeds=(0,), budget=budget)
         steps = [json.loads((folder / n / "0/config.json").read_text())["training"]["steps"] for n in variants]
+        kept = json.loads((folder / "lab.json").read_text())
+        assert steps == [kept["steps"][name] for name in variants]
+        race(folder, variants, BASE, (train, test), seeds=(0, 1), budget=budget)  # another seed gets as many
+        again = [json.loads((folder / n / "1/config.json").read_text())["training"]["steps"] for n in variants]
+        assert again == steps
         assert min(steps) >= 1 if expected is None else tuple(steps) == expected
     with pytest.raises(ValueError, match="a budget is of steps, passes or seconds, not of 'money'"):
         race(tmp_path / "x", variants, BASE, (train, test), seeds=(0,), budget=("money", 1))
