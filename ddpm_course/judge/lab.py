@@ -80,8 +80,10 @@ def paired(a: np.ndarray, b: np.ndarray) -> Difference:
     by_image = d.mean(0).var(ddof=1) / images
     if seeds == 1:
         return Difference(float(d.mean()), by_image**0.5, images)
-    by_seed, single = d.mean(1).var(ddof=1) / seeds, d.var(ddof=1) / d.size
-    return Difference(float(d.mean()), max(by_seed, by_image, by_seed + by_image - single)**0.5,
+    by_seed = d.mean(1).var(ddof=1) / seeds
+    rest = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
+    both = (rest**2).sum() / ((seeds - 1) * (images - 1) * d.size)      # what both have counted
+    return Difference(float(d.mean()), max(by_seed, by_image, by_seed + by_image - both)**0.5,
                       seeds)
 
 # %% ../../nbs/workshops/16a_lab.ipynb #16ab000c
@@ -119,7 +121,7 @@ def race(
     (images, held_out), folder = data, Path(folder)
     path, kept = folder / 'lab.json', dict[str, Any](plans={}, steps={}, losses={})
     kept |= json.loads(read_whole(path)) if path.exists() else {}
-    what = {'budget': list(budget or ()), 'held out': held_out.digest}
+    what = {'budget': list(budget or ()), 'digests': [part.digest for part in data]}
     for seed in seeds:                                  # a race that is stopped has whole rows
         for name, changes in variants.items():
             key, plan = f'{name}/{seed}', override(base, **changes, seed=seed)
@@ -146,13 +148,14 @@ def race(
 # %% ../../nbs/workshops/16a_lab.ipynb #16ab0010
 def plot_differences(differences: Mapping[str, Difference],
                      of: str = 'loss, first minus second') -> 'Figure':
-    "A dot for each difference, and how far the truth may lie from it."
+    "A mark for each difference, and how far the truth may lie from it."
     from matplotlib.figure import Figure
     fig = Figure(figsize=(7, 0.8 + 0.4 * len(differences)), layout='constrained')
     ax = fig.subplots()
     for y, d in enumerate(differences.values()):
-        ax.plot([d.mean - d.reach, d.mean + d.reach], [y, y], '-', color='C0', linewidth=3)
-        ax.plot(d.mean, y, 'o', color='black', markersize=5)
+        ax.plot([d.mean - d.reach, d.mean + d.reach], [y, y], '-', color='C0', linewidth=5,
+                solid_capstyle='butt')
+        ax.plot(d.mean, y, '|', color='black', markersize=9)
     ax.axvline(0, color='0.4', linestyle=':', linewidth=1)
     ax.set_yticks(range(len(differences)), [f'{name}: {d.verdict}' for name, d in
                                             differences.items()])
