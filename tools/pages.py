@@ -21,24 +21,44 @@ LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs b
     "03_forward/40657bd7": "bells",
     "04_exact/9db8479a": "weights",
     "04_exact/04f0c00b": "field",
-    "05_first_ddpm/8f0e74f0": "plane",
+    "05_first_ddpm/5b2d0e23": "plane",
     "06_attention/c3a983b6": "attention",
     "12_sampling/da50edce": "draw",
     "17_flow/17a00004": "flow",
 }
 CAPTIONS = {  # where the figure itself stays, as the text speaks of it
-    "draw": "Above a still of the explorer in JupyterLab; here is that of the cover. Its long slider is what is taken.",
-    "plane": "In JupyterLab a slider moves the figure above. Here you can draw points of your own.",
+    "draw": "Above a still of JupyterLab's; here is that of the cover, ten classes in place of four samples.",
+    "plane": "All of this under your own hands: the exact denoiser is the photocopier.",
     "weights": "Above a still; here are its weights, and the best answer as a dot, under your hand.",
     "field": "Above a still; here is its left panel, with fewer arrows, under your hand.",
     "flow": "Above a still; here is its middle panel, under your hand.",
 }
-HERE = """## How a page works
+WORDS = {  # said of JupyterLab in a notebook -> as it is on this site
+    "A click on the three dots opens what is folded.": "A click opens what is folded.",
+    "## Guess first\n": """## Guess first
 
 *On this site* nothing runs: pages show what the cells have shown. A guess is typed into its field and stays in your
-browser; the answer lies in a fold below, which opens when you have guessed. What is folded opens with a click.
-What follows is said of JupyterLab, where you can run and change every cell, and where exercises are checked.
-"""
+browser; its answer lies in a fold, which opens when you have guessed. What is said of `predict`, of running and of
+checks holds in JupyterLab, where you can change every cell.
+""",
+    "Run the cell, and it answers.": "",
+    "The last code cell of the [index](index.ipynb) draws all your guesses over their truths": "The page of the [whole "
+    "course](index.ipynb) lists all your guesses beside their truths, at its end",
+    "and a line *Folded: ...* before it says what it does. A click on its three dots opens it.": "and the fold says "
+    "what it does. A click opens it.",
+    "The slider moves the lower row.": "",
+    "push *taken* to the right each time. With eta 0, what stays the same? And with eta 1?": """draw, first with *ddim*,
+which is eta 0, then with *ddpm*, much like eta 1. What stays the same?""",
+    "With eta 0 the digits hardly change. With eta 1": "With *ddim* the digits hardly change. With *ddpm*",
+    "sliders, guesses and checks need JupyterLab. (On the site many sliders work without.)": "checks need JupyterLab.",
+    "In JupyterLab, run the last code cell of `nbs/index.ipynb` to see how good yours were.": """Yours, so far, in this
+browser:
+
+```{raw} html
+<ul id="guesses"><li>none yet</li></ul>
+```
+""",
+}
 EXERCISES = "## Exercises\n\n*In JupyterLab a check answers below each cell; [how to open it]({up}index.ipynb).*"
 ROOMS = {"": "The ideas", "base": "What all stand on", "data": "Data", "run": "Runs", "judge": "Judging",
          "share": "Sharing", "cli": "The command line"}  # fmt: skip
@@ -70,7 +90,8 @@ def prose(text: str, path: Path) -> str:
 
     up = "" if path.parent == NOTEBOOKS else "../"
     text = re.sub(r"^## Exercises$", EXERCISES.format(up=up), text, flags=re.M)
-    text = text.replace("## How a page works\n", HERE)
+    for words, here in WORDS.items():
+        text = text.replace(words, here)
     text = re.sub(r"Solutions: \[solutions/[^\]]*\]", "[The solutions]", text)
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 
@@ -177,7 +198,8 @@ def page(path: Path) -> dict:
             text = prose(f"{text[: found.start()]}\n\n{more}" if found else text, path)
             if kind := LIVE.get(f"{path.stem}/{cell['id']}"):
                 html_of = live(kind, "Points, and walkers that find them.")["data"]["text/html"]
-                text += f"\n\n```{{raw}} html\n{html_of}\n```\n"
+                before, heading, after = text.partition("\n### ")
+                text = f"{before}\n\n```{{raw}} html\n{html_of}\n```\n{heading}{after}"
             cells.append({**cell, "source": text})
             continue
         made, before = code(cell, path, told), cells[-1]["metadata"].get("mystnb", {}) if cells else {}

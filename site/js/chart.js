@@ -1,17 +1,23 @@
 // A small chart on a canvas, in the page's colours, and sliders with names and values.
 export const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--pst-color-${name}`);
 
+const FONT = '13px system-ui, sans-serif';
+const lower = text => text.replace(/_(\d+|t)/g, (_, all) => [...all].map(c => '₀₁₂₃₄₅₆₇₈₉ₜ'['0123456789t'.indexOf(c)]).join(''));
+
 /** chart(canvas, { x: [from, to], y: [from, to], label }) -> curve, bars, dots, on a fresh ground. */
 export function chart(canvas, { x, y, label = '' }) {
-  const g = canvas.getContext('2d'), left = 44, low = canvas.height - 34, right = canvas.width - 10, high = 10;
+  const g = canvas.getContext('2d');
+  g.font = FONT;
+  const lines = g.measureText(label).width < canvas.width - 60 ? [label] : label.split(/(?<=[,;:]) /);
+  const left = 44, low = canvas.height - 18 - 15 * lines.length, right = canvas.width - 10, high = 10;
   const across = v => left + (v - x[0]) / (x[1] - x[0]) * (right - left), up = v => low - (v - y[0]) / (y[1] - y[0]) * (low - high);
   canvas.width = canvas.width;                                  // empty, and without the last one's clip
   g.fillStyle = g.strokeStyle = colour('text-muted');
-  g.font = '13px system-ui, sans-serif';
+  g.font = FONT;
   g.strokeRect(left, high, right - left, low - high);
   g.textAlign = 'center';
   for (let k = 0; k <= 4; k++) g.fillText(+(x[0] + k * (x[1] - x[0]) / 4).toPrecision(3), across(x[0] + k * (x[1] - x[0]) / 4), low + 15);
-  g.fillText(label, (left + right) / 2, low + 31);
+  lines.forEach((line, k) => g.fillText(lower(line), (left + right) / 2, low + 31 + 15 * k));
   g.textAlign = 'right';
   for (const v of y) g.fillText(+v.toPrecision(3), left - 5, up(v) + 4);
   g.save();
@@ -53,7 +59,7 @@ export function sliders(section, wanted, draw) {
     const input = document.createElement(menu ? 'select' : 'input'), output = document.createElement('output');
     if (menu) input.append(...wanted[name].map(word => new Option(word)));
     else Object.assign(input, { type: 'range', min, max, step, value });
-    label.append(`${name} `, input, output);
+    label.append(`${lower(name)} `, input, output);
     const note = () => { values[name] = menu ? input.value : +input.value; output.value = menu ? '' : say(+input.value); };
     note();
     input.oninput = () => { note(); update(); };

@@ -17,16 +17,14 @@ if (buttons && document.querySelector('.cell_input')) {         // to read witho
 const key = name => `guess: ${name}`, answers = name => [...document.querySelectorAll('p.answer')].filter(p => p.dataset.guess === name);
 
 for (const form of document.querySelectorAll('form.guess')) {
-  const name = form.dataset.guess, field = form.querySelector('input');
+  const name = form.dataset.guess, field = form.querySelector('input'), fold = answers(name).at(0)?.closest('details');
   field.value = localStorage.getItem(key(name)) ?? '';
-  form.querySelector('output').value = field.value && 'noted';
+  if (fold && field.value) fold.open = true;
   form.onsubmit = event => event.preventDefault();
   field.onchange = () => {
     localStorage.setItem(key(name), field.value);
-    form.querySelector('output').value = field.value && 'noted';
     compare();
-    const answer = answers(name).at(0)?.closest('details');
-    if (answer && field.value) setTimeout(() => { answer.open = true; }, 250);    // after a click on it, which would shut it
+    if (fold && field.value) setTimeout(() => { fold.open = true; }, 250);        // after a click on it, which would shut it
   };
 }
 addEventListener('beforeprint', () => {                         // answers are printed, folded code is not
@@ -35,10 +33,15 @@ addEventListener('beforeprint', () => {                         // answers are p
 
 function compare() {
   for (const line of document.querySelectorAll('p.answer')) {
-    const guess = localStorage.getItem(key(line.dataset.guess)), answer = parseFloat(line.dataset.answer);
-    const apart = Math.abs(parseFloat(guess) - answer);
-    line.querySelector('span').textContent = !guess ? '' : `. You guessed ${guess}` + (
-      Number.isNaN(apart) ? '.' : apart === 0 ? ': exactly.' : `, off by ${+apart.toPrecision(3)}.`);
+    const { guess: name, answer } = line.dataset, guess = localStorage.getItem(key(name));
+    const apart = Math.abs(parseFloat(guess) - parseFloat(answer));
+    const said = !guess ? '' : `You guessed ${guess}` + (Number.isNaN(apart) ? '.' : apart === 0 ? ': exactly.' : `, off by ${+apart.toPrecision(3)}.`);
+    line.querySelector('span').textContent = said && `. ${said}`;
+    for (const form of document.querySelectorAll('form.guess')) if (form.dataset.guess === name) form.querySelector('output').value = said && `It is ${answer}. ${said}`;
+    if (said) localStorage.setItem(`told: ${name}`, `It is ${answer}. ${said}`);
   }
+  const told = Object.keys(localStorage).filter(k => k.startsWith('told: ')).sort();
+  if (told.length) document.getElementById('guesses')?.replaceChildren(...told.map(k =>
+    Object.assign(document.createElement('li'), { textContent: `${k.slice(6)}: ${localStorage.getItem(k)}` })));
 }
 compare();

@@ -67,6 +67,15 @@ def test_licences_of_the_site_name_what_is_installed():
     )
 
 
+def test_words_of_the_site_stand_in_the_notebooks():
+    "What the site says otherwise is still said in a lesson."
+    import pages
+
+    lessons = [path for path in NOTEBOOKS if path.parent.name == "nbs"]
+    said = "\n".join("".join(cell["source"]) for path in lessons for cell in json.loads(read(path))["cells"])
+    assert not [words for words in pages.WORDS if words not in said]
+
+
 def test_clean_leaves_the_notebooks_as_they_are(tmp_path):
     for name in ("settings.ini", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
