@@ -62,7 +62,7 @@ def look_up(kind: str, registry: Mapping[str, Any], name: str, own: Sequence[str
         names = ', '.join(registry)
         raise ValueError(f'no {kind} is called {name!r}: expected one of {names}')
     entry, values = registry[name], {}
-    given = dict(text.split('=', 1) for text in own)
+    given = dict(text.partition('=')[::2] for text in own)
     for setting, default in own_settings(entry).items() if given else ():
         if setting in given:
             try:

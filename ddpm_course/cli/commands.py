@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import sampling, steps
-from ..base.fields import given_fields
+from ..base.fields import check_own, given_fields
 from ..base.files import write_whole
 from ..base.group import Group
 from ..bound import bits_per_dim, plot_bits
@@ -40,6 +40,7 @@ from ..judge.lab import answers, paired
 from ..judge.scores import evaluate_samples, pick_extractor
 from ..model import Model, build_model
 from ..run.runs import load_run
+from ..run.training import entries
 from ..share.diagram import draw_all
 from ..share.published import load_published
 
@@ -252,6 +253,7 @@ def what_to_draw(args: argparse.Namespace) -> tuple[Model, Path]:
             raise ValueError('a run has settings of its own: leave other flags than --out out')
         model, _ = load_run(args.run, 'cpu', args.plugins, 'fp32')
         return model, Path(args.out or Path(args.run, 'topology'))
+    check_own(config.training.own, entries(config))
     if config.network.conditional:
         config = override(config, classes=tuple('0123456789'))     # all presets' data have ten
     return build_model(config).eval(), Path(args.out or f'topology/{args.preset}')

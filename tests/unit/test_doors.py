@@ -97,6 +97,9 @@ def test_a_misspelt_setting_is_one_sentence(tmp_path):
         _, err, _ = ddpm("train", *plugin, *words.split(), *SMALL, "--out", "run", cwd=tmp_path, code=2)
         one_sentence(err, sentence)
         assert not (tmp_path / "run").exists()
+    for words in ("sample --set foo", "topology --set pach=2"):
+        _, err, _ = ddpm(*words.split(), cwd=tmp_path, code=2)
+        one_sentence(err, f"no entry has a setting for '{words.split()[-1]}'")
 
 
 def ends(how, schedule, start):
