@@ -74,9 +74,12 @@ class Difference:
 # %% ../../nbs/workshops/16a_lab.ipynb #16ab0008
 def paired(a: np.ndarray, b: np.ndarray) -> Difference:
     """Of losses (seeds, images), for both the same seeds and the same questions; or of one training
-    each, (images,). The error counts seeds and images, n the seeds (or, of one, the images)."""
+    each, (images,); or of one number a training, (seeds, 1), as a distance of all its samples. The
+    error counts seeds and images, n the seeds (or, of one, the images)."""
     d = np.atleast_2d(np.subtract(a, b))
     seeds, images = d.shape
+    if images == 1:
+        return Difference(float(d.mean()), (d.var(ddof=1) / seeds)**0.5, seeds)
     by_image = d.mean(0).var(ddof=1) / images
     if seeds == 1:
         return Difference(float(d.mean()), by_image**0.5, images)
