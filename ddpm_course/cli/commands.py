@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['print_once', 'output', 'write_by', 'load', 'chosen_classes', 'wanted_edit', 'save_samples', 'sample', 'genseq',
-           'save_film', 'loss_table', 'test', 'compare', 'what_to_draw', 'topology']
+           'save_film', 'loss_table', 'test', 'compare', 'speedrun', 'what_to_draw', 'topology']
 
 # %% ../../nbs/workshops/25b_commands.ipynb #8e23420e
 import argparse
@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import platform
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from .. import sampling, steps
 from ..base.fields import check_own, given_fields
 from ..base.files import write_whole
 from ..base.group import Group
+from ..base.machine import cores
 from ..bound import bits_per_dim, plot_bits
 from .parser import printable, read_settings
 from ..config import RunConfig, SamplingConfig, override, to_json
@@ -38,7 +40,9 @@ from ..flow import sample_between
 from ..heldout import heldout_loss
 from ..judge.lab import answers, paired
 from ..judge.scores import evaluate_samples, pick_extractor
+from ..judge.speedrun import Lap, laps, verdict
 from ..model import Model, build_model
+from ..run.checkpoints import versions
 from ..run.runs import load_run
 from ..run.training import entries
 from ..share.diagram import draw_all
@@ -243,6 +247,27 @@ def compare(args: argparse.Namespace, group: Group) -> None:
     print_once(group, 'of these trainings; whether what trained them is better takes several seeds')
     if path and group.rank == 0:
         write_whole(path, json.dumps(rows, indent=2) + '\n')
+
+# %% ../../nbs/workshops/25b_commands.ipynb #25b5eed1
+def speedrun(args: argparse.Namespace) -> None:
+    "Time files that learn to draw digits from nothing; certify those that keep the rules."
+    path, rows = output(args.out) if args.out else None, []
+    for file in args.files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f'there is no file {file}: expected a Python file, FILE.py')
+    for file in args.files:
+        found: list[Lap] = []
+        for lap in laps(file):
+            found.append(lap)
+            print_once(Group(), f'{file}, seed {lap.seed}: {lap.seconds:.1f} s, of training '
+                                f'{lap.training:.1f}; Fréchet distance {lap.distance:.2f}, '
+                                f'class as asked {lap.asked:.3f}')
+        rows.append({'file': str(file), 'laps': [dataclasses.asdict(lap) for lap in found],
+                     'verdict': verdict(found)})
+        print_once(Group(), f'{file}: {verdict(found)}')
+        if path:
+            kept = {'versions': versions(), 'machine': f'{platform.machine()}, {cores()} cores'}
+            write_whole(path, json.dumps(kept | {'files': rows}, indent=1) + '\n')
 
 # %% ../../nbs/workshops/25b_commands.ipynb #09dfca7b
 def what_to_draw(args: argparse.Namespace) -> tuple[Model, Path]:

@@ -165,6 +165,10 @@ def make_parser() -> Parser:
     p.add_argument('folder', nargs='?', help='where a diffusers pipeline is written')
     p.add_argument('--onnx', type=file('.onnx'), metavar='FILE',
                    help='the network as ONNX, for any batch size')
+    p = new_command(commands, 'speedrun', 'time how fast a file learns to draw digits', False)
+    p.add_argument('files', nargs='+', metavar='FILE.py',
+                   help='with train() and sample(net, y), as mine.py of page 10')
+    p.add_argument('--out', type=file('.json'), help='also write the numbers')
     p = new_command(commands, 'presets', 'list the presets', parallel=False)
     p.add_argument('--entries', action='store_true',
                    help='list the entries of all registries, and the settings that these have')

@@ -6,7 +6,6 @@ __all__ = ['Walks', 'walks_of', 'landing', 'distil']
 # %% ../../nbs/20a_few_steps.ipynb #20a00003
 import copy
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +35,17 @@ def walks_of(
 ) -> Walks:
     "Walk n times. Raises ValueError where the steps cannot be cut into so many pieces."
     route = plan(how, teacher)
-    if route.how.steps % stops:
-        raise ValueError(f'{route.how.steps} steps cannot be cut into {stops} equal pieces')
-    every, parts = route.how.steps // stops, []
+    steps, parts = len(route.indices) - 1, []
+    if steps % stops:
+        raise ValueError(f'{steps} steps cannot be cut into {stops} equal pieces')
     count = max(1, len(teacher.classes))
     keys, y = class_keys(range(count), -(-n // count))
     for k in range(0, n, batch):
         mine = slice(k, min(k + batch, n))
         noise = keyed_noise(teacher, how.seed, keys[mine])
         states = [x.cpu() for _, x, _ in walk(teacher, route, noise, y[mine])]
-        parts.append(torch.stack(states[::every], 1))
-    return Walks(torch.cat(parts), y[:n], route.indices[::every])
+        parts.append(torch.stack(states[::steps // stops], 1))
+    return Walks(torch.cat(parts), y[:n], route.indices[::steps // stops])
 
 # %% ../../nbs/20a_few_steps.ipynb #20a00021
 def landing(x: Tensor, wanted: Tensor, abar: Tensor, abar_next: Tensor) -> Tensor:

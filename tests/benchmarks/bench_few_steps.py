@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from ddpm_course.config import PRESETS, SamplingConfig, TrainingConfig
 from ddpm_course.data.sets import load_digits
-from ddpm_course.run.few_steps import distil, walks_of
 from ddpm_course.judge.evaluation import allot_classes, draw_samples, extract, frechet_distance, load_judge
 from ddpm_course.judge.lab import race
 from ddpm_course.model import Model
+from ddpm_course.run.few_steps import distil, walks_of
 from ddpm_course.run.runs import load_plugin, load_run
 
 DOORS = Path(__file__).resolve().parents[1] / "doors"

@@ -40,11 +40,12 @@ def check_x0_from_score(f: Callable) -> bool | None:
 
     The score is minus eps, divided by something. By what?
 
-    `eps = -(1 - abar) ** 0.5 * score`, and x_0 as always: `(x - (1 - abar) ** 0.5 * eps) / abar**0.5`
+    `eps = -(1 - abar) ** 0.5 * score`; then `(x - (1 - abar) ** 0.5 * eps) / abar**0.5`
 
     `(x + (1 - abar) * score) / abar**0.5`
     """
-    x0, eps, abar = torch.linspace(-1, 1, 5).double(), torch.tensor([0.3, -2.0, 1.1, 0.0, 0.7]), 0.64
+    x0, eps = torch.linspace(-1, 1, 5).double(), torch.tensor([0.3, -2.0, 1.1, 0.0, 0.7])
+    abar = 0.64
     x, score = 0.8 * x0 + 0.6 * eps, -eps / 0.6
     found = f(x, score, abar)
     if found is None:

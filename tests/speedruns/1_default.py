@@ -1,0 +1,23 @@
+"The default run of the package: what `ddpm train` trains and `ddpm sample` draws with."
+
+import torch
+
+from ddpm_course import PRESETS, SamplingConfig, load_digits, override
+from ddpm_course.base.machine import pick_precision
+from ddpm_course.run.training import fit, new_state
+from ddpm_course.sampling import draw
+
+
+def train(seed: int):
+    digits = load_digits("train", 16)
+    precision = pick_precision("auto", torch.device("cpu"))
+    config = override(PRESETS["mnist16"], classes=digits.classes, image_channels=1, precision=precision, seed=seed)
+    state = new_state(config)
+    for _ in fit(state, digits, config):
+        pass
+    return state.ema
+
+
+def sample(net, y):
+    keys = torch.randint(2**50, (len(y),)).tolist()
+    return draw(net, keys, y, SamplingConfig())
