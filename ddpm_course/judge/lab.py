@@ -10,11 +10,12 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ..base.files import read_whole, write_whole
 from ..base.group import Group
@@ -125,26 +126,26 @@ def race(
     path, kept = folder / 'lab.json', dict[str, Any](plans={}, steps={}, losses={})
     kept |= json.loads(read_whole(path)) if path.exists() else {}
     what = {'budget': list(budget or ()), 'digests': [part.digest for part in data]}
-    for seed in seeds:                                  # a race that is stopped has whole rows
-        for name, changes in variants.items():
-            key, plan = f'{name}/{seed}', override(base, **changes, seed=seed)
-            asked = json.loads(to_json(plan))
-            if kept.get('what', what) != what or kept['plans'].get(key, asked) != asked:
-                raise ValueError(f'{folder} holds another race: choose another folder')
-            if key in kept['losses']:
-                continue
-            if budget and name not in kept['steps']:    # once: all seeds get as many
-                kept['steps'][name] = steps_within(plan, *budget, images)
-            kept['plans'][key], kept['what'] = asked, what
-            kept |= {'versions': versions(), 'machine': f'{platform.machine()}, {cores()} cores'}
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(kept))
-            plan = override(plan, steps=kept['steps'].get(name, plan.training.steps))
-            with Run.open(folder / name / str(seed), plan, images) as run:
-                for _ in run:
-                    pass
-                kept['losses'][key] = answers(run.model, held_out).tolist()
-            write_whole(path, json.dumps(kept))
+    # a race that is stopped has whole rows
+    for seed, (name, changes) in tqdm(list(product(seeds, variants.items())), 'race'):
+        key, plan = f'{name}/{seed}', override(base, **changes, seed=seed)
+        asked = json.loads(to_json(plan))
+        if kept.get('what', what) != what or kept['plans'].get(key, asked) != asked:
+            raise ValueError(f'{folder} holds another race: choose another folder')
+        if key in kept['losses']:
+            continue
+        if budget and name not in kept['steps']:    # once: all seeds get as many
+            kept['steps'][name] = steps_within(plan, *budget, images)
+        kept['plans'][key], kept['what'] = asked, what
+        kept |= {'versions': versions(), 'machine': f'{platform.machine()}, {cores()} cores'}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(kept))
+        plan = override(plan, steps=kept['steps'].get(name, plan.training.steps))
+        with Run.open(folder / name / str(seed), plan, images) as run:
+            for _ in run:
+                pass
+            kept['losses'][key] = answers(run.model, held_out).tolist()
+        write_whole(path, json.dumps(kept))
     return {name: np.array([kept['losses'][f'{name}/{seed}'] for seed in seeds])
             for name in variants}
 
