@@ -17,7 +17,7 @@ from .muon import muon
 from .training import Average, lr_at
 from ..sampling import class_keys, keyed_noise, plan, walk
 
-# %% ../../nbs/20a_few_steps.ipynb #20a00013
+# %% ../../nbs/20a_few_steps.ipynb #20a00015
 @dataclass(frozen=True)
 class Walks:
     "Where a teacher's walks were, at some of their levels."
@@ -47,13 +47,13 @@ def walks_of(
         parts.append(torch.stack(states[::steps // stops], 1))
     return Walks(torch.cat(parts), y[:n], route.indices[::steps // stops])
 
-# %% ../../nbs/20a_few_steps.ipynb #20a00021
+# %% ../../nbs/20a_few_steps.ipynb #20a00022
 def landing(x: Tensor, wanted: Tensor, abar: Tensor, abar_next: Tensor) -> Tensor:
     "The x_0 from which DDIM's step leads from `x` (B, ...) to `wanted`; alpha-bars (B, 1, ...)."
     shrink = ((1 - abar_next) / (1 - abar)).sqrt()
     return (wanted - shrink * x) / (abar_next.sqrt() - shrink * abar.sqrt())
 
-# %% ../../nbs/20a_few_steps.ipynb #20a00025
+# %% ../../nbs/20a_few_steps.ipynb #20a00026
 def distil(
     teacher: Model,
     walks: Walks,
