@@ -78,7 +78,7 @@ def from_nothing(seen: list[str]) -> None:
     safetensors.torch.safe_open = safetensors.safe_open = guarded       # type: ignore
     sys.addaudithook(lambda event, args: look(args[0]) if event == 'open' else None)
 
-# %% ../../nbs/workshops/16b_speedrun.ipynb #16b00011
+# %% ../../nbs/workshops/16b_speedrun.ipynb #16b00013
 def learn_and_draw(path: str, seed: int, y: Tensor) -> tuple[float, float, Tensor]:
     "What a file does: seconds in all, of training, and its digits."
     began = time.perf_counter()
@@ -115,7 +115,7 @@ def attempt(path: str, seed: int, y: Tensor) -> tuple[float, float, np.ndarray]:
                          f'({len(y)}, 1, 16, 16)')
     return seconds, training, to_uint8(images).numpy()
 
-# %% ../../nbs/workshops/16b_speedrun.ipynb #16b00013
+# %% ../../nbs/workshops/16b_speedrun.ipynb #16b00016
 def report(path: str, seed: str, folder: str) -> None:
     "Attempt, and leave in a folder what came out, or what was wrong."
     try:
@@ -138,7 +138,7 @@ def alone(path: Path | str, seed: int, y: Tensor) -> tuple[float, float, np.ndar
         with np.load(f'{folder}/lap.npz') as lap:
             return *lap['times'].tolist(), lap['digits']
 
-# %% ../../nbs/workshops/16b_speedrun.ipynb #16b00016
+# %% ../../nbs/workshops/16b_speedrun.ipynb #16b00019
 def laps(path: Path | str, seeds: Sequence[int] = (0, 1, 2), n: int = 1000) -> Iterator[Lap]:
     "Attempts of a file, each in a process of its own, judged. Raises ValueError where one fails."
     train, test, judge = load_digits('train', 16), load_digits('test', 16), load_judge()
