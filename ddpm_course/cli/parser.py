@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['FOUND_IN_DATA', 'whole', 'file', 'add_own', 'add_precision', 'add_preset', 'add_model', 'add_grid', 'add_beginning',
-           'add_measures', 'add_comparison', 'new_command', 'make_parser', 'read_settings', 'printable']
+           'add_measures', 'add_comparison', 'add_files', 'add_targets', 'new_command', 'make_parser', 'read_settings',
+           'printable']
 
 # %% ../../nbs/workshops/25a_parser.ipynb #6b1d0c03
 import argparse
@@ -114,6 +115,21 @@ def add_comparison(p: argparse.ArgumentParser) -> None:
     add_precision(p)
     p.add_argument('--out', type=file('.json'), help='also write the numbers')
 
+
+def add_files(p: argparse.ArgumentParser) -> None:
+    "Flags that say which files race."
+    p.add_argument('files', nargs='+', metavar='FILE.py',
+                   help='with train() and sample(net, y), as mine.py of page 10')
+    p.add_argument('--out', type=file('.json'), help='also write the numbers')
+
+
+def add_targets(p: argparse.ArgumentParser) -> None:
+    "Flags that say which run is written for other tools, and where to."
+    p.add_argument('run', help="a run's folder")
+    p.add_argument('folder', nargs='?', help='where a diffusers pipeline is written')
+    p.add_argument('--onnx', type=file('.onnx'), metavar='FILE',
+                   help='the network as ONNX, for any batch size')
+
 # %% ../../nbs/workshops/25a_parser.ipynb #eb8476b6
 def new_command(commands: Any, name: str, help: str, parallel: bool = True) -> Parser:
     "The parser of one command; `parallel`: it runs in any number of processes."
@@ -161,14 +177,9 @@ def make_parser() -> Parser:
     add_preset(p, ('data', 'diffusion', 'network'), 'topology/PRESET, topology in the run',
                (*FOUND_IN_DATA, 'data', 'augment'))
     p = new_command(commands, 'export', 'write a model for other tools', False)
-    p.add_argument('run', help="a run's folder")
-    p.add_argument('folder', nargs='?', help='where a diffusers pipeline is written')
-    p.add_argument('--onnx', type=file('.onnx'), metavar='FILE',
-                   help='the network as ONNX, for any batch size')
+    add_targets(p)
     p = new_command(commands, 'speedrun', 'time how fast a file learns to draw digits', False)
-    p.add_argument('files', nargs='+', metavar='FILE.py',
-                   help='with train() and sample(net, y), as mine.py of page 10')
-    p.add_argument('--out', type=file('.json'), help='also write the numbers')
+    add_files(p)
     p = new_command(commands, 'presets', 'list the presets', parallel=False)
     p.add_argument('--entries', action='store_true',
                    help='list the entries of all registries, and the settings that these have')
