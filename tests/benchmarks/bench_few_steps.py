@@ -34,8 +34,10 @@ WALKS = {  # name of a line -> recipe, settings, numbers of steps, evaluations o
     "DDPM, ddim": ("DDPM", {"sampler": "ddim"}, {2: 2, 4: 4, 8: 8, 20: 20}),
     "DDPM, dpm": ("DDPM", {"sampler": "dpm"}, {2: 2, 4: 4, 8: 8, 20: 20}),
     "flow matching, Euler": ("flow matching", {"sampler": "euler"}, {2: 2, 4: 4, 8: 8, 20: 20}),
-    "EDM, Heun over s": ("EDM", {"sampler": "churn", "spacing": "rho"}, {2: 3, 4: 7, 8: 15, 11: 21}),
-    "EDM, Heun over the angle": ("EDM", {"sampler": "heun", "spacing": "rho"}, {2: 3, 4: 7, 8: 15, 11: 21}),
+    "EDM over s, rho": ("EDM", {"sampler": "churn", "spacing": "rho"}, {2: 3, 4: 7, 8: 15, 11: 21}),
+    "EDM over the angle, rho": ("EDM", {"sampler": "heun", "spacing": "rho"}, {2: 3, 4: 7, 8: 15, 11: 21}),
+    "EDM over s, even": ("EDM", {"sampler": "churn"}, {2: 3, 4: 7, 8: 15, 11: 21}),
+    "EDM over the angle, even": ("EDM", {"sampler": "heun"}, {2: 3, 4: 7, 8: 15, 11: 21}),
 }
 STUDY = TrainingConfig(steps=400, batch=128, lr=4e-3)  # of a student
 

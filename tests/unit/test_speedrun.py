@@ -31,7 +31,7 @@ def test_what_ships_is_refused(tmp_path, body, what):
 
 
 def test_training_digits_are_allowed_and_each_seed_is_another(tmp_path):
-    found = run(tmp_path, "torch.manual_seed(0)\n    assert len(load_digits('train', 16)) == 4500", (0, 1))
+    found = run(tmp_path, "torch.manual_seed(0)\n    assert len(load_digits('train', 16)) == 4500", (0, 1, 2))
     assert found[0].digest != found[1].digest and found[0].distance > 50
     assert verdict(found).startswith("not certified: seed 0 reached")
 
@@ -48,6 +48,8 @@ def test_verdicts():
     good = [Lap(k, 60.0 + k, 50.0, 1.2, 0.99, 0.9, f"{k}") for k in range(3)]
     change = lambda **new: [*good[:2], Lap(**{**vars(good[2]), **new})]
     assert verdict(good) == "certified: 62.0 s"
+    assert verdict(good[:2]) == "not certified: three seeds are asked for"
+    assert verdict(change(asked=0.94)) == "not certified: of seed 2 0.940 are as asked, not 0.95"
     assert verdict(change(distance=1.51)) == "not certified: seed 2 reached 1.51, more than 1.5"
     assert verdict(change(nearest=0.3)) == "not certified: the digits of seed 2 are copies"
     assert verdict(change(digest="1")) == "not certified: two seeds drew the same digits"
