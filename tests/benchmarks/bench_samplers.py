@@ -37,9 +37,9 @@ PLAIN = {  # name -> how, and by how many steps
     "ddim": ({"sampler": "ddim"}, SOME),
     "ddim, eta 1/2": ({"sampler": "ddim", "eta": 0.5}, (10, 20, 100)),
     "dpm": ({"sampler": "dpm"}, (5, 8, 10, 15, 20, 50)),
-    "ddpm, small variance": ({"sampler": "ddpm", "variance": "small"}, (*SOME, 1000)),
-    "ddpm, large variance": ({"sampler": "ddpm", "variance": "large"}, (*SOME, 1000)),
-    "ddpm, learned variance": ({"sampler": "ddpm", "variance": "learned"}, SOME),
+    "ddpm, small variance": ({"sampler": "ddpm", "variance": "small"}, (*SOME, 25, 1000)),
+    "ddpm, large variance": ({"sampler": "ddpm", "variance": "large"}, (*SOME, 25, 1000)),
+    "ddpm, learned variance": ({"sampler": "ddpm", "variance": "learned"}, (*SOME, 25, 1000)),
 }
 GUIDED = [("dpm", 20, w) for w in (1.25, 1.5, 1.75, 2, 3)] + [("ddim", 50, 2)]
 PART, REDRAWS = 50, 100  # samples of each class at a time
