@@ -381,6 +381,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'ddpm_course.judge.kernel.kernel_distance': ( 'workshops/kernel.html#kernel_distance',
                                                                                         'ddpm_course/judge/kernel.py')},
             'ddpm_course.judge.lab': { 'ddpm_course.judge.lab.Difference': ('workshops/lab.html#difference', 'ddpm_course/judge/lab.py'),
+                                       'ddpm_course.judge.lab.Difference.__str__': ( 'workshops/lab.html#difference.__str__',
+                                                                                     'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.Difference.reach': ( 'workshops/lab.html#difference.reach',
                                                                                    'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.Difference.verdict': ( 'workshops/lab.html#difference.verdict',

@@ -72,6 +72,9 @@ class Difference:
             return 'better' if self.mean < 0 else 'worse'
         return f'no difference larger than {upwards(abs(self.mean) + self.reach):.2g}'
 
+    def __str__(self) -> str:
+        return f'{self.mean:+.3g} ± {self.reach:.2g} (n = {self.n}): {self.verdict}'
+
 # %% ../../nbs/workshops/16a_lab.ipynb #16ab0008
 def paired(a: np.ndarray, b: np.ndarray) -> Difference:
     """Of losses (seeds, images), for both the same seeds and the same questions; or of one training
