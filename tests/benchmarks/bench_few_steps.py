@@ -10,19 +10,24 @@ twice), and for each seed the Fréchet distance of n samples to the training dig
 
 import copy
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 from common import arguments, keep
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from ddpm_course import SAMPLERS, SPACINGS, Schedule, Step
 from ddpm_course.config import PRESETS, SamplingConfig, TrainingConfig
 from ddpm_course.data.sets import load_digits
+from ddpm_course.flow import velocity
 from ddpm_course.judge.evaluation import allot_classes, draw_samples, extract, frechet_distance, load_judge
 from ddpm_course.judge.lab import race
 from ddpm_course.model import Model
 from ddpm_course.run.few_steps import distil, walks_of
 from ddpm_course.run.runs import load_plugin, load_run
+from ddpm_course.steps import sampling_indices
 
 DOORS = Path(__file__).resolve().parents[1] / "doors"
 RECIPES = {  # name -> changes to the default run
@@ -38,8 +43,31 @@ WALKS = {  # name of a line -> recipe, settings, numbers of steps, evaluations o
     "EDM over the angle, rho": ("EDM", {"sampler": "heun", "spacing": "rho"}, {2: 3, 4: 7, 8: 15, 11: 21}),
     "EDM over s, even": ("EDM", {"sampler": "churn"}, {2: 3, 4: 7, 8: 15, 11: 21}),
     "EDM over the angle, even": ("EDM", {"sampler": "heun"}, {2: 3, 4: 7, 8: 15, 11: 21}),
+    "EDM over s, even from 80": ("EDM", {"sampler": "churn", "spacing": "from 80"}, {2: 3, 4: 7, 8: 15, 11: 21}),
+    "EDM by turns, rho": ("EDM", {"sampler": "turn", "spacing": "rho"}, {2: 3, 4: 7, 8: 15, 11: 21}),
+    "EDM by turns, even": ("EDM", {"sampler": "turn"}, {2: 3, 4: 7, 8: 15, 11: 21}),
 }
 STUDY = TrainingConfig(steps=400, batch=128, lr=4e-3)  # of a student
+
+
+def from_80(T: int, steps: int, *, schedule: Schedule) -> list[int]:
+    "Even indices, but that the first has the noise at which EDM begins; the last index of the cosine has s = 20,000."
+    first = int(((1 / schedule.alpha_bars - 1).sqrt() - 80).abs().argmin())
+    return [first, *sampling_indices(T, steps)[1:]]
+
+
+def turn(step: Step) -> Tensor:
+    "Heun's method over the angle, on the circle instead of along its tangent: x and v are turned, not moved."
+    if step.abar_next == 1:
+        return step.now.x0
+    angle = math.acos(step.abar_next**0.5) - math.acos(step.abar**0.5)
+    cos, sin, v = math.cos(angle), math.sin(angle), velocity(step.now, step.abar)
+    ahead = cos * step.x + sin * v
+    there = velocity(step.ask(ahead, step.t_next), step.abar_next)
+    return cos * step.x + sin * (v + cos * there + sin * ahead) / 2  # the second velocity is turned back
+
+
+SPACINGS["from 80"], SAMPLERS["turn"] = from_80, turn
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_parts.py [--seeds 5] [--steps 300] [--folder build/parts] [--out parts]
 
 The variants race (`judge.lab`): for each seed the same steps, batches, t and noise, in batches of 32; under half a
-minute of one core a run. What is there already is kept. OUT.json: for each variant its parameters, the loss in v of
+minute of one core a run. What is there already is kept. OUT.json: for each variant its parameters, the error in eps of
 each seed on the 500 held-out digits, four draws each, and of what it has more than the whole network the mean, its
 standard error (which counts seeds and digits), and n, the seeds.
 """
@@ -70,7 +70,7 @@ def main() -> None:
     for name, changes in VARIANTS.items():
         plan = override(base, classes=data[0].classes, image_channels=1, **changes)
         line = {"name": name, "parameters": sum(p.numel() for p in build_network(plan).parameters())}
-        line["loss"] = [round(loss, 5) for loss in losses[name].mean(1).tolist()]
+        line["eps_mse"] = [round(loss, 5) for loss in losses[name].mean(1).tolist()]
         if changes:
             line["more"] = asdict(paired(losses[name], losses["the whole network"]))
         found.append(line)
