@@ -40,7 +40,7 @@ class Lap:
     distance: float     # Fréchet, of its digits to the training digits
     asked: float        # share of them that the judge reads as asked
     nearest: float      # mean distance to the nearest training digit; 1: as of held-out ones
-    digest: str         # of its digits
+    digest: str         # of its digits: a fingerprint
 
 # %% ../../nbs/workshops/16b_speedrun.ipynb #16b00010
 def from_nothing(seen: list[str]) -> None:
@@ -143,7 +143,7 @@ def laps(path: Path | str, seeds: Sequence[int] = (0, 1, 2), n: int = 1000) -> I
     "Attempts of a file, each in a process of its own, judged. Raises ValueError where one fails."
     train, test, judge = load_digits('train', 16), load_digits('test', 16), load_judge()
     real, y = extract(judge, train.pixels)[0], allot_classes(train.labels, n)
-    usual = nearest_distances(test.pixels, train.pixels).mean().item()
+    as_new = nearest_distances(test.pixels, train.pixels).mean().item()
     for seed in seeds:
         seconds, training, digits = alone(path, seed, y)
         features, logits = extract(judge, digits)
@@ -151,7 +151,7 @@ def laps(path: Path | str, seeds: Sequence[int] = (0, 1, 2), n: int = 1000) -> I
                   round(frechet_distance(features, real), 3),
                   round((logits.argmax(1) == y).double().mean().item(), 3),
                   round(nearest_distances(torch.from_numpy(digits), train.pixels).mean().item()
-                        / usual, 2), hashlib.sha256(digits.tobytes()).hexdigest()[:16])
+                        / as_new, 2), hashlib.sha256(digits.tobytes()).hexdigest()[:16])
 
 
 def verdict(found: Sequence[Lap]) -> str:

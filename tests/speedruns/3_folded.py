@@ -29,5 +29,6 @@ class Folded(nn.Module):
 NETWORKS["folded"] = Folded
 
 
-def train(seed: int):
-    return FLOW["train"](seed, network="folded", channels=24, multipliers=(1, 2), steps=600)
+def train(seed: int, **changes):
+    folded = {"network": "folded", "channels": 24, "multipliers": (1, 2), "steps": 600}
+    return FLOW["train"](seed, **folded | changes)
