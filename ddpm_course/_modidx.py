@@ -388,6 +388,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'ddpm_course.judge.lab.Difference.verdict': ( 'workshops/lab.html#difference.verdict',
                                                                                      'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.answers': ('workshops/lab.html#answers', 'ddpm_course/judge/lab.py'),
+                                       'ddpm_course.judge.lab.distances': ('workshops/lab.html#distances', 'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.paired': ('workshops/lab.html#paired', 'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.plot_differences': ( 'workshops/lab.html#plot_differences',
                                                                                    'ddpm_course/judge/lab.py'),
