@@ -33,6 +33,7 @@ from ddpm_course.sampling import ddim_step, sampling_indices
 WAYS = {  # name -> what is put back after a step, steps, rounds
     "pasted": ("nothing", 10, 1),
     "clean": ("clean", 10, 1),
+    "clean, shrunk": ("shrunk", 10, 1),  # as the level shrinks it, without the noise
     "noised": ("noised", 10, 1),
     "same noise": ("same", 10, 1),
     "noised, 50 steps": ("noised", 50, 1),
@@ -68,6 +69,7 @@ def fill(pictures: Tensor, y: Tensor, seed: int, put_back: str, steps: int, roun
             known = {
                 "nothing": x,
                 "clean": pictures,
+                "shrunk": mix(pictures, abar_next, torch.zeros_like(x)),
                 "noised": mix(pictures, abar_next, noise(Purpose.KNOWN, t, again)),
                 "same": mix(pictures, abar_next, noise(Purpose.KNOWN, 0)),
             }[put_back]
