@@ -1,4 +1,4 @@
-"Flow matching: straight lines and their velocity, so that fewer steps of training and of Euler's walk will do."
+"Flow matching: straight lines and their velocity, in fewer steps of training and of Euler's walk."
 
 import runpy
 from pathlib import Path
