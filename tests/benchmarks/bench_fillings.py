@@ -15,13 +15,12 @@ many times each; all ways begin at the same noise. OUT.json has a line for each 
 About a quarter of an hour of one core.
 """
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import arguments
+from common import arguments, keep
 from torch import Tensor
 
 from ddpm_course.data.sets import load_digits, to_float, to_uint8
@@ -95,7 +94,7 @@ def main() -> None:
         line["again"] = [round(frechet_distance(features[:, pick].flatten(0, 1), real), 3) for pick in picks]
         line["seam"] = [round(v, 4) for v in torch.stack(seams).mean(0).tolist()]
         line["misread"] = misread.tolist()
-        lines.append(" " + json.dumps(line))
+        lines.append(line)
         print(name, line["distance"], np.mean(line["seam"]), np.mean(line["misread"]), flush=True)
 
     look("real", 0, [pictures])
@@ -103,7 +102,7 @@ def main() -> None:
         draws = [fill(pictures, y, seed, put_back, steps, rounds) for seed in range(args.draws)]
         look(name, (steps - 1) * rounds + 1, draws)
     if args.out:
-        Path(f"{args.out}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
+        keep(lines, Path(f"{args.out}.json"), "torch")
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ For the learned variance the shipped network gets a second half, taught for a hu
 its mean stays what it is.
 """
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import arguments
+from common import arguments, keep
 
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ImageSet, load_digits, to_uint8
@@ -114,8 +113,8 @@ def main() -> None:
         line["asked"] = round((logits.argmax(1) == asked).double().mean().item(), 4)
         line["distance"] = round(evaluation.frechet_distance(points, real), 3)
         line["again"] = [round(evaluation.frechet_distance(points[pick], real), 3) for pick in picks]
-        lines.append(" " + json.dumps(line))
-    Path(f"{args.out}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
+        lines.append(line)
+    keep(lines, Path(f"{args.out}.json"), "torch")
 
 
 if __name__ == "__main__":

@@ -69,10 +69,13 @@ def medians(works: dict[str, Callable[[], float]], rounds: int, digits: int = 3)
 
 
 def keep(found: list | dict, path: Path, *packages: str) -> None:
-    "Write what was found as JSON, with the machine and the packages' versions."
+    "Write what was found as JSON, with the machine and the packages' versions; of a list each run in a line."
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     versions = {name: importlib.metadata.version(name) for name in packages}
-    path.write_text(json.dumps({"machine": machine, "versions": versions, "runs": found}, indent=1) + "\n")
+    head = json.dumps({"machine": machine, "versions": versions})[:-1]
+    rows = isinstance(found, list)
+    body = "[\n " + ",\n ".join(map(json.dumps, found)) + "\n]" if rows else json.dumps(found, indent=1)
+    path.write_text(f'{head}, "runs": {body}}}\n')
 
 
 def floors(digits: ImageSet, draws: int = 40) -> list[float]:
