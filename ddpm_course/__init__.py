@@ -8,6 +8,8 @@ _WHERE = {                              # the names for everyday use; each is lo
     "data.sources": ["DATA", "load_data"],
     "film": ["film_strip", "grid_image", "save_gif", "sequence"],
     "heldout": ["heldout_loss", "plot_losses"],
+    "judge.clinic": ["Finding", "Patient"],
+    "judge.symptoms": ["CHECKS", "examine"],
     "lesson.tools": ["show_images"],
     "losses": ["OBJECTIVES", "Objective"],
     "model": ["NETWORKS", "Model", "Prediction"],

@@ -17,6 +17,10 @@ from .film import save_gif as save_gif
 from .film import sequence as sequence
 from .heldout import heldout_loss as heldout_loss
 from .heldout import plot_losses as plot_losses
+from .judge.clinic import Finding as Finding
+from .judge.clinic import Patient as Patient
+from .judge.symptoms import CHECKS as CHECKS
+from .judge.symptoms import examine as examine
 from .lesson.tools import show_images as show_images
 from .losses import OBJECTIVES as OBJECTIVES
 from .losses import Objective as Objective
