@@ -38,7 +38,7 @@ def print_entries() -> None:
     import ddpm_course
     from ddpm_course.base.fields import own_settings
     for registry in ('DATA', 'AUGMENTATIONS', 'SCHEDULES', 'OBJECTIVES', 'CRITERIA', 'NETWORKS',
-                     'OPTIMIZERS', 'RATES', 'EMAS', 'TRACKERS', 'SAMPLERS', 'SPACINGS'):
+                     'OPTIMIZERS', 'RATES', 'EMAS', 'TRACKERS', 'SAMPLERS', 'SPACINGS', 'CHECKS'):
         entries = getattr(ddpm_course, registry).items()
         known = {name: own_settings(entry) if callable(entry) else {} for name, entry in entries}
         said = [name + (f' ({", ".join(f"{k}={v}" for k, v in own.items())})' if own else '')
@@ -51,10 +51,10 @@ def find_command(name: str) -> Callable[..., None]:
     if name == 'presets':
         return presets
     from ddpm_course.base.machine import keep_memory
-    from ddpm_course.cli import commands, train
+    from ddpm_course.cli import commands, doctor, train
     from ddpm_course.share import export
     keep_memory()
-    modules: dict[str, Any] = {'train': train, 'export': export}
+    modules: dict[str, Any] = {'train': train, 'doctor': doctor, 'export': export}
     return getattr(modules.get(name, commands), name)
 
 # %% ../../nbs/workshops/25d_main.ipynb #48df4c27

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['FOUND_IN_DATA', 'whole', 'file', 'add_own', 'add_precision', 'add_preset', 'add_model', 'add_grid', 'add_beginning',
-           'add_measures', 'add_comparison', 'add_files', 'add_targets', 'new_command', 'make_parser', 'read_settings',
-           'printable']
+           'add_measures', 'add_comparison', 'add_files', 'add_patient', 'add_targets', 'new_command', 'make_parser',
+           'read_settings', 'printable']
 
 # %% ../../nbs/workshops/25a_parser.ipynb #6b1d0c03
 import argparse
@@ -123,6 +123,19 @@ def add_files(p: argparse.ArgumentParser) -> None:
     p.add_argument('--out', type=file('.json'), help='also write the numbers')
 
 
+def add_patient(p: argparse.ArgumentParser) -> None:
+    "Flags that say what is examined, and how samples of it are drawn."
+    p.add_argument('thing', nargs='?', metavar='RUN|MODEL|DATA',
+                   help='a run, a diffusers pipeline, or pictures (default: the model that ships)')
+    p.add_argument('--data', help='pictures to ask a model about (default: those of the run)')
+    p.add_argument('--size', type=whole(4, 1024), default=32, help='of pictures given alone (32)')
+    p.add_argument('--n', type=whole(20, 10_000), default=100, help='samples to draw (100)')
+    add_precision(p)
+    p.add_argument('--out', type=file('.json'), help='also write what was found')
+    add_fields(p, SamplingConfig(), ('own',))
+    add_own(p)
+
+
 def add_targets(p: argparse.ArgumentParser) -> None:
     "Flags that say which run is written for other tools, and where to."
     p.add_argument('run', help="a run's folder")
@@ -161,6 +174,8 @@ def make_parser() -> Parser:
     add_measures(p)
     p = new_command(commands, 'compare', 'compare runs on the same held-out images')
     add_comparison(p)
+    p = new_command(commands, 'doctor', 'find what is wrong with a run, a model or pictures')
+    add_patient(p)
     p = new_command(commands, 'sample', 'draw a grid of samples, one column per class')
     add_model(p)
     add_grid(p, 8, '.png', 'drawn.png in the run, samples.png here')

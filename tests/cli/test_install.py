@@ -103,5 +103,5 @@ def test_readme_commands_are_understood():
                 name, words = "ddpm", words[words.index("ddpm_course") :]
             if name == "ddpm":
                 known.append(parser.parse_args(words[1:]).command)
-    every = {"train", "test", "compare", "speedrun", "sample", "genseq", "topology", "export", "presets"}
+    every = {"train", "test", "doctor", "compare", "speedrun", "sample", "genseq", "topology", "export", "presets"}
     assert every == set(known) and known[0] == "train"

@@ -1,0 +1,108 @@
+"The clinic: every symptom is found with three seeds, healthy runs are left alone, also those of somebody else's code."
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ddpm_course import examine, load_digits
+from ddpm_course.config import PRESETS, override
+from ddpm_course.data.sets import to_float
+from ddpm_course.judge.clinic import Patient
+from ddpm_course.model import build_model
+from helpers import ROOT, ddpm, refused
+
+
+def test_early_checks_are_quick_and_need_no_model():
+    digits, held_out = load_digits("train", 16), load_digits("test", 16)
+    found = examine(Patient(digits, held_out), early=True)
+    assert {"twins", "labels", "seen before"} <= found.keys() and not any(f.ill for f in found.values())
+    assert "memory" not in found and not examine(Patient())
+
+
+def test_memory_of_a_step_is_that_of_the_paper_network():
+    "By hand: the first convolution of the paper's U-Net keeps its input, and each block at 32x32 at least four maps."
+    from ddpm_course.judge.clinic import bytes_per_picture
+
+    config = override(PRESETS["cifar10"], precision="fp32")
+    one = bytes_per_picture(build_model(config))
+    assert 2 * 2 * 4 * 128 * 32 * 32 * 4 < one < 100 * 2**20
+
+
+def test_doctor_is_right_about_what_ships(tmp_path):
+    out, _, _ = ddpm("doctor", "--out", "found.json", "--n", 20, cwd=tmp_path)
+    assert "nothing found" in out
+    assert not any(row["ill"] for row in json.loads((tmp_path / "found.json").read_text()).values())
+    grainy = "--sampler ddpm --steps 10 --variance large --n 20".split()
+    out, _, _ = ddpm("doctor", *grainy, cwd=tmp_path, code=1)
+    assert out.startswith("more noise than told\n")
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        ("nowhere", "nowhere is no folder and could not be fetched"),
+        ("--data nowhere", "no data set or folder is called 'nowhere'"),
+        ("--steps 5000", "sampling steps must be between 1 and 1000"),
+        ("--n 2", "argument --n: must be between 20 and 10000, not 2"),
+    ],
+)
+def test_nonsense_is_one_sentence(tmp_path, words, sentence):
+    refused("doctor", *words.split(), cwd=tmp_path, sentence=sentence)
+
+
+def test_train_warns_before_its_first_step(tmp_path):
+    small = "--channels 8 --batch 8 --T 10 --steps 2 --grid-every 0 --threads 1 --augment flip --out run".split()
+    _, err, _ = ddpm("train", *small, cwd=tmp_path)
+    assert err.startswith("ddpm: flips: mirrored held-out pictures"), err
+
+
+def train_by_diffusers(folder, faulty: bool, steps: int = 400) -> None:
+    "diffusers' own training loop, on the digits; faulty: without `Normalize`, in [0, 1]."
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+    from diffusers.optimization import get_cosine_schedule_with_warmup
+
+    torch.manual_seed(0)
+    net = UNet2DModel(
+        16, 1, 1, layers_per_block=1, block_out_channels=(16, 32, 64), norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 3, up_block_types=("UpBlock2D",) * 3,
+    )  # fmt: skip
+    scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    rates = get_cosine_schedule_with_warmup(optimizer, 30, steps)
+    digits = to_float(load_digits("train", 16).pixels)
+    for _ in range(steps):
+        clean = digits[torch.randint(len(digits), (64,))]
+        clean = (clean + 1) / 2 if faulty else clean
+        noise, t = torch.randn_like(clean), torch.randint(1000, (64,))
+        answer = net(scheduler.add_noise(clean, noise, t), t).sample
+        torch.nn.functional.mse_loss(answer, scheduler.get_velocity(clean, noise, t)).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        rates.step()
+        optimizer.zero_grad()
+    DDPMPipeline(net, scheduler).save_pretrained(folder)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("faulty", [False, True])
+def test_a_model_of_diffusers(tmp_path, faulty):
+    train_by_diffusers(tmp_path / "model", faulty)
+    out, _, _ = ddpm("doctor", "model", "--data", "mnist5k", cwd=tmp_path, code=int(faulty), limit=300)
+    if faulty:
+        assert out.startswith("reading\n") and "trained with pictures in [0, 1]" in out
+
+
+@pytest.mark.thorough
+def test_every_symptom_is_found_and_no_healthy_run(tmp_path, capsys):
+    words = "tests/benchmarks/bench_clinic.py --steps 120 --batch 32 --only 1 --out".split()
+    done = subprocess.run([sys.executable, *words, tmp_path / "found"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with capsys.disabled():
+        print("\n" + done.stdout)
+    rows = json.loads((tmp_path / "found.json").read_text())["runs"]
+    sick, healthy = ([row for row in rows if name in row] for name in ("symptom", "healthy"))
+    assert len(sick) >= 20 and all(row["found"] == row["seeds"] == 3 for row in sick)
+    assert len(healthy) == 12 and not any(row["findings"] for row in healthy)
