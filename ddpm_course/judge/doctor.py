@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.sets import to_float
 from ..draws import Purpose, normal
 from ..forward import q_sample
-from .clinic import Finding, Patient, check, errors_away, nearest, some
+from .clinic import Finding, Patient, errors_away, looks_for, nearest, some
 from .lab import paired
 from ..model import Model
 from ..sampling import keyed_noise, plan, walk
@@ -58,7 +58,7 @@ def readings(model: Model, schedule: str) -> dict[str, Model]:
     return found
 
 
-@check('reading', 'model', 'held_out', 'config')
+@looks_for('reading', 'model', 'held_out', 'config')
 def reading(p: Patient) -> Finding:
     "Whether the network's answers make more sense if it was trained otherwise."
     x0, y = questions(p)
@@ -98,7 +98,7 @@ def noise_shown(p: Patient, n: int = 32) -> list[tuple[int, float]]:
     return seen
 
 # %% ../../nbs/21_clinic.ipynb #21000013
-@check('more noise than told', 'model', 'held_out', 'how')
+@looks_for('more noise than told', 'model', 'held_out', 'how')
 def more_noise_than_told(p: Patient) -> Finding:
     "Whether the network is shown another noise than it is told, somewhere on the way."
     t, ratio = max(noise_shown(p), key=lambda seen: abs(math.log(max(seen[1], 1e-9))))
@@ -107,7 +107,7 @@ def more_noise_than_told(p: Patient) -> Finding:
                    'few steps: the small variance; own sampler: which index is it told?', 'likely')
 
 # %% ../../nbs/21_clinic.ipynb #21000016
-@check('late average', 'model', 'raw', 'held_out')
+@looks_for('late average', 'model', 'raw', 'held_out')
 def late_average(p: Patient) -> Finding:
     "Whether the averaged weights are worse than the raw ones."
     mine, raw = (picture_errors(model, *questions(p, 200)) for model in (p.model, p.raw))
@@ -119,7 +119,7 @@ def late_average(p: Patient) -> Finding:
                    f'{errors_away(d):.0f} standard errors')
 
 # %% ../../nbs/21_clinic.ipynb #21000019
-@check('class ignored', 'model', 'held_out')
+@looks_for('class ignored', 'model', 'held_out')
 def class_ignored(p: Patient) -> Finding:
     "Whether the right class helps no more than another one."
     if len(p.model.classes) < 2:
@@ -136,7 +136,7 @@ def class_ignored(p: Patient) -> Finding:
                    f'{errors_away(d):.0f} standard errors')
 
 # %% ../../nbs/21_clinic.ipynb #2100001c
-@check('copies', 'model', 'images', 'held_out', 'how')
+@looks_for('copies', 'model', 'images', 'held_out', 'how')
 def copies(p: Patient) -> Finding:
     "Whether samples lie much nearer to training pictures than held-out pictures do."
     train = to_float(p.images.pixels)

@@ -15,14 +15,14 @@ from torch import Tensor
 from ..data.sets import ImageSet, to_float
 from ..draws import Purpose, normal
 from .clinic import (
-    CHECKS, Finding, Patient, check, errors_away, mirrored_apart, some)
+    CHECKS, Finding, Patient, errors_away, looks_for, mirrored_apart, some)
 from .doctor import picture_errors, questions, roughness
 from .lab import answers, paired
 from ..model import Model
 from ..sampling import Step, plan
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00007
-@check('no average', 'model', 'raw')
+@looks_for('no average', 'model', 'raw')
 def no_average(p: Patient) -> Finding:
     "Whether samples are drawn with the raw weights."
     mine, raw = p.model.network.state_dict(), p.raw.network.state_dict()
@@ -31,7 +31,7 @@ def no_average(p: Patient) -> Finding:
                    'average them, for example --ema 0.999')
 
 
-@check('kept in bf16', 'model', 'raw')
+@looks_for('kept in bf16', 'model', 'raw')
 def kept_in_bf16(p: Patient) -> Finding:
     "Whether weights have no more digits than bfloat16."
     def share(model: Model) -> float:
@@ -42,7 +42,7 @@ def kept_in_bf16(p: Patient) -> Finding:
                    most > 0.99, 'keep weights and average in float32, and compute in bf16')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b0000a
-@check('dropout at work', 'model')
+@looks_for('dropout at work', 'model')
 @torch.no_grad()
 def dropout_at_work(p: Patient) -> Finding:
     "Whether the same question gets two answers."
@@ -54,7 +54,7 @@ def dropout_at_work(p: Patient) -> Finding:
                    'network.eval() before sampling')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b0000f
-@check('nothing learned', 'model', 'held_out')
+@looks_for('nothing learned', 'model', 'held_out')
 def nothing_learned(p: Patient) -> Finding:
     "Whether the network guesses pictures no better than their mean."
     x0, y = questions(p)
@@ -65,7 +65,7 @@ def nothing_learned(p: Patient) -> Finding:
                    not error < 0.8 * mean, 'another --lr: ten times smaller, ten times larger')
 
 
-@check('flat loss', 'log')
+@looks_for('flat loss', 'log')
 def flat_loss(p: Patient) -> Finding:
     "Whether the training loss never fell; else what it does now."
     lines = [line for line in p.log if 'loss' in line]
@@ -82,7 +82,7 @@ def flat_loss(p: Patient) -> Finding:
                    f'{fell[most + 1]:.1%}', bool(not now[0] < 0.9 * rows[0, 0]), 'another --lr')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00012
-@check('trained too long', 'model', 'images', 'held_out')
+@looks_for('trained too long', 'model', 'images', 'held_out')
 def trained_too_long(p: Patient) -> Finding:
     "Whether held-out pictures have a larger loss than those that were trained on."
     def loss(images: ImageSet, n: int = 400) -> np.ndarray:
@@ -98,7 +98,7 @@ def trained_too_long(p: Patient) -> Finding:
                    'stop earlier, or find more pictures', f'{away:.0f} standard errors')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00015
-@check('mirrored', 'model', 'images', 'held_out')
+@looks_for('mirrored', 'model', 'images', 'held_out')
 def mirrored(p: Patient) -> Finding:
     "Whether a network takes mirrored pictures for real ones, where they are not."
     x0, y = questions(p, 200)
@@ -110,7 +110,7 @@ def mirrored(p: Patient) -> Finding:
                    'was it trained with flips? leave them out', 'likely')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00018
-@check('not finite', 'model', 'how')
+@looks_for('not finite', 'model', 'how')
 def not_finite(p: Patient) -> Finding:
     "Whether samples are numbers."
     share = 1 - p.samples.isfinite().flatten(1).all(1).float().mean().item()
@@ -118,7 +118,7 @@ def not_finite(p: Patient) -> Finding:
                    'go back to a checkpoint before it; a smaller --lr; not fp16')
 
 
-@check('blank', 'model', 'held_out', 'how')
+@looks_for('blank', 'model', 'held_out', 'how')
 def blank(p: Patient) -> Finding:
     "Whether samples have no contrast."
     def share(x: Tensor) -> float:
@@ -128,7 +128,7 @@ def blank(p: Patient) -> Finding:
                    mine > real + 0.1, 'look at the last step and at the range of the pictures')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b0001b
-@check('tint', 'model', 'held_out', 'how')
+@looks_for('tint', 'model', 'held_out', 'how')
 def tint(p: Patient) -> Finding:
     "Whether samples are brighter, darker or of another tint than real pictures."
     mine, real = (x.nan_to_num().mean((2, 3)).double()
@@ -143,7 +143,7 @@ def tint(p: Patient) -> Finding:
                    f'{away[k].abs():.0f} standard errors')
 
 
-@check('colour from grey', 'model', 'held_out', 'how')
+@looks_for('colour from grey', 'model', 'held_out', 'how')
 def colour_from_grey(p: Patient) -> Finding:
     "Whether samples have colours that real pictures have not."
     mine, real = ((x.amax(1) - x.amin(1)).mean().item()
@@ -153,7 +153,7 @@ def colour_from_grey(p: Patient) -> Finding:
                    'train on one channel, --image-channels 1')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b0001e
-@check('noise in the last step', 'model', 'how')
+@looks_for('noise in the last step', 'model', 'how')
 @torch.no_grad()
 def noise_in_the_last_step(p: Patient) -> Finding:
     "Whether the last step depends on noise."
@@ -175,7 +175,7 @@ def noise_in_the_last_step(p: Patient) -> Finding:
                    'no noise where the image is reached')
 
 
-@check('out of range', 'model', 'how')
+@looks_for('out of range', 'model', 'how')
 def out_of_range(p: Patient) -> Finding:
     "Whether pixels leave [-1, 1] when pictures are drawn."
     share = (p.samples.nan_to_num().abs() > 1.05).float().mean().item()
@@ -183,7 +183,7 @@ def out_of_range(p: Patient) -> Finding:
                    share > 0.01, 'clip the guessed image (leave --no-clip out); less guidance')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00021
-@check('rough', 'model', 'held_out', 'how')
+@looks_for('rough', 'model', 'held_out', 'how')
 def rough(p: Patient) -> Finding:
     "Whether samples are noise, or have grain."
     mine, real = (roughness(x.nan_to_num()).mean().item()
@@ -192,7 +192,7 @@ def rough(p: Patient) -> Finding:
                    mine > 1.5 * real, 'see the other findings: what is it drawn with?', 'likely')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00024
-@check('few samples judged', 'scores')
+@looks_for('few samples judged', 'scores')
 def few_samples_judged(p: Patient) -> Finding:
     "Whether a distance in test.json rests on too few samples to be compared."
     s = p.scores

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -12,12 +13,14 @@ from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import to_float
 from ddpm_course.judge.clinic import Patient
 from ddpm_course.model import build_model
-from helpers import ROOT, ddpm, refused
+from helpers import ROOT, ddpm, promise, refused
 
 
 def test_early_checks_are_quick_and_need_no_model():
     digits, held_out = load_digits("train", 16), load_digits("test", 16)
+    since = time.perf_counter()
     found = examine(Patient(digits, held_out), early=True)
+    promise("the early checks, on the digits", time.perf_counter() - since, 1)
     assert {"twins", "labels", "seen before"} <= found.keys() and not any(f.ill for f in found.values())
     assert "memory" not in found and not examine(Patient())
 

@@ -44,7 +44,7 @@ def check_tinted(f: Callable) -> bool | None:
         'other: this may be chance. The pixels of one picture are not independent'
     return True
 
-# %% ../../../nbs/solutions/21_clinic_solution.ipynb #21e0000d
+# %% ../../../nbs/solutions/21_clinic_solution.ipynb #21e0000e
 def check_rounds(f: Callable) -> bool | None:
     """Most runs that are brought to you will have one of these.
 
@@ -66,5 +66,5 @@ def check_rounds(f: Callable) -> bool | None:
     assert not wrong, f'{10 - len(wrong)} of ten; look again at {", ".join(wrong)}'
     return True
 
-# %% ../../../nbs/solutions/21_clinic_solution.ipynb #21e00011
+# %% ../../../nbs/solutions/21_clinic_solution.ipynb #21e00013
 check = Checks(check_tinted, check_rounds)

@@ -42,5 +42,5 @@ def check_mixed(f: Callable) -> bool | None:
         assert x.var() < 1.1 * (1 - abar), f'at lam = {lam:g} there is too much noise'
     return True
 
-# %% ../../../nbs/solutions/22a_paper_solution.ipynb #22e0000d
+# %% ../../../nbs/solutions/22a_paper_solution.ipynb #22e0000e
 check = Checks(check_mixed)
