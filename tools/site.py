@@ -159,6 +159,8 @@ def main() -> None:
     for path in OUT.glob("**/*.html"):
         mend(path)
     shutil.copytree(source / "images", OUT / "images")  # for those that a page names in HTML
+    for path in OUT.glob("**/*.map"):  # of the theme's sources, megabytes that no page asks for
+        path.unlink()
     (OUT / ".nojekyll").touch()  # GitHub Pages: folders that begin with _ are pages, too
 
 
