@@ -10,7 +10,6 @@ import math
 import shlex
 import signal
 import sys
-import warnings
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -117,14 +116,14 @@ def headline(run: Run) -> str:
 
 # %% ../../nbs/workshops/25c_train.ipynb #21c00002
 def look_first(run: Run, held_out: ImageSet) -> None:
-    "Warn of what the doctor finds in the data and settings of a run that begins."
+    "Say what the doctor finds in the data and settings of a run that begins."
     if run.began or run.group.rank:
         return
     trained = replace(run.state.model, network=run.state.network)
     patient = Patient(run.images, held_out, run.config, run.model, trained)
     for name, finding in examine(patient, early=True).items():
         if finding.ill:
-            warnings.warn(f'{name}: {finding}', stacklevel=2)
+            print_once(run.group, f'doctor: {name}: {finding}')
 
 # %% ../../nbs/workshops/25c_train.ipynb #204c55f0
 def train(args: argparse.Namespace, group: Group) -> None:

@@ -58,8 +58,8 @@ def test_nonsense_is_one_sentence(tmp_path, words, sentence):
 
 def test_train_warns_before_its_first_step(tmp_path):
     small = "--channels 8 --batch 8 --T 10 --steps 2 --grid-every 0 --threads 1 --augment flip --out run".split()
-    _, err, _ = ddpm("train", *small, cwd=tmp_path)
-    assert err.startswith("ddpm: flips: mirrored held-out pictures"), err
+    out, _, _ = ddpm("train", *small, cwd=tmp_path)
+    assert out.splitlines()[1].startswith("doctor: flips: mirrored held-out pictures"), out
 
 
 def train_by_diffusers(folder, faulty: bool, steps: int = 400) -> None:
