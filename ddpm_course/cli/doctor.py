@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..base.fields import given_fields
-from ..base.files import write_whole
+from ..base.files import read_json, write_whole
 from ..base.group import Group
 from .commands import output, print_once
 from ..config import SamplingConfig
@@ -58,38 +58,40 @@ def as_trained(run: Path, ema: Model) -> Model | None:
 def of_run(run: Path, args: argparse.Namespace, device: torch.device | str) -> dict[str, Any]:
     "What is known of a run, but for its pictures, as fields of a `Patient`."
     model, config = load_run(run, device, args.plugins, args.precision)
-    test = run / 'test.json'
-    scores = json.loads(test.read_text()).get('samples') if test.exists() else None
+    tested = run / 'test.json'
+    scores = read_json(tested).get('samples') if tested.exists() else None
     return {'model': model, 'raw': as_trained(run, model), 'config': config,
             'log': checkpoints.read_metrics(run), 'scores': scores or {}}
 
-
+# %% ../../nbs/workshops/25e_doctor.ipynb #25e0000b
 def admit(args: argparse.Namespace, device: torch.device | str = 'cpu') -> Patient:
-    "Everything that can be known of what was given. Raises ValueError or FileNotFoundError."
+    """Everything that can be known of what was given, as a patient. Raises FileNotFoundError for
+    what is not there, and ValueError for what is damaged or does not fit."""
     thing = args.thing or str(ASSETS / 'mnist16')
     kind, given = kind_of(thing), given_fields(args, SamplingConfig())
-    how, found = SamplingConfig(**{'guidance': 1.0} | given), dict[str, Any]()
+    if kind == 'pictures':
+        if args.data or given:
+            raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
+        return Patient(*load_data(thing, args.size))
+    how = SamplingConfig(**{'guidance': 1.0} | given)
+    found: dict[str, Any] = {}
     if kind == 'run':
         found = of_run(Path(thing), args, device)
-    elif kind == 'model':
-        found['model'], found['config'] = load_published(thing, device, args.precision)
-    if found:
-        plan(how, found['model'])
-        data = found['config'].data
-        args.size, channels = data.size, data.image_channels or None
     else:
-        args.data, channels = thing, None
-    source = args.data or (found['config'].data.data if kind == 'run' else None)
-    if source:
-        try:
-            found['images'], found['held_out'] = load_data(source, args.size, channels)
-        except FileNotFoundError as error:
-            if args.data:
-                raise
-            warnings.warn(f"the run's pictures are not found ({error}): name them with --data")
+        found['model'], found['config'] = load_published(thing, device, args.precision)
+    plan(how, found['model'])
+    data = found['config'].data
+    try:
+        if source := args.data or (data.data if kind == 'run' else None):
+            found['images'], found['held_out'] = load_data(source, data.size,
+                                                           data.image_channels or None)
+    except FileNotFoundError as error:
+        if args.data:
+            raise
+        warnings.warn(f"the run's pictures are not found ({error}): name them with --data")
     return Patient(**found, how=how, n=args.n)
 
-# %% ../../nbs/workshops/25e_doctor.ipynb #25e0000b
+# %% ../../nbs/workshops/25e_doctor.ipynb #25e0000e
 def report(found: Mapping[str, Finding]) -> str:
     "What the checks say, as text: first what is ill, causes before consequences."
     ill = {name: finding for name, finding in found.items() if finding.ill}
