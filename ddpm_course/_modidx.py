@@ -388,8 +388,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'ddpm_course/judge/clinic.py'),
                                           'ddpm_course.judge.clinic.mirrored_apart': ( 'workshops/intake.html#mirrored_apart',
                                                                                        'ddpm_course/judge/clinic.py'),
-                                          'ddpm_course.judge.clinic.nearest': ( 'workshops/intake.html#nearest',
-                                                                                'ddpm_course/judge/clinic.py'),
                                           'ddpm_course.judge.clinic.picture_left': ( 'workshops/intake.html#picture_left',
                                                                                      'ddpm_course/judge/clinic.py'),
                                           'ddpm_course.judge.clinic.seen_before': ( 'workshops/intake.html#seen_before',

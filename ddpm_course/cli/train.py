@@ -22,7 +22,7 @@ from ..base.fields import look_up
 from ..base.group import Group
 from .commands import print_once, save_film, write_by
 from .parser import read_settings
-from ..config import PRESETS, SamplingConfig, to_json
+from ..config import PRESETS, SamplingConfig, override, to_json
 from ..data.sets import ImageSet
 from ..data.sources import load_data
 from ..film import column_titles, grid_image, sequence
@@ -120,7 +120,9 @@ def look_first(run: Run, held_out: ImageSet) -> None:
     if run.began or run.group.rank:
         return
     trained = replace(run.state.model, network=run.state.network)
-    patient = Patient(run.images, held_out, run.config, run.model, trained)
+    mine = run.group.world if run.model.device.type == 'cuda' else 1    # a GPU has its share only
+    config = override(run.config, batch=-(-run.config.training.batch // mine))
+    patient = Patient(run.images, held_out, config, run.model, trained)
     for name, finding in examine(patient, early=True).items():
         if finding.ill:
             print_once(run.group, f'doctor: {name}: {finding}')

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.sets import to_float
+from ..data.sets import to_float, to_uint8
 from ..draws import Purpose, normal
 from ..forward import q_sample
-from .clinic import Finding, Patient, errors_away, looks_for, nearest, some
+from .clinic import Finding, Patient, errors_away, looks_for, some
+from .evaluation import nearest_distances
 from .lab import paired
 from ..model import Model
 from ..sampling import keyed_noise, plan, walk
@@ -50,11 +51,12 @@ def readings(model: Model, schedule: str) -> dict[str, Model]:
     T = model.schedule.T
     found = {f'objective {name}': replace(model, objective=name)
              for name in ('eps', 'x0', 'v') if name != model.objective}
-    others = [(schedule, steps) for steps in (100, 200, 250, 400, 500, 1000, 2000, 4000)]
-    for name, steps in [*others, ('linear', T), ('cosine', T)]:
-        if (name, steps) != (schedule, T) and (name == 'cosine' or steps >= 21):
-            found[f'{name} schedule, T = {steps}'] = replace(model,
-                                                             schedule=make_schedule(name, steps))
+    usual = (100, 200, 250, 400, 500, 1000, 2000, 4000)
+    for name in ('linear', 'cosine'):
+        for steps in {T, *(usual if name == schedule else ())} - {T if name == schedule else 0}:
+            if name == 'cosine' or steps >= 21:         # the linear one has no fewer
+                other = make_schedule(name, steps)
+                found[f'{name} schedule, T = {steps}'] = replace(model, schedule=other)
     return found
 
 
@@ -88,8 +90,9 @@ def noise_shown(p: Patient, n: int = 32) -> list[tuple[int, float]]:
     real = roughness(to_float(p.held_out.pixels)).mean().item()
 
     def watched(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        abar = model.schedule.alpha_bars[t[0]].item()
-        seen.append((int(t[0]), roughness(x).mean().item() / (abar * real + 20 * (1 - abar))))
+        now = int(t[0])
+        abar = model.schedule.alpha_bars[now].item()
+        seen.append((now, roughness(x).mean().item() / (abar * real + 20 * (1 - abar))))
         return model.network(x, t, y)
     y = torch.arange(n) % len(model.classes) if model.classes else None
     for _ in walk(replace(model, network=watched), plan(p.how, model),
@@ -139,9 +142,8 @@ def class_ignored(p: Patient) -> Finding:
 @looks_for('copies', 'model', 'images', 'held_out', 'how')
 def copies(p: Patient) -> Finding:
     "Whether samples lie much nearer to training pictures than held-out pictures do."
-    train = to_float(p.images.pixels)
-    mine, unseen = (nearest(x.nan_to_num(), train).median().item()
-                    for x in (p.samples, to_float(p.held_out.pixels)))
+    drawn, others = to_uint8(p.samples.nan_to_num()), p.held_out.pixels[some(p.held_out, 500)]
+    mine, unseen = (nearest_distances(x, p.images.pixels).median().item() for x in (drawn, others))
     return Finding('distance to the nearest training picture',
                    f'{mine:.2f} for samples, {unseen:.2f} for held-out pictures',
                    mine < 0.5 * unseen, 'more pictures, or stop earlier', 'likely')
