@@ -1,6 +1,7 @@
-"""Make ddpm_course/assets/mnist16/, the model that ships with the package, from a finished run.
+"""Make ddpm_course/assets/mnist16/ or emoji16/, models that ship with the package, from a finished run of that name.
 
     ddpm train --out runs/mnist16 && python tools/make_model.py runs/mnist16
+    ddpm train --preset emoji16 && python tools/make_model.py runs/emoji16
 
 Only the averaged weights are kept, in bfloat16; config.json and metrics.jsonl are copied as they are.
 """
@@ -15,24 +16,25 @@ from safetensors.torch import load, save
 
 from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_file, read_meta
 
-PATH = Path(__file__).resolve().parent.parent / "ddpm_course/assets/mnist16"
+ASSETS = Path(__file__).resolve().parent.parent / "ddpm_course/assets"
 
 
 def main() -> None:
     run = Path(sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__))
     checkpoint = newest_checkpoint(run) or sys.exit(f"{run} holds no checkpoint")
     weights, meta = load(read_file(checkpoint, "ema.safetensors")), read_meta(checkpoint)
-    shutil.rmtree(PATH, ignore_errors=True)
-    folder = PATH / "checkpoints" / checkpoint.name
+    path = ASSETS / run.name
+    shutil.rmtree(path, ignore_errors=True)
+    folder = path / "checkpoints" / checkpoint.name
     folder.mkdir(parents=True)
     content = save({name: weight.to(torch.bfloat16) for name, weight in weights.items()})
     (folder / "ema.safetensors").write_bytes(content)
     meta["files"] = {"ema.safetensors": checksum(content)}
     (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
     for name in ("config.json", "metrics.jsonl"):
-        shutil.copy(run / name, PATH / name)
-    size = sum(path.stat().st_size for path in PATH.rglob("*") if path.is_file())
-    print(f"{PATH}: {size / 1e6:.2f} MB from {checkpoint}")
+        shutil.copy(run / name, path / name)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    print(f"{path}: {size / 1e6:.2f} MB from {checkpoint}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def kind_of(thing: str) -> str:
         return 'run'
     if there & {'unet', 'model_index.json', 'diffusion_pytorch_model.safetensors'}:
         return 'model'
-    return 'pictures' if there or thing.partition(':')[0] in DATA else 'model'
+    return 'pictures' if Path(thing).exists() or thing.partition(':')[0] in DATA else 'model'
 
 # %% ../../nbs/workshops/25e_doctor.ipynb #25e00008
 def as_trained(run: Path, ema: Model) -> Model | None:
@@ -83,8 +83,11 @@ def admit(args: argparse.Namespace, device: torch.device | str = 'cpu') -> Patie
     data = found['config'].data
     try:
         if source := args.data or (data.data if kind == 'run' else None):
-            found['images'], found['held_out'] = load_data(source, data.size,
-                                                           data.image_channels or None)
+            found['images'], held_out = load_data(source, data.size, data.image_channels or None)
+            found['held_out'], known = held_out, len(found['model'].classes)
+            if known and len(held_out.classes) != known:
+                raise ValueError(f'the model knows {known} classes, {source} has '
+                                 f'{len(held_out.classes) or "none"}')
     except FileNotFoundError as error:
         if args.data:
             raise

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'TORCHVISION', 'DATA', 'find_images', 'folder_source', 'one_listing', 'read_batches', 'stamp',
-           'batch_source', 'load_torchvision', 'bundled_digits', 'load_data']
+           'batch_source', 'load_torchvision', 'bundled_digits', 'bundled_emoji', 'load_data']
 
 # %% ../../nbs/workshops/01c_sources.ipynb #4b964c31
 import os
@@ -17,7 +17,7 @@ import numpy as np
 
 from .cache import load_source, lock
 from .decoding import File, Listing, Pair, Source
-from .sets import ImageSet, every_tenth, load_digits
+from .sets import ASSETS, ImageSet, every_tenth, load_digits
 
 # %% ../../nbs/workshops/01c_sources.ipynb #81cf2efa
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.gif')
@@ -139,8 +139,20 @@ def bundled_digits(size: int, channels: int | None = None) -> Pair:
     return repeat(load_digits('train', size)), repeat(load_digits('test', size))
 
 
+def bundled_emoji(size: int, channels: int | None = None) -> Pair:
+    "The 3,146 emoji of two artists that come with the package: drawn 16x16 in colour, six classes."
+    def read() -> Listing:
+        with np.load(path) as file:
+            return Listing(file['images'], file['labels'].astype(np.int64), file['held_out'],
+                           tuple(file['classes'].tolist()))
+
+    path = ASSETS / 'emoji.npz'
+    return load_source(Source(path, stamp([path]), read), size, channels)
+
+
 DATA: dict[str, Callable[..., Pair]] = {         # (size, channels), and a path where one is given
-    'mnist5k': bundled_digits, **{name: partial(load_torchvision, name) for name in TORCHVISION}}
+    'mnist5k': bundled_digits, 'emoji': bundled_emoji,
+    **{name: partial(load_torchvision, name) for name in TORCHVISION}}
 
 # %% ../../nbs/workshops/01c_sources.ipynb #f157b183
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:

@@ -87,7 +87,7 @@ def roughness(x: Tensor) -> Tensor:
 def noise_shown(p: Patient, n: int = 32) -> list[tuple[int, float]]:
     "For each question to the network in a walk: t, and how rough x_t is, over how rough at this t."
     model, seen = p.model.eval(), []
-    real = roughness(to_float(p.held_out.pixels)).mean().item()
+    real = roughness(p.real).mean().item()
 
     def watched(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         now = int(t[0])
@@ -107,7 +107,8 @@ def more_noise_than_told(p: Patient) -> Finding:
     t, ratio = max(noise_shown(p), key=lambda seen: abs(math.log(max(seen[1], 1e-9))))
     return Finding('the noise in what the network is shown on the way',
                    f'{ratio:.2f} times what it is told, at t = {t}', not 0.6 < ratio < 1.5,
-                   'few steps: the small variance; own sampler: which index is it told?', 'likely')
+                   'where answers are read rightly: few steps want the small variance, and an own '
+                   'sampler must tell the right index', 'likely')
 
 # %% ../../nbs/21_clinic.ipynb #21000016
 @looks_for('late average', 'model', 'raw', 'held_out')
@@ -136,7 +137,7 @@ def class_ignored(p: Patient) -> Finding:
                    f'{d.mean:+.4f} ± {d.reach:.1g}, of {wrong.mean():.3f}',
                    bool(errors_away(d) > -4 or d.mean > -0.02 * wrong.mean()),
                    'do labels and pictures have the same order? is the class told in training?',
-                   f'{errors_away(d):.0f} standard errors')
+                   f'they are {errors_away(d):.0f} standard errors apart')
 
 # %% ../../nbs/21_clinic.ipynb #2100001c
 @looks_for('copies', 'model', 'images', 'held_out', 'how')

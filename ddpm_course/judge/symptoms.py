@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.sets import ImageSet, to_float
+from ..data.sets import ImageSet
 from ..draws import Purpose, normal
-from .clinic import (
-    CHECKS, Finding, Patient, errors_away, looks_for, mirrored_apart, some)
+from .clinic import CHECKS, Finding, Patient, looks_for, mirrored_apart, some
 from .doctor import picture_errors, questions, roughness
 from .lab import answers, paired
 from ..model import Model
@@ -58,28 +57,35 @@ def dropout_at_work(p: Patient) -> Finding:
 def nothing_learned(p: Patient) -> Finding:
     "Whether the network guesses pictures no better than their mean."
     x0, y = questions(p)
+    if len(x0) < 20:
+        return Finding('held-out pictures', f'{len(x0)}: too few to tell')
     error = float(picture_errors(p.model, x0, y, (0.7, 0.5)).mean())
     mean = (x0 - x0.mean(0)).square().mean().item()
     return Finding('error of guessed pictures, at middling noise',
                    f'{error:.3f}, and {mean:.3f} for the mean of all pictures',
-                   not error < 0.8 * mean, 'another --lr: ten times smaller, ten times larger')
+                   not error < 0.8 * mean, 'another --lr: ten times smaller, ten times larger',
+                   'likely')
 
 
-@looks_for('flat loss', 'log')
+@looks_for('flat loss', 'log', 'config')
 def flat_loss(p: Patient) -> Finding:
     "Whether the training loss never fell; else what it does now."
     lines = [line for line in p.log if 'loss' in line]
     if len(lines) < 8:
         return Finding('the log', f'{len(lines)} lines: too few to tell')
     fourth = len(lines) // 4
-    rows = np.array([[line['loss'], *(x or np.nan for x in line['loss_quarters'])]
-                     for line in lines])
+    rows = np.array([[line['loss'], *line['loss_quarters']] for line in lines], float)
+    if not np.isfinite(rows[-fourth:, 0]).all():
+        return Finding('training loss', 'no number any more', True, 'a smaller --lr')
     before, now = (np.nanmean(rows[part], 0)
                    for part in (slice(-2 * fourth, -fourth), slice(-fourth, None)))
-    fell, most = 1 - now / before, int(np.nanargmax(1 - (now / before)[1:]))
+    fell = 1 - now / before
+    most = 1 + int(np.argmax(np.nan_to_num(fell[1:], nan=-np.inf)))
+    fresh = not p.config.training.init                  # else it may begin with a low loss
     return Finding('training loss', f'{rows[0, 0]:.3g} at first, {now[0]:.3g} in the last quarter '
-                   f'of the log; there it fell by {fell[0]:.1%}, in quarter {most + 1} of t by '
-                   f'{fell[most + 1]:.1%}', bool(not now[0] < 0.9 * rows[0, 0]), 'another --lr')
+                   f'of the log, {fell[0]:.1%} less than in the third; in quarter {most} of t '
+                   f'{fell[most]:.1%} less', bool(fresh and now[0] > 0.9 * rows[0, 0]),
+                   'another --lr')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00012
 @looks_for('trained too long', 'model', 'images', 'held_out')
@@ -90,6 +96,8 @@ def trained_too_long(p: Patient) -> Finding:
         labels = None if images.labels is None else images.labels[i]
         return answers(p.model, replace(images, pixels=images.pixels[i], labels=labels))
     unseen, seen = loss(p.held_out), loss(p.images)
+    if len(unseen) < 20:
+        return Finding('held-out pictures', f'{len(unseen)}: too few to tell')
     error = (unseen.var() / len(unseen) + seen.var() / len(seen))**0.5
     away = (unseen.mean() - seen.mean()) / error
     return Finding('eps mse of held-out pictures and of training pictures',
@@ -102,11 +110,12 @@ def trained_too_long(p: Patient) -> Finding:
 def mirrored(p: Patient) -> Finding:
     "Whether a network takes mirrored pictures for real ones, where they are not."
     x0, y = questions(p, 200)
-    d = paired(*(picture_errors(p.model, x, y, (0.3, 0.1, 0.05)) for x in (x0.flip(3), x0)))
-    data, unlike = mirrored_apart(p)
+    other, own = (picture_errors(p.model, x, y, (0.3, 0.1, 0.05)) for x in (x0.flip(3), x0))
+    d, (data, unlike) = paired(other, own), mirrored_apart(p)
     return Finding('error on mirrored pictures, less that on plain ones',
                    f'{d.mean:+.4f} ± {d.reach:.2g}; in the data mirrored ones are {data.mean:.0%} '
-                   'farther from real ones', unlike and errors_away(d) < 4,
+                   'farther from real ones',
+                   bool(unlike and d.mean + 4 * d.error < 0.1 * own.mean()),
                    'was it trained with flips? leave them out', 'likely')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00018
@@ -123,16 +132,16 @@ def blank(p: Patient) -> Finding:
     "Whether samples have no contrast."
     def share(x: Tensor) -> float:
         return (x.flatten(1).std(1) < 0.02).float().mean().item()
-    mine, real = share(p.samples), share(to_float(p.held_out.pixels))
+    mine, real = share(p.samples), share(p.real)
     return Finding('samples without contrast', f'{mine:.0%}, of real pictures {real:.0%}',
-                   mine > real + 0.1, 'look at the last step and at the range of the pictures')
+                   mine > real + 0.1, 'look at the last step and at the range of the pictures',
+                   'likely')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b0001b
 @looks_for('tint', 'model', 'held_out', 'how')
 def tint(p: Patient) -> Finding:
     "Whether samples are brighter, darker or of another tint than real pictures."
-    mine, real = (x.nan_to_num().mean((2, 3)).double()
-                  for x in (p.samples, to_float(p.held_out.pixels)))
+    mine, real = (x.nan_to_num().mean((2, 3)).double() for x in (p.samples, p.real))
     apart = mine.mean(0) - real.mean(0)
     away = apart / (mine.var(0) / len(mine) + real.var(0) / len(real)).sqrt()
     k = int(apart.abs().argmax())
@@ -146,11 +155,10 @@ def tint(p: Patient) -> Finding:
 @looks_for('colour from grey', 'model', 'held_out', 'how')
 def colour_from_grey(p: Patient) -> Finding:
     "Whether samples have colours that real pictures have not."
-    mine, real = ((x.amax(1) - x.amin(1)).mean().item()
-                  for x in (p.samples, to_float(p.held_out.pixels)))
+    mine, real = ((x.amax(1) - x.amin(1)).mean().item() for x in (p.samples, p.real))
     return Finding('colour: largest less smallest channel',
                    f'{mine:.3f}, of real pictures {real:.3f}', real < 0.01 and mine > 0.02,
-                   'train on one channel, --image-channels 1')
+                   'train on one channel, --image-channels 1', 'likely')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b0001e
 @looks_for('noise in the last step', 'model', 'how')
@@ -180,14 +188,14 @@ def out_of_range(p: Patient) -> Finding:
     "Whether pixels leave [-1, 1] when pictures are drawn."
     share = (p.samples.nan_to_num().abs() > 1.05).float().mean().item()
     return Finding('pixels of samples', f'{share:.1%} are beyond [-1, 1] by more than 0.05',
-                   share > 0.01, 'clip the guessed image (leave --no-clip out); less guidance')
+                   share > 0.01, 'clip the guessed image (leave --no-clip out); less guidance',
+                   'likely')
 
 # %% ../../nbs/workshops/21b_symptoms.ipynb #21b00021
 @looks_for('rough', 'model', 'held_out', 'how')
 def rough(p: Patient) -> Finding:
     "Whether samples are noise, or have grain."
-    mine, real = (roughness(x.nan_to_num()).mean().item()
-                  for x in (p.samples, to_float(p.held_out.pixels)))
+    mine, real = (roughness(x.nan_to_num()).mean().item() for x in (p.samples, p.real))
     return Finding('roughness of samples', f'{mine:.2f}, of real pictures {real:.2f}',
                    mine > 1.5 * real, 'see the other findings: what is it drawn with?', 'likely')
 
