@@ -148,7 +148,8 @@ def tint(p: Patient) -> Finding:
     return Finding('mean brightness of each channel, less that of real pictures',
                    ', '.join(f'{x:+.3f}' for x in apart.tolist()),
                    bool(apart[k].abs() > 0.1 and away[k].abs() > 4),
-                   'train longer; does the schedule end in noise? is the range [-1, 1]?',
+                   'train longer; does the schedule end in noise? is the range [-1, 1]? are '
+                   'red, green and blue in this order?',
                    f'{away[k].abs():.0f} standard errors')
 
 
