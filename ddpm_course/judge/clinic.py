@@ -117,7 +117,8 @@ def twins(p: Patient) -> Finding:
     every = fingerprints(p.images)
     share = 1 - len(set(every)) / len(every)
     return Finding(f'{len(every):,} pictures', f'{share:.1%} repeat another one', share > 0.05,
-                   'leave doubles out; of samples: give each process noise of its own')
+                   'leave doubles out (fdupes finds equal files); of samples: give each '
+                   'process noise of its own')
 
 
 @looks_for('seen before', 'images', 'held_out', early=True)
@@ -126,7 +127,7 @@ def seen_before(p: Patient) -> Finding:
     known, asked = set(fingerprints(p.images)), fingerprints(p.held_out, 5000)
     share = sum(x in known for x in asked) / len(asked)
     return Finding(f'{len(asked):,} held-out pictures', f'{share:.1%} are trained on', share > 0.05,
-                   'keep held-out pictures apart')
+                   'leave doubles out, and keep held-out pictures apart')
 
 # %% ../../nbs/workshops/21a_intake.ipynb #21a00017
 @looks_for('few pictures', 'images', early=True)
@@ -183,10 +184,11 @@ def labels(p: Patient) -> Finding:
     chance = float(share[p.held_out.labels[i]].mean())
     error = (chance * (1 - chance) / len(i) + 1e-12)**0.5
     enough = 4 * error < 0.101 and chance < 0.8     # else right labels may look like wrong ones
+    alike = same - chance < 2 * error                       # to what chance would give
     found = f'the same for {same:.0%}, {chance:.0%} by chance'
     return Finding('class of the most similar picture',
-                   found if enough else f'{found}: too few to tell',
-                   enough and same - chance < 2 * error,
+                   f'{found}: too few to tell' if alike and not enough else found,
+                   enough and alike,
                    'do labels and pictures have the same order?',
                    'likely: classes may also differ in what pixels do not show')
 
