@@ -73,6 +73,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     (IMAGES / "chain.png").write_bytes(chain())
     ddpm(["sample", "--out", str(IMAGES / "samples.png")])
+    ddpm(["sample", str(ASSETS / "emoji16"), "--n", "4", "--out", str(IMAGES / "emoji.png")])
     with tempfile.TemporaryDirectory() as folder:
         ddpm(["genseq", "--classes", "2,3,7,9", "--out", f"{folder}/denoising.gif"])
         shutil.copy(f"{folder}/denoising.gif", IMAGES)
