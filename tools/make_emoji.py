@@ -4,7 +4,8 @@
     python tools/make_emoji.py GOOGLE/package TWITTER/package
 
 Six classes of what their table calls subcategories; every skin tone, on white. Of each class every tenth emoji is held
-out in all its tones and by both artists, so that no image held out is another one in other colours.
+out in all its tones and by both artists, so that no image held out is another one in other colours. (Some flags
+have two names: three that are held out are also trained on.)
 """
 
 import json

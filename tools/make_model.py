@@ -20,7 +20,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "ddpm_course/assets"
 
 
 def main() -> None:
-    run = Path(sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__))
+    run = Path(sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__)).resolve()
     checkpoint = newest_checkpoint(run) or sys.exit(f"{run} holds no checkpoint")
     weights, meta = load(read_file(checkpoint, "ema.safetensors")), read_meta(checkpoint)
     path = ASSETS / run.name

@@ -35,10 +35,10 @@ from ..share.published import load_published
 def kind_of(thing: str) -> str:
     "What was given: 'run', 'model' (a diffusers pipeline) or 'pictures'."
     there = {path.name for path in Path(thing).iterdir()} if Path(thing).is_dir() else set()
-    if 'checkpoints' in there and 'config.json' in there:
-        return 'run'
     if there & {'unet', 'model_index.json', 'diffusion_pytorch_model.safetensors'}:
         return 'model'
+    if 'config.json' in there:
+        return 'run'
     return 'pictures' if Path(thing).exists() or thing.partition(':')[0] in DATA else 'model'
 
 # %% ../../nbs/workshops/25e_doctor.ipynb #25e00008

@@ -107,8 +107,9 @@ def grey_as_colour(p: Patient) -> Finding:
 
 # %% ../../nbs/workshops/21a_intake.ipynb #21a00014
 def fingerprints(images: ImageSet, n: int = 100_000) -> list[int]:
-    "A number for each picture, of at most n: equal ones have the same."
-    return [hash(x.tobytes()) for x in images.pixels[some(images, n)]]
+    "A number for each picture, of at most n or 256 MB: equal ones have the same."
+    n = min(n, 2**28 // images.pixels[0].nbytes)
+    return [hash(images.pixels[i].tobytes()) for i in some(images, n)]
 
 
 @looks_for('twins', 'images', early=True)
@@ -142,7 +143,7 @@ def dark_pictures(p: Patient) -> Finding:
     "Whether pictures were written as 0 to 1 in place of 0 to 255."
     top = float(np.median(p.images.pixels[some(p.images, 1000)].max((1, 2, 3))))
     return Finding('the brightest pixel of a picture, of 255', f'{top:g}', top < 32,
-                   'multiply by 255 before pictures are saved')
+                   'multiply by 255 before pictures are saved', 'likely')
 
 # %% ../../nbs/workshops/21a_intake.ipynb #21a0001a
 def small(pixels: np.ndarray) -> Tensor:
@@ -159,13 +160,16 @@ def mirrored_apart(p: Patient) -> tuple[Difference, bool]:
     x, real = (s.pixels[some(s, n)] for s, n in ((p.held_out, 200), (p.images, 3000)))
     rows = small(real)
     plain, mirrored = (torch.cdist(small(each), rows).amin(1) for each in (x, x[..., ::-1].copy()))
-    d = paired((mirrored / plain.mean()).numpy(), (plain / plain.mean()).numpy())
+    usual = plain.mean() + 1e-9                             # 0 where all are training pictures
+    d = paired((mirrored / usual).numpy(), (plain / usual).numpy())
     return d, errors_away(d) > 5 and d.mean > 0.3
 
 
 @looks_for('flips', 'images', 'held_out', 'config', early=True)
 def flips(p: Patient) -> Finding:
     "Whether pictures are mirrored that must not be."
+    if len(p.held_out) < 20:
+        return Finding('held-out pictures', f'{len(p.held_out)}: too few to tell')
     d, unlike = mirrored_apart(p)
     return Finding('mirrored held-out pictures, farther from real ones than plain ones',
                    f'by {d.mean:.0%} ± {d.reach:.0%}', unlike and p.config.data.augment == 'flip',
@@ -197,7 +201,8 @@ def labels(p: Patient) -> Finding:
 def slow_average(p: Patient) -> Finding:
     "Whether the averaged weights will still be the first, random ones."
     t = p.config.training
-    left = 0.0 if t.ema_warmup else t.ema ** t.steps
+    begins_random = t.average == 'ema' and not t.ema_warmup and not t.init
+    left = t.ema ** t.steps if begins_random else 0.0
     return Finding(f'an average with decay {t.ema:g} over {t.steps:,} steps',
                    f'{left:.1%} of it are the first weights', left > 0.02,
                    'a smaller --ema, or --ema-warmup')
@@ -237,7 +242,7 @@ def memory(p: Patient) -> Finding:
         return Finding('memory for a step', 'nothing is trained here')
     fixed = 20 * sum(w.numel() for w in p.raw.network.parameters())
     need = fixed + bytes_per_picture(p.raw) * math.ceil(t.batch / t.accumulate)
-    have = (torch.cuda.mem_get_info(device)[0] + fixed if device.type == 'cuda' else
+    have = (torch.cuda.mem_get_info(device)[0] + fixed * 8 // 20 if device.type == 'cuda' else
             os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))
     return Finding('memory for a step', f'about {need / 2**30:.2g} GB of {have / 2**30:.3g}',
                    need > have, 'more slices (--accumulate), or a smaller --batch', 'likely')

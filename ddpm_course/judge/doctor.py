@@ -132,10 +132,11 @@ def class_ignored(p: Patient) -> Finding:
     assert y is not None                            # it is told classes
     right, wrong = (picture_errors(p.model, x0, told, (0.3, 0.1, 0.03, 0.01))
                     for told in (y, (y + 1) % len(p.model.classes)))
-    d = paired(right, wrong)
+    d, enough = paired(right, wrong), len(x0) >= 50
+    alike = bool(errors_away(d) > -4 or d.mean > -0.02 * wrong.mean())
     return Finding('errors with the right class, less those with another',
-                   f'{d.mean:+.4f} ± {d.reach:.1g}, of {wrong.mean():.3f}',
-                   bool(errors_away(d) > -4 or d.mean > -0.02 * wrong.mean()),
+                   f'{d.mean:+.4f} ± {d.reach:.1g}, of {wrong.mean():.3f}'
+                   + ': too few to tell' * (alike and not enough), alike and enough,
                    'do labels and pictures have the same order? is the class told in training?',
                    f'they are {errors_away(d):.0f} standard errors apart')
 

@@ -109,6 +109,8 @@ def trained_too_long(p: Patient) -> Finding:
 @looks_for('mirrored', 'model', 'images', 'held_out')
 def mirrored(p: Patient) -> Finding:
     "Whether a network takes mirrored pictures for real ones, where they are not."
+    if len(p.held_out) < 20:
+        return Finding('held-out pictures', f'{len(p.held_out)}: too few to tell')
     x0, y = questions(p, 200)
     other, own = (picture_errors(p.model, x, y, (0.3, 0.1, 0.05)) for x in (x0.flip(3), x0))
     d, (data, unlike) = paired(other, own), mirrored_apart(p)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ddpm_course import examine, load_digits
-from ddpm_course.config import PRESETS, override
-from ddpm_course.data.sets import to_float
+from ddpm_course.config import PRESETS, override, to_json
+from ddpm_course.data.sets import ImageSet, to_float
 from ddpm_course.judge.clinic import Patient
 from ddpm_course.model import build_model
 from helpers import ROOT, ddpm, promise, refused
@@ -23,6 +23,27 @@ def test_early_checks_are_quick_and_need_no_model():
     promise("the early checks, on the digits", time.perf_counter() - since, 1)
     assert {"twins", "labels", "seen before"} <= found.keys() and not any(f.ill for f in found.values())
     assert "memory" not in found and not examine(Patient())
+
+
+def test_one_held_out_picture_is_too_few_and_warns_of_nothing(recwarn):
+    digits, held_out = load_digits("train", 16), load_digits("test", 16)
+    one = ImageSet(held_out.pixels[:1], held_out.labels[:1], held_out.classes)
+    found = examine(Patient(digits, one, PRESETS["mnist16"]), early=True)
+    assert not any(f.ill for f in found.values()) and "too few to tell" in found["flips"].found
+    assert not recwarn.list
+
+
+def test_an_average_that_begins_with_trained_weights_is_not_slow():
+    slow = override(PRESETS["mnist16"], ema=0.9999, ema_warmup=False)
+    assert examine(Patient(config=slow))["slow average"].ill
+    assert not examine(Patient(config=override(slow, init="runs/mnist16")))["slow average"].ill
+
+
+def test_a_run_without_a_checkpoint_is_no_folder_of_pictures(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(to_json(PRESETS["mnist16"]))
+    (tmp_path / "run/metrics.jsonl").write_text("")
+    refused("doctor", "run", cwd=tmp_path, sentence="run holds no run that has a checkpoint")
 
 
 def test_memory_of_a_step_is_that_of_the_paper_network():
@@ -107,7 +128,7 @@ def table_of(path, seeds, capsys):
     with capsys.disabled():
         print("", *lines, sep="\n")
     assert len(sick) >= 20 and all(row["found"] == row["seeds"] == seeds for row in sick)
-    assert len(healthy) == 12 and not any(row["findings"] for row in healthy)
+    assert len(healthy) == 12 + seeds and not [row for row in healthy if row["findings"]]
 
 
 def test_every_symptom_was_found_on_three_seeds_and_no_healthy_run(capsys):
