@@ -119,8 +119,8 @@ def look_first(run: Run, held_out: ImageSet) -> None:
     "Say what the doctor finds in the data and settings of a run that begins."
     if run.began or run.group.rank:
         return
-    trained = replace(run.state.model, network=run.state.network)   # to be asked, not compiled
-    raw = None if run.config.training.compile else trained
+    trained = replace(run.state.model, network=run.state.network)
+    raw = None if run.config.training.compile else trained  # it would be compiled for the questions
     mine = run.group.world if run.model.device.type == 'cuda' else 1    # a GPU has its share only
     config = override(run.config, batch=-(-run.config.training.batch // mine))
     patient = Patient(run.images, held_out, config, run.model, raw)
