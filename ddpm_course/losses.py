@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base.fields import look_up
+from .base.registry import look_up
 from .schedules import Schedule
 
 # %% ../nbs/09_losses.ipynb #6d1742c2

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from .base.fields import look_up
+from .base.registry import look_up
 
 # %% ../nbs/02_schedules.ipynb #584567bd
 @dataclass(frozen=True, eq=False)

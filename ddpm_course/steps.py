@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .base.fields import look_up
+from .base.registry import look_up
 from .schedules import Schedule
 
 # %% ../nbs/12_sampling.ipynb #fa70df3c

@@ -82,7 +82,7 @@ def prose(text: str, path: Path) -> str:
         if to.startswith("#"):  # as MyST names headings
             return f"[{words}]({re.sub(r'[^#a-z0-9-]', '', to.lower())})"
         place = (path.parent / to).resolve()
-        if place.parent == ROOT / "tests/benchmarks/results":
+        if place.parent == ROOT / "benchmarks/results":
             return f"[{words}](results/{place.name})"
         if re.match("[a-z]+:", to) or place.is_relative_to(NOTEBOOKS):
             return found[0].replace("index.ipynb", "course.ipynb")
@@ -213,8 +213,8 @@ def page(path: Path) -> dict:
                          "language_info": {"name": "python"}}}  # fmt: skip
 
 
-def workshops() -> str:
-    "The table of the workshops, as the index has it."
+def deep_dives() -> str:
+    "The table of the deep_dives, as the index has it."
     text = "".join("".join(cell["source"]) for cell in read(NOTEBOOKS / "index.ipynb")["cells"])
     return prose(
         "\n" + re.search(r"^\| workshop \|.*?(?=\n\n)", text, re.M | re.S)[0] + "\n", NOTEBOOKS / "index.ipynb"

@@ -55,7 +55,7 @@ def navigated(path: Path, lessons: list[Path]) -> str:
 
 
 def main() -> None:
-    chapters = [p for folder in ("nbs", "nbs/workshops") for p in sorted((ROOT / folder).glob("[0-9]*.ipynb"))]
+    chapters = [p for folder in ("nbs", "nbs/deep_dives") for p in sorted((ROOT / folder).glob("[0-9]*.ipynb"))]
     lessons = [p for p in chapters if p.parent.name == "nbs"]
     made = {path: navigated(path, lessons) for path in chapters}
     made[ROOT / "README.md"] = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))

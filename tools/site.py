@@ -67,7 +67,7 @@ def write_sources(source: Path) -> None:
         shutil.copy(path, source)
     shutil.copytree(pages.NOTEBOOKS / "images", source / "images")
     shutil.copytree(pages.NOTEBOOKS / "solutions", source / "solutions", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
-    shutil.copytree(ROOT / "tests/benchmarks/results", source / "results", ignore=shutil.ignore_patterns("*.json"))
+    shutil.copytree(ROOT / "benchmarks/results", source / "results", ignore=shutil.ignore_patterns("*.json"))
     notebooks = sorted(pages.NOTEBOOKS.glob("**/[!.]*.ipynb"))
     for path in notebooks:
         to = source / path.relative_to(pages.NOTEBOOKS)
@@ -89,12 +89,12 @@ def write_sources(source: Path) -> None:
         (source / "index.md").write_text(cover, encoding="utf-8")
 
     lessons = [path for path in notebooks if path.parent == pages.NOTEBOOKS and path.stem[0].isdigit()]
-    below = {name: [entry(p) for p in notebooks if p.parent.name == name] for name in ("workshops", "solutions")}
+    below = {name: [entry(p) for p in notebooks if p.parent.name == name] for name in ("deep_dives", "solutions")}
     below["api"] = [f"api/{room or 'ideas'}" for room in pages.ROOMS]
     for name, entries in below.items():
         with (source / f"{name}.md").open("a", encoding="utf-8") as file:
-            file.write(pages.workshops() if name == "workshops" else "")
-            file.write(tree({"workshops": ":hidden:", "api": ":maxdepth: 2"}.get(name, ":maxdepth: 1"), entries))
+            file.write(pages.deep_dives() if name == "deep_dives" else "")
+            file.write(tree({"deep_dives": ":hidden:", "api": ":maxdepth: 2"}.get(name, ":maxdepth: 1"), entries))
     parts = {part: [entry(p) for p in lessons if p.stem.startswith(numbers)] for part, numbers in PARTS.items()}
     parts["Beside the lessons"] = [*BESIDE, *below, "licences"]
     with (source / "index.md").open("a", encoding="utf-8") as file:

@@ -116,7 +116,7 @@ def test_notebook_has_its_module(path):
 
 @each([path for path in NOTEBOOKS if path.name != "index.ipynb" and path.stem not in LOOK_AHEAD])
 def test_notebook_leans_on_earlier_ones(path):
-    "On lessons before it with their workshops, and on workshops of its own lesson."
+    "On lessons before it with their deep_dives, and on deep_dives of its own lesson."
     order = {module: number(chapter)[:2] for chapter in NOTEBOOKS for module in default_exp(chapter)}
     own = (default_exp(path) or [""])[0]
     used = set().union(*(arrows(TransformerManager().transform_cell(source), own) for source in cells(path)))

@@ -133,13 +133,13 @@ def table_of(path, seeds, capsys):
 
 def test_every_symptom_was_found_on_three_seeds_and_no_healthy_run(capsys):
     "In the kept run, which took two cores half an hour."
-    table_of(ROOT / "tests/benchmarks/results/clinic.json", 3, capsys)
+    table_of(ROOT / "benchmarks/results/clinic.json", 3, capsys)
 
 
 @pytest.mark.thorough
 def test_every_symptom_is_found_and_no_healthy_run(tmp_path, capsys):
     "Trained again, shortly, with one seed."
-    words = "tests/benchmarks/bench_clinic.py --steps 120 --batch 32 --seeds 1 --only 1 --out".split()
+    words = "benchmarks/bench_clinic.py --steps 120 --batch 32 --seeds 1 --only 1 --out".split()
     done = subprocess.run([sys.executable, *words, tmp_path / "found"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     table_of(tmp_path / "found.json", 1, capsys)

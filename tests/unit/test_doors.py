@@ -1,4 +1,4 @@
-"""Entries from outside the package, tests/doors/*.py: each trains and samples, and does what its paper says."""
+"""Entries from outside the package, examples/*.py: each trains and samples, and does what its paper says."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from ddpm_course.sampling import plan, walk
 from ddpm_course.schedules import cosine
 from helpers import ROOT, ddpm, one_sentence
 
-DOORS = ROOT / "tests/doors"
+DOORS = ROOT / "examples"
 SMALL = "--steps 12 --batch 8 --size 8 --multipliers 1,2 --T 50 --grid-every 0 --precision fp32 --device cpu".split()
 POINTS = torch.tensor([[-0.9], [0.1], [0.7]]).double()
 ENTRIES = {  # file -> words for the run, words for samples

@@ -1,4 +1,4 @@
-"Runs that live on: of fewer steps, made by an older version, beside a slow disk. The rest: workshops 11a, 11b; faults."
+"Runs that live on: of fewer steps, made by an older version, beside a slow disk. The rest: deep_dives 11a, 11b; faults."
 
 import json
 import threading
