@@ -25,7 +25,7 @@ from ddpm_course.flow import velocity
 from ddpm_course.judge.evaluation import allot_classes, draw_samples, extract, frechet_distance, load_judge
 from ddpm_course.judge.lab import race
 from ddpm_course.model import Model
-from ddpm_course.run.few_steps import distil, walks_of
+from ddpm_course.lesson.few_steps import distil, walks_of
 from ddpm_course.run.runs import load_plugin, load_run
 from ddpm_course.steps import sampling_indices
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ..config import SamplingConfig, TrainingConfig
 from ..draws import Purpose, generator
 from ..model import Model
-from .muon import muon
-from .training import Average, lr_at
+from ..run.muon import muon
+from ..run.training import Average, lr_at
 from ..sampling import class_keys, keyed_noise, plan, walk
 
 # %% ../../nbs/20a_few_steps.ipynb #20a00015
