@@ -346,6 +346,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'ddpm_course/run/distributed.py'),
                                              'ddpm_course.run.distributed.DDPGroup.check_same': ( 'distributed.html#ddpgroup.check_same',
                                                                                                   'ddpm_course/run/distributed.py'),
+                                             'ddpm_course.run.distributed.DDPGroup.gather': ( 'distributed.html#ddpgroup.gather',
+                                                                                              'ddpm_course/run/distributed.py'),
                                              'ddpm_course.run.distributed.DDPGroup.wrap': ( 'distributed.html#ddpgroup.wrap',
                                                                                             'ddpm_course/run/distributed.py'),
                                              'ddpm_course.run.distributed.lines_apart': ( 'distributed.html#lines_apart',

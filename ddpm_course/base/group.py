@@ -1,7 +1,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,19 +34,22 @@ class Group:
     def average(self, network: nn.Module) -> None:
         "Average the gradients over all processes, after `backward`, unless `wrap` sees to it."
 
-    def share(self, n: int) -> range:
-        "This process's part of 0..n-1."
-        places = np.array_split(np.arange(n), self.world)[self.rank]
-        return range(int(places[0]), int(places[-1]) + 1) if len(places) else range(0)
+    def share(self, n: int, rank: int | None = None) -> range:
+        "The part of 0..n-1 that a process works on: this one, or that of a rank."
+        rank = self.rank if rank is None else rank
+        few, more = divmod(n, self.world)                   # the first `more` have one more
+        first = rank * few + min(rank, more)
+        return range(first, first + few + (rank < more))
 
-    def map(self, work: Callable[[range], Tensor], n: int, batch: int = 2**60) -> Tensor:
-        "`work` for 0..n-1, at most `batch` at a time, each process its part: (n, ...) for all."
+    def gather(self, part: Tensor, n: int, to_all: bool = True) -> Tensor:
+        """The rows of all processes, (n, ...), each of which gives those of its `share` of n; what
+        the one without a row gives does not matter. Not `to_all`: on rank 0 only, elsewhere none.
+        """
+        return part
+
+    def map(self, work: Callable[[range], Tensor], n: int, batch: int = 2**60,
+            to_all: bool = True) -> Tensor:
+        "`work` for 0..n-1, at most `batch` at a time, each process its part: see `gather`."
         mine = self.share(n)
-        part = mine or range(1)                             # the shape must be known everywhere
-        rows = [work(part[k:k + batch]) for k in range(0, len(part), batch)]
-        done = torch.cat(rows)[:len(mine)]
-        if self.world == 1:
-            return done
-        every = done.new_zeros((n, *done.shape[1:]))
-        every[mine.start:mine.stop] = done
-        return self.all_reduce(every)
+        rows = [work(mine[k:k + batch]) for k in range(0, len(mine), batch)]
+        return self.gather(torch.cat(rows) if rows else torch.empty(0), n, to_all)

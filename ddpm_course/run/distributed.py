@@ -34,6 +34,19 @@ class DDPGroup(Group):
         dist.broadcast_object_list(told, src=0)
         return told[0]
 
+    def gather(self, part: Tensor, n: int, to_all: bool = True) -> Tensor:
+        shape, kind, where = self.broadcast((part.shape[1:], part.dtype, part.device.type))
+        shares = [len(self.share(n, rank)) for rank in range(self.world)]  # rank 0's: most
+        padded = torch.zeros(shares[0], *shape, dtype=kind, device=where)
+        padded[:shares[self.rank]] = part if len(part) else 0
+        every = [torch.empty_like(padded) for _ in shares] if to_all or not self.rank else None
+        if to_all:
+            dist.all_gather(every, padded)
+        else:
+            dist.gather(padded, every)
+        rows = [some[:share] for some, share in zip(every or (), shares)]
+        return torch.cat(rows) if rows else part[:0]
+
     def barrier(self) -> None:
         patient = dist.new_group(backend='gloo', timeout=timedelta(days=1))
         dist.barrier(patient)

@@ -87,6 +87,11 @@ def chat(group: DDPGroup) -> torch.Tensor:
     return group.all_reduce(torch.full((2,), 1.0 + group.rank))
 
 
+def squares(group: DDPGroup | Group, n: int, to_all: bool) -> torch.Tensor:
+    "A row (k, k^2) for each of n, three at a time; nobody asks for none."
+    return group.map(lambda i: torch.tensor([[k, k * k] for k in i], dtype=torch.float64), n, 3, to_all)
+
+
 def late(group: DDPGroup, seconds: float) -> int:
     "The last rank comes to the barrier so much later than the others."
     time.sleep(seconds * (group.rank + 1 == group.world))

@@ -186,6 +186,15 @@ def test_same_samples_and_losses(tmp_path):
             assert abs(found["mean"] / tests[3][split][name]["mean"] - 1) < 1e-6
 
 
+@pytest.mark.parametrize("n", [2, 10])  # with two rows, the third process has none
+def test_rows_of_all_processes_are_gathered(n):
+    whole = [[k, k * k] for k in range(n)]
+    assert process_workers.squares(Group(), n, True).tolist() == whole
+    assert [rows.tolist() for rows in process_workers.together(process_workers.squares, 3, n, True)] == [whole] * 3
+    first, *others = process_workers.together(process_workers.squares, 3, n, False)
+    assert first.tolist() == whole and not any(map(len, others))
+
+
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
