@@ -195,7 +195,7 @@ def default_exp(path: Path) -> list[str]:
 
 
 def number(path: Path) -> str:
-    "The chapter's number, its place in the order: lesson `05` < its workshop `05a` < lesson `06`."
+    "The chapter's number, its place in the order: lesson `05` < its deep dive `05a` < lesson `06`."
     return path.name.split("_")[0]
 
 

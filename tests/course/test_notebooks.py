@@ -111,8 +111,8 @@ def page_faults(path: Path) -> Iterable[str]:
         yield "default_exp stands outside the first code cell"
     if not texts[0].startswith(f"# {number(path)} · "):
         yield f"its title does not begin with {number(path)}"
-    if path.parent.name == "deep_dives" and not re.search(r"^\*A workshop: .*skip.*\*$", "\n".join(texts[:2]), re.M):
-        yield "it does not say at its beginning that it is a workshop"
+    if path.parent.name == "deep_dives" and not re.search(r"^\*A deep dive: .*skip.*\*$", "\n".join(texts[:2]), re.M):
+        yield "it does not say at its beginning that it is a deep dive"
     if "index.ipynb" not in {Path(target).name for target in links(texts[-1])}:
         yield "its last text has no link to the index"
     following = [p for p in LESSONS if number(p) > number(path)][:1]
