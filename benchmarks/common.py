@@ -19,7 +19,8 @@ import torch
 
 from ddpm_course.base.group import Group
 from ddpm_course.base.machine import pick_precision
-from ddpm_course.cli.parser import make_parser, read_settings
+from ddpm_course.cli.flags import read_settings
+from ddpm_course.cli.main import make_parser
 from ddpm_course.config import RunConfig, SamplingConfig, override
 from ddpm_course.criteria import Simple
 from ddpm_course.data.sets import ImageSet, load_digits
@@ -43,7 +44,7 @@ def arguments(text: str, **defaults: Any) -> argparse.Namespace:
 
 def settings(words: str, images: ImageSet | None = None, device: torch.device = CPU) -> tuple[RunConfig, ImageSet]:
     "The configuration of `ddpm train WORDS`, on its own images or on these."
-    args = make_parser().parse_args(["train", *shlex.split(words)])
+    args = make_parser("train").parse_args(["train", *shlex.split(words)])
     config = read_settings(args)
     if images is None:
         images, _ = load_data(config.data.data, config.data.size, config.data.image_channels or None)

@@ -1,9 +1,7 @@
-import argparse
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import field
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 def option(default: Any, help: str, low: float = -math.inf, high: float = math.inf,
@@ -36,41 +34,3 @@ def check(section: Any) -> None:
             expected = f'at least {low}' if high == math.inf else f'between {low} and {high}'
         if expected:
             raise ValueError(f'{f.name} must be {expected}, not {value!r}')
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    "`'16,8'` to (16, 8), `''` to (). Raises ValueError, of which `argparse` makes a sentence."
-    return tuple(int(part) for part in text.split(',') if part)
-
-
-def add_fields(parser: argparse.ArgumentParser, section: Any,
-               leave_out: Sequence[str] = ()) -> None:
-    "One flag for each field of a section of `option`s; one that is not given stays None."
-    hints = get_type_hints(type(section))
-    group = parser.add_argument_group(type(section).__name__.removesuffix('Config').lower())
-    for f in [f for f in dataclasses.fields(section) if f.name not in leave_out]:
-        kinds, many = accepted(hints[f.name])
-        choices = '|'.join(str(c) for c in f.metadata['choices'] if c is not None)
-        how: dict[str, Any] = {'action': argparse.BooleanOptionalAction}
-        if kinds[0] is not bool:
-            how = {'type': numbers if many else kinds[0], 'metavar': choices or f.name.upper()}
-        default: Any = f.default
-        standard = ','.join(map(str, default)) if many else default
-        how['help'] = f.metadata['help'] + ('' if standard in (None, '') else f' ({standard})')
-        group.add_argument('--' + f.name.replace('_', '-'), default=None, **how)
-
-
-def given_fields(args: argparse.Namespace, *sections: Any) -> dict[str, Any]:
-    "The fields of sections that flags gave, by name."
-    names = [f.name for section in sections for f in dataclasses.fields(section)]
-    found = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    # a flag that may be repeated makes a list, whose order means nothing
-    return {name: tuple(sorted(v)) if isinstance(v, list) else v for name, v in found.items()}
-
-
-class Parser(argparse.ArgumentParser):
-    "An argument parser that raises its complaints."
-
-    def error(self, message: str) -> NoReturn:
-        "Raise ValueError in place of ending the process."
-        raise ValueError(message)

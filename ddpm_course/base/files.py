@@ -1,7 +1,8 @@
+import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,24 @@ def write_whole(path: Path, content: bytes | str) -> None:
         flush(aside)
         aside.replace(path)
         flush(path.parent)
+
+
+def write_by(path: Path, save: Callable[..., object], *how: Any, **more: Any) -> None:
+    "Write what `save(file, ...)` makes, whole or not at all."
+    content = io.BytesIO()
+    save(content, *how, **more)
+    write_whole(path, content.getvalue())
+
+
+def output(path: Path | str, *inputs: str | None) -> Path:
+    """Where a result goes, its folder made, before the work. Raises ValueError where it may not be
+    written, is no file, or is an input or what a run is read from."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    there = path.exists()
+    needed = path.name in ('config.json', 'meta.json') or there and (
+        not path.is_file() or any(path.samefile(given) for given in inputs if given))
+    places = [path.parent, path] if there and not path.is_symlink() else [path.parent]
+    if needed or not all(os.access(place, os.W_OK) for place in places):
+        raise ValueError(f'{path} may not be written: name another file')
+    return path

@@ -11,6 +11,19 @@ def own_settings(entry: Callable) -> dict[str, Any]:
             if p.kind is p.KEYWORD_ONLY and p.default not in (None, p.empty)}
 
 
+def as_type(default: Any, text: str) -> Any:
+    "What a text says, of a default's type. Raises ValueError where it says no such thing."
+    if isinstance(default, bool):
+        words = dict(zip(('false', 'no', '0', 'true', 'yes', '1'), [False] * 3 + [True] * 3))
+        if text.lower() not in words:
+            raise ValueError(f'{text} is neither true nor false')
+        return words[text.lower()]
+    if isinstance(default, tuple):
+        return tuple(as_type(default[0] if default else '', part)
+                     for part in text.split(',') if part)
+    return type(default)(text)
+
+
 def look_up(kind: str, registry: Mapping[str, Any], name: str, own: Sequence[str] = ()) -> Any:
     """The entry called `name`, given those of its own settings that `own` names, as ('patch=2',).
 
@@ -24,7 +37,7 @@ def look_up(kind: str, registry: Mapping[str, Any], name: str, own: Sequence[str
     for setting, default in own_settings(entry).items() if given else ():
         if setting in given:
             try:
-                values[setting] = type(default)(given[setting])
+                values[setting] = as_type(default, given[setting])
             except ValueError:
                 raise ValueError(f'{setting} of the {kind} {name} must be of type '
                                  f'{type(default).__name__}, not {given[setting]!r}') from None

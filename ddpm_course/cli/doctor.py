@@ -1,19 +1,18 @@
+"`ddpm doctor`: find what is wrong with a run, a model or pictures."
 import argparse
 import dataclasses
 import json
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..base.fields import given_fields
-from ..base.files import read_json, write_whole
+from ..base.files import output, read_json, write_whole
 from ..base.group import Group
-from .commands import output, print_once
 from ..config import SamplingConfig
 from ..data.sets import ASSETS
 from ..data.sources import DATA, load_data
@@ -24,6 +23,44 @@ from ..run import checkpoints
 from ..run.runs import load_run, read_run
 from ..sampling import plan
 from ..share.published import load_published
+from .flags import add_processes, add_sampling, file, given_fields, read_sampling, whole
+from .terminal import say
+
+
+@dataclass(frozen=True)
+class Request:
+    "What is examined, and how samples of it are drawn."
+    thing: str
+    kind: str                       # 'run', 'model' (a diffusers pipeline) or 'pictures'
+    data: str | None                # to ask a model about; None: what the run was trained on
+    size: int                       # of pictures given alone
+    n: int                          # samples to draw
+    how: SamplingConfig
+    plugins: tuple[str, ...]
+    precision: str
+    out: str | None
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    "Flags that say what is examined, and how samples of it are drawn."
+    add_processes(p)
+    p.add_argument('thing', nargs='?', metavar='RUN|MODEL|DATA',
+                   help='a run, a diffusers pipeline, or pictures (default: the model that ships)')
+    p.add_argument('--data', help='pictures to ask a model about (default: those of the run)')
+    p.add_argument('--size', type=whole(4, 1024), default=32, help='of pictures given alone (32)')
+    p.add_argument('--n', type=whole(20, 10_000), default=100, help='samples to draw (100)')
+    p.add_argument('--out', type=file('.json'), help='also write what was found')
+    add_sampling(p)
+
+
+def read(args: argparse.Namespace) -> Request:
+    "Flags as values. Raises ValueError for those that make no sense together."
+    thing = args.thing or str(ASSETS / 'mnist16')
+    kind = kind_of(thing)
+    if kind == 'pictures' and (args.data or given_fields(args, SamplingConfig())):
+        raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
+    return Request(thing, kind, args.data, args.size, args.n, read_sampling(args, guidance=1.0),
+                   args.plugins, args.precision, args.out)
 
 
 def kind_of(thing: str) -> str:
@@ -49,44 +86,39 @@ def as_trained(run: Path, ema: Model) -> Model | None:
     return replace(model, precision=ema.precision)
 
 
-def of_run(run: Path, args: argparse.Namespace, device: torch.device | str) -> dict[str, Any]:
+def of_run(run: Path, r: Request, device: torch.device | str) -> dict[str, Any]:
     "What is known of a run, but for its pictures, as fields of a `Patient`."
-    model, config = load_run(run, device, args.plugins, args.precision)
+    model, config = load_run(run, device, r.plugins, r.precision)
     tested = run / 'test.json'
     scores = read_json(tested).get('samples') if tested.exists() else None
     return {'model': model, 'raw': as_trained(run, model), 'config': config,
             'log': checkpoints.read_metrics(run), 'scores': scores or {}}
 
 
-def admit(args: argparse.Namespace, device: torch.device | str = 'cpu') -> Patient:
+def admit(r: Request, device: torch.device | str = 'cpu') -> Patient:
     """Everything that can be known of what was given, as a patient. Raises FileNotFoundError for
     what is not there, and ValueError for what is damaged or does not fit."""
-    thing = args.thing or str(ASSETS / 'mnist16')
-    kind, given = kind_of(thing), given_fields(args, SamplingConfig())
-    if kind == 'pictures':
-        if args.data or given:
-            raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
-        return Patient(*load_data(thing, args.size))
-    how = SamplingConfig(**{'guidance': 1.0} | given)
+    if r.kind == 'pictures':
+        return Patient(*load_data(r.thing, r.size))
     found: dict[str, Any] = {}
-    if kind == 'run':
-        found = of_run(Path(thing), args, device)
+    if r.kind == 'run':
+        found = of_run(Path(r.thing), r, device)
     else:
-        found['model'], found['config'] = load_published(thing, device, args.precision)
-    plan(how, found['model'])
+        found['model'], found['config'] = load_published(r.thing, device, r.precision)
+    plan(r.how, found['model'])
     data = found['config'].data
     try:
-        if source := args.data or (data.data if kind == 'run' else None):
+        if source := r.data or (data.data if r.kind == 'run' else None):
             found['images'], held_out = load_data(source, data.size, data.image_channels or None)
             found['held_out'], known = held_out, len(found['model'].classes)
             if known and len(held_out.classes) != known:
                 raise ValueError(f'the model knows {known} classes, {source} has '
                                  f'{len(held_out.classes) or "none"}')
     except FileNotFoundError as error:
-        if args.data:
+        if r.data:
             raise
         warnings.warn(f"the run's pictures are not found ({error}): name them with --data")
-    return Patient(**found, how=how, n=args.n)
+    return Patient(**found, how=r.how, n=r.n)
 
 
 def report(found: Mapping[str, Finding]) -> str:
@@ -98,13 +130,13 @@ def report(found: Mapping[str, Finding]) -> str:
                       f'{len(found)} checks, {len(ill) or "nothing"} found'])
 
 
-def doctor(args: argparse.Namespace, group: Group) -> None:
+def run(request: Request, group: Group) -> None:
     "Examine a run, a model or pictures, and print what was found; exit code 1 where something was."
-    path = output(args.out) if args.out else None
+    path = output(request.out) if request.out else None
     if group.rank:                      # there is too little to do for more than one process
         return
-    found = examine(admit(args, group.device or 'cpu'))
-    print_once(group, report(found))
+    found = examine(admit(request, group.device or 'cpu'))
+    say(group, report(found))
     if path:
         rows = {name: dataclasses.asdict(finding) for name, finding in found.items()}
         write_whole(path, json.dumps(rows, indent=1) + '\n')

@@ -1,6 +1,7 @@
+"The command `ddpm`: where it begins, in which processes it runs, and how it ends."
 import argparse
 import errno
-import io
+import importlib
 import logging
 import os
 import re
@@ -9,72 +10,46 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from typing import Any, TextIO
+from types import ModuleType
+from typing import Any
 
-from .parser import make_parser, printable
-from ..config import COSTS, PRESETS
+from .. import __version__
+from .flags import Parser
+from .terminal import complain, steady
 
-
-def presets(args: argparse.Namespace) -> None:
-    "Print the presets with their parameters, data and expected cost; or the entries."
-    if args.entries:
-        return print_entries()
-    print(f'{"preset":15} {"parameters":>10}  {"data":8} {"size":>5} {"steps":>8}  cost')
-    for name, config in PRESETS.items():
-        parameters, cost = COSTS[name]
-        d, t = config.data, config.training
-        print(f'{name:15} {parameters / 1e6:8.2f} M  {d.data:8} {d.size:>5} {t.steps:>8,}  {cost}')
-
-
-def print_entries() -> None:
-    "Print each registry with its entries, and in brackets the settings that one has for itself."
-    import ddpm_course
-    from ddpm_course.base.registry import own_settings
-    for registry in ('DATA', 'AUGMENTATIONS', 'SCHEDULES', 'OBJECTIVES', 'CRITERIA', 'NETWORKS',
-                     'OPTIMIZERS', 'RATES', 'EMAS', 'TRACKERS', 'SAMPLERS', 'SPACINGS', 'CHECKS'):
-        entries = getattr(ddpm_course, registry).items()
-        known = {name: own_settings(entry) if callable(entry) else {} for name, entry in entries}
-        said = [name + (f' ({", ".join(f"{k}={v}" for k, v in own.items())})' if own else '')
-                for name, own in known.items()]
-        print(f'{registry:14} {", ".join(said)}')
+COMMANDS = {                            # each is a module here: add_flags, read and run
+    'train': 'train a model (defaults need no data, network or GPU)',
+    'test': 'measure a model on held-out images',
+    'compare': 'compare runs on the same held-out images',
+    'doctor': 'find what is wrong with a run, a model or pictures',
+    'sample': 'draw a grid of samples, one column per class',
+    'genseq': 'film how samples come to be',
+    'topology': 'draw the network and the diffusion model',
+    'export': 'write a model for other tools',
+    'presets': 'list the presets'}
 
 
-def find_command(name: str) -> Callable[..., None]:
-    "The function of a command, imported only now, as `--help` is instant; memory is kept for it."
-    if name == 'presets':
-        return presets
-    from ddpm_course.base.machine import keep_memory
-    from ddpm_course.cli import commands, doctor, train
-    from ddpm_course.share import export
-    keep_memory()
-    modules: dict[str, Any] = {'train': train, 'doctor': doctor, 'export': export}
-    return getattr(modules.get(name, commands), name)
+def module_of(command: str) -> ModuleType:
+    "The module of a command; most import PyTorch, and `ddpm --help` is quick."
+    return importlib.import_module(f'ddpm_course.cli.{command}')
 
 
-class Steady(io.FileIO):
-    "An open file that takes everything: what a full disk or a closed terminal refuses is lost."
-
-    def write(self, data: Any) -> int:
-        "Write some bytes, or pretend to; how many."
-        try:
-            return super().write(data)
-        except OSError:
-            return len(data)
-
-
-def steady(stream: TextIO | None) -> TextIO:
-    "A stream to print to that does not fail; None, as where it was closed before, prints nowhere."
-    if stream is None:
-        return open(os.devnull, 'w')                        # noqa: SIM115
-    if not isinstance(getattr(stream, 'buffer', None), (io.BufferedWriter, io.FileIO)):
-        return stream                                       # a notebook's, a test's
-    file = io.BufferedWriter(Steady(stream.fileno(), 'w', closefd=False))
-    return io.TextIOWrapper(file, stream.encoding, 'replace', line_buffering=True)
-
-
-def tell(sentence: object) -> None:
-    "Print a complaint on the error stream: its first line."
-    print('ddpm:', printable((str(sentence).splitlines() or ['?'])[0]), file=sys.stderr)
+def make_parser(*wanted: str) -> Parser:
+    "The parser of `ddpm`; it knows the flags of the commands that are wanted."
+    parser = Parser('ddpm', description='Train, test and sample denoising diffusion models.',
+                    allow_abbrev=False)
+    parser.add_argument('--version', action='version', version=f'ddpm {__version__}')
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for name, help in COMMANDS.items():
+        p = commands.add_parser(name, allow_abbrev=False, help=help, description=f'{help}.')
+        p.set_defaults(command=name, plugins=(), words=())
+        if name in wanted:
+            module_of(name).add_flags(p)
+        p.add_argument('--plugin', action='append', default=[], metavar='FILE.py',
+                       help='a Python file that adds entries of your own; may be repeated')
+        p.add_argument('--debug', action='count', default=0,
+                       help='show tracebacks; given twice, log what is done, too')
+    return parser
 
 
 def exit_code(call: Callable[..., object], *given: Any, debug: bool = False) -> int:
@@ -85,7 +60,7 @@ def exit_code(call: Callable[..., object], *given: Any, debug: bool = False) -> 
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except KeyboardInterrupt:
-        tell('stopped')
+        complain('stopped')
         return 130
     except Exception as error:
         said, advice = str(error), ''
@@ -101,17 +76,17 @@ def exit_code(call: Callable[..., object], *given: Any, debug: bool = False) -> 
         if debug or not (advice or isinstance(error, (ValueError, OSError))):
             traceback.print_exc()
             return 1
-        tell(said + advice)
+        complain(said + advice)
         return 2
 
 
 def prepare(words: Sequence[str]) -> argparse.Namespace:
     "Read the words of a command, set how much is shown, and load the plugins; its arguments."
-    args = make_parser().parse_args(words)
+    args = make_parser(*words[:1]).parse_args(words)
     logging.basicConfig(level='INFO' if args.debug >= 2 else 'WARNING')
     if not args.debug:
         first = os.environ.get('RANK', '0') == '0'
-        warnings.showwarning = lambda message, *where: tell(message) if first else None
+        warnings.showwarning = lambda message, *where: complain(message) if first else None
     args.words = words
     if empty := [name for name, value in vars(args).items() if value == '']:
         raise ValueError(f'{empty[0]} is empty: is a variable of the shell not set?')
@@ -125,30 +100,33 @@ def run_in_process(group: Any, words: Sequence[str]) -> None:
     "What each of several processes does with the words of a command."
     with redirect_stdout(steady(sys.stdout)), redirect_stderr(steady(sys.stderr)):
         args = prepare(words)
-        find_command(args.command)(args, group)
+        command = module_of(args.command)
+        command.run(command.read(args), group)
 
 
 def dispatch(words: Sequence[str]) -> None:
-    "Call a command: here, in new processes, or as a worker of torchrun. Errors come as they are."
+    "Run a command: here, in new processes, or as a worker of torchrun. Errors come as they are."
     args = prepare(words)
-    call = find_command(args.command)
+    command = module_of(args.command)
+    request = command.read(args)
     if not hasattr(args, 'nproc'):
-        return call(args)
+        return command.run(request)
     import torch
 
     from ddpm_course.base.group import Group
-    from ddpm_course.base.machine import pick_device
+    from ddpm_course.base.machine import keep_memory, pick_device
     from ddpm_course.run import launch, meeting
+    keep_memory()
     device = pick_device(args.device)
     meeting.check_srun()
     if 'RANK' in os.environ:
         if args.nproc:
             raise ValueError('torchrun has started the processes already: leave --nproc out')
         with meeting.join(args.device) as group:            # at its end at once: others may wait
-            launch.end(exit_code(call, args, group, debug=args.debug > 0))
+            launch.end(exit_code(command.run, request, group, debug=args.debug > 0))
     count = args.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
     if count == 1:
-        return call(args, Group(device))
+        return command.run(request, Group(device))
     launch.launch(run_in_process, count, words, kind=device.type)
 
 

@@ -1,3 +1,4 @@
+"`ddpm train`: train a model, or go on where a run in the same folder stopped."
 import argparse
 import logging
 import math
@@ -6,29 +7,60 @@ import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ..base.registry import look_up
+from ..base.files import write_by
 from ..base.group import Group
-from .commands import print_once, save_film, write_by
-from .parser import read_settings
-from ..config import PRESETS, SamplingConfig, override, to_json
+from ..base.registry import look_up
+from ..config import PRESETS, SECTIONS, RunConfig, SamplingConfig, override, to_json
 from ..data.sets import ImageSet
 from ..data.sources import load_data
 from ..film import column_titles, grid_image, sequence
 from ..heldout import heldout_loss, loss_floor, plot_losses
 from ..judge.clinic import Patient
 from ..judge.symptoms import examine
+from ..model import Model
 from ..run.checkpoints import newest_checkpoint, read_metrics
 from ..run.runs import Run, load_run
 from ..run.stopping import Interrupt, must_stop
 from ..run.trackers import TRACKERS, Tracker, start_tracker
 from ..sampling import columns_of, sample
 from ..share.published import load_published
+from .flags import add_preset, add_processes, read_settings
+from .genseq import save_film
+from .terminal import say
+
+
+@dataclass(frozen=True)
+class Request:
+    "What is trained, where, and who is told."
+    config: RunConfig
+    out: Path
+    trackers: tuple[str, ...]
+    line: str                       # what to type to go on
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    "Flags that make a configuration, and say where the run goes and who is told of it."
+    add_processes(p)
+    add_preset(p, SECTIONS, 'runs/PRESET, runs/PRESET-DATA with --data')
+    p.add_argument('--log', metavar='TRACKER', action='append', default=[],
+                   help='also tell tensorboard, wandb, or your own; may be repeated')
+
+
+def read(args: argparse.Namespace) -> Request:
+    "Flags as values. Raises ValueError for what cannot be."
+    config = read_settings(args)
+    for name in args.log:
+        look_up('tracker', TRACKERS, name)              # complains before anything is read
+    own = config.data.data != PRESETS[config.preset].data.data
+    usual = f'runs/{config.preset}' + f'-{Path(config.data.data).resolve().name}' * own
+    return Request(config, Path(args.out or usual), tuple(args.log),
+                   shlex.join(['ddpm', *args.words]))
 
 
 def draw_grid(run: Run, name: str, rows: int, trackers: Sequence[Tracker] = (),
@@ -82,7 +114,7 @@ def finish(run: Run, held_out: ImageSet, trackers: Sequence[Tracker] = (),
         simple = run.config.diffusion.loss == 'simple'
         floor = loss_floor(run.images, run.config) if simple and small else ()
         write_by(out / 'loss.png', plot_losses(metrics, floor).savefig, dpi=100)
-        print_once(group, summary(run, found, metrics[-1]['loss'] if metrics else math.nan))
+        say(group, summary(run, found, metrics[-1]['loss'] if metrics else math.nan))
 
 
 def summary(run: Run, found: dict[str, Any], last: float) -> str:
@@ -120,35 +152,34 @@ def look_first(run: Run, held_out: ImageSet) -> None:
     patient = Patient(run.images, held_out, config, run.model, raw)
     for name, finding in examine(patient, early=True).items():
         if finding.ill:
-            print_once(run.group, f'doctor: {name}: {finding}')
+            say(run.group, f'doctor: {name}: {finding}')
 
 
-def train(args: argparse.Namespace, group: Group) -> None:
+def weights_of(source: str, group: Group) -> Model:
+    "The weights to begin with, of a run or published ones."
+    find = load_run if Path(source, 'checkpoints').is_dir() else load_published
+    return find(source, group.device or 'cpu')[0]
+
+
+def run(request: Request, group: Group) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
-    config = read_settings(args)
-    d, source, init = config.data, config.training.init, None
+    config, out, d = request.config, request.out, request.config.data
     trackers: list[Tracker] = []
-    own = d.data != PRESETS[config.preset].data.data
-    out = Path(args.out or f'runs/{config.preset}' + f'-{Path(d.data).resolve().name}' * own)
-    for name in args.log:
-        look_up('tracker', TRACKERS, name)              # complains before anything is read
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
     group.barrier()                     # one may decode for minutes what others have in a cache
-    if source and not newest_checkpoint(out):
-        find = load_run if Path(source, 'checkpoints').is_dir() else load_published
-        init, _ = find(source, group.device or 'cpu')
+    source = config.training.init
+    init = weights_of(source, group) if source and not newest_checkpoint(out) else None
     with (ExitStack() as last, Interrupt() as interrupt,
           Run.open(out, config, images, group, init) as run):
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
-            return print_once(group, f'{out} is finished; nothing to do (more --steps train it '
-                                     'longer)')
-        for name in args.log if group.rank == 0 else ():
+            return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
+        for name in request.trackers if group.rank == 0 else ():
             trackers.append(start_tracker(name, out, run.config, run.began))
             last.callback(trackers[-1].close)
         began = [f'continuing {out} from step_{run.began:08d}'] if run.began else []
         notes = [f'changed: {note}' for note in run.notes]
-        print_once(group, '\n'.join([headline(run), *began, *notes]))
+        say(group, '\n'.join([headline(run), *began, *notes]))
         look_first(run, held_out)
         with closing(watched(run, trackers)) as steps:           # however it ends, the bar does
             stopped = any(must_stop(interrupt, group) for _ in steps)
@@ -158,6 +189,5 @@ def train(args: argparse.Namespace, group: Group) -> None:
         if stopped:
             if not run.finished:
                 run.save()
-            print_once(group, f'stopped and saved step_{run.state.step:08d}; go on with:  '
-                       f'{shlex.join(["ddpm", *args.words])}')
+            say(group, f'stopped and saved step_{run.state.step:08d}; go on with:  {request.line}')
             sys.exit(128 + (interrupt.signal or signal.SIGTERM))

@@ -1,4 +1,3 @@
-import argparse
 import dataclasses
 import io
 import json
@@ -14,7 +13,6 @@ from ..base.registry import look_up
 from ..base.files import write_whole
 from ..config import RunConfig, flatten, override, to_json
 from ..model import Model
-from ..run.runs import load_run
 from .published import SCHEDULER_NAMES, linear_ends, to_diffusers
 from ..unet import UNet
 
@@ -95,15 +93,3 @@ def save_onnx(model: Model, path: Path | str) -> None:
                           dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'answer']})
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(Path(path), written.getvalue())
-
-
-def export(args: argparse.Namespace) -> None:
-    "Write a run's model as a diffusers pipeline, as ONNX, or as both. ValueError: neither."
-    if not args.folder and not args.onnx:
-        raise ValueError('where to? name a folder for a pipeline, or a file with --onnx')
-    model, config = load_run(Path(args.run), 'cpu', args.plugins)
-    if args.onnx:
-        save_onnx(model, args.onnx)
-    if args.folder:
-        save_pipeline(model, config, args.folder)
-    print('wrote', *filter(None, (args.folder, args.onnx)))

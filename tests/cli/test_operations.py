@@ -73,18 +73,6 @@ def test_compare(tmp_path):
     refused("compare", "a", "c", cwd=tmp_path, sentence="c draws other images than a")
 
 
-@pytest.mark.thorough
-def test_speedrun(tmp_path):
-    "A file that learns nothing has three laps, is not certified, and its numbers are kept."
-    (tmp_path / "a.py").write_text(
-        "import torch\ndef train(): pass\ndef sample(net, y): return torch.randn(len(y), 1, 16, 16)\n"
-    )
-    out = ddpm("speedrun", "a.py", "--out", "s.json", cwd=tmp_path)[0].splitlines()
-    assert len(out) == 4 and out[3].startswith("a.py: not certified: seed 0 reached")
-    kept = json.loads((tmp_path / "s.json").read_text())
-    assert [lap["seed"] for lap in kept["files"][0]["laps"]] == [0, 1, 2] and kept["versions"]["torch"]
-
-
 # -- where samples begin ----------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import torch
 from bench import NEWEST, SAMPLE, TRAIN, photos
 from safetensors.torch import load_file, save
 
-from ddpm_course.cli.parser import printable
+from ddpm_course.cli.terminal import printable
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.run.checkpoints import checksum
 from ddpm_course.unet import UNet
@@ -17,10 +17,10 @@ from helpers import contents, ddpm, fresh, one_sentence, warm
 
 NO_WORK = """
 from ddpm_course import sampling
-from ddpm_course.cli import commands
+from ddpm_course.cli import genseq, test, topology
 def never(*args, **kwargs):
     raise AssertionError('the work began, and its result cannot be kept')
-sampling.sample = commands.sequence = commands.heldout_loss = commands.draw_all = never
+sampling.sample = genseq.sequence = test.heldout_loss = topology.draw_all = never
 """  # what is refused must be refused before it draws
 
 

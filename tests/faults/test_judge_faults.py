@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_course.cli import commands
+from ddpm_course.cli import test as test_command
 from ddpm_course.data.sets import ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.judge import evaluation as ev
@@ -48,7 +48,7 @@ def test_a_number_of_samples_that_cannot_be(n):
 def test_nan_reaches_no_file(refuses, tmp_path):
     judge = ev.load_judge()
     judge.body[-1].weight[3] = torch.nan
-    with patch.object(commands, "pick_extractor", lambda *args: judge):
+    with patch.object(test_command, "pick_extractor", lambda *args: judge):
         refuses("test", "--fid", 320, "--steps", 1, sentence="finite")
     assert not list(tmp_path.iterdir())
 

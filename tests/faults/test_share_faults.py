@@ -1,6 +1,5 @@
 "What strangers' folders and one's own mistakes can do to published weights, exports and drawings: one sentence each."
 
-import argparse
 import errno
 import json
 import os
@@ -13,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ddpm_course.cli import export
 from ddpm_course.config import PRESETS, from_json, override
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.model import build_model
 from ddpm_course.share.diagram import draw_all
-from ddpm_course.share.export import export, save_onnx, save_pipeline
+from ddpm_course.share.export import save_onnx, save_pipeline
 from ddpm_course.share.published import find_published, load_published
 
 CONFIG = dict(size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2)
@@ -102,9 +102,9 @@ def test_paths_are_not_published(model, tmp_path):
 
 def test_export_without_onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    wanted = argparse.Namespace(run=ASSETS / "mnist16", plugins=(), folder=tmp_path / "out", onnx=tmp_path / "m.onnx")
+    wanted = export.Request(ASSETS / "mnist16", (), tmp_path / "out", tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="ONNX needs: pip install onnx"):
-        export(wanted)
+        export.run(wanted)
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddpm_course.cli.parser import make_parser, read_settings
+from ddpm_course.cli.flags import read_settings
+from ddpm_course.cli.main import COMMANDS, make_parser
 from ddpm_course.config import PRESETS, RunConfig, flatten, from_json, override, to_json
 from ddpm_course.data.decoding import open_image
 from ddpm_course.data.sets import resize, to_float, to_uint8
@@ -25,7 +26,7 @@ from ddpm_course.schedules import SCHEDULES, Schedule, make_schedule
 from ddpm_course.steps import SPACINGS, sampling_indices
 
 TRIES = 60
-PARSER = make_parser()
+PARSER = make_parser(*COMMANDS)
 tries = settings(
     max_examples=TRIES, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

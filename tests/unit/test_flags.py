@@ -1,0 +1,54 @@
+"From words to values: what a flag reads, and what `--set` gives to an entry."
+
+import pytest
+
+from ddpm_course.base.registry import look_up
+from ddpm_course.cli.flags import file, given_fields, numbers, whole
+from ddpm_course.cli.main import make_parser
+from ddpm_course.config import SamplingConfig
+
+PARSER = make_parser("sample")
+
+
+def entry(x, *, flag=True, widths=(1, 2), names=(), power=2, share=0.5, word="a"):
+    return flag, widths, names, power, share, word
+
+
+@pytest.mark.parametrize(
+    "own, expected",
+    [
+        *((f"flag={text}", {"flag": False}) for text in ("False", "0", "no")),
+        *((f"flag={text}", {"flag": True}) for text in ("true", "1", "YES")),
+        ("widths=3,4", {"widths": (3, 4)}),
+        ("widths=", {"widths": ()}),
+        ("names=a,b", {"names": ("a", "b")}),
+        ("power=10", {"power": 10}),
+        ("share=1", {"share": 1.0}),
+        ("word=a=b", {"word": "a=b"}),
+    ],
+)
+def test_settings_of_an_entry_have_the_type_of_their_default(own, expected):
+    found = look_up("thing", {"entry": entry}, "entry", (own,)).keywords
+    assert found == expected and all(type(found[name]) is type(value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("own", ["flag=maybe", "widths=3,x", "power=1.5"])
+def test_settings_of_another_type_are_refused(own):
+    with pytest.raises(ValueError, match=f"{own.partition('=')[0]} of the thing entry must be of type"):
+        look_up("thing", {"entry": entry}, "entry", (own,))
+
+
+def test_the_last_of_two_values_holds_and_the_order_of_names_is_no_setting():
+    given = lambda *words: given_fields(PARSER.parse_args(["sample", *words]), SamplingConfig())
+    set_ = lambda *texts: [f"--set={text}" for text in texts]
+    assert given(*set_("power=9", "flag=no", "power=10"))["own"] == ("flag=no", "power=10")
+    assert given(*set_("flag=no", "power=10")) == given(*set_("power=10", "flag=no"))
+    assert given() == {} and given("--no-clip", "--seed", "3") == {"clip": False, "seed": 3}
+
+
+def test_what_a_flag_reads():
+    assert numbers("16,8") == (16, 8) and numbers("") == ()
+    assert whole(1, 3)("3") == 3 and file(".png")("A.PNG") == "A.PNG" and file(".png")("") == ""
+    for read, text in ((whole(1, 3), "4"), (whole(1, 3), "x"), (file(".png"), "a.jpg"), (numbers, "x")):
+        with pytest.raises(Exception, match=text):
+            read(text)
