@@ -14,10 +14,10 @@ from pathlib import Path
 
 from common import arguments, keep, settings
 
-from ddpm_course.criteria import Simple
 from ddpm_course.data.sets import load_digits
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.run.training import fit, new_state
+from ddpm_course.simple import Simple
 
 PLANS = {
     "all of it": "",

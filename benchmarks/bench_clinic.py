@@ -30,10 +30,12 @@ from ddpm_course.data.sets import ImageSet, load_digits, to_uint8
 from ddpm_course.judge.clinic import Patient
 from ddpm_course.judge.scores import evaluate_samples
 from ddpm_course.judge.symptoms import CHECKS, examine
+from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import build_model
 from ddpm_course.run.checkpoints import read_window
 from ddpm_course.run.training import AUGMENTATIONS, EMAS, Average, fit, new_state
-from ddpm_course.sampling import SAMPLERS, Step, keyed_noise, plan, walk
+from ddpm_course.samplers import SAMPLERS, Step
+from ddpm_course.sampling import keyed_noise, plan, walk
 from ddpm_course.steps import ddim_step, ddpm_step
 
 PLAIN = SamplingConfig(guidance=1)
@@ -88,7 +90,7 @@ def noisy_end(step: Step) -> Tensor:
 
 def by_place(step: Step) -> Tensor:
     "Ancestral sampling that tells the network a step's place in the walk in place of its index."
-    k = len(step.plan.indices) - 2 - step.plan.indices.index(step.t)
+    k = len(step.indices) - 2 - step.indices.index(step.t)
     return ddpm_step(step.ask(step.x, k).x0, step.x, step.noise(), step.abar, step.abar_next, "small")
 
 
@@ -174,7 +176,7 @@ CASES = [
          lambda s, b, h: trained(in_colours(0, False), s, *b)),
     Case("a tint", "steps=300, objective='eps'", "tint",
          lambda s, b, h: trained(in_colours(0), s, 300, b[1], objective="eps", schedule="linear")),
-    Case("another objective", "objective='eps'", "reading", lambda s, b, h: told(h, objective="eps")),
+    Case("another objective", "objective='eps'", "reading", lambda s, b, h: told(h, objective=OBJECTIVES["eps"])),
     Case("T trained and T drawn differ", "T=200", "reading", lambda s, b, h: told(h, T=200)),
     Case("another schedule", "schedule='linear'", "reading", lambda s, b, h: told(h, schedule="linear")),
     Case("sampling in train mode", "network.train()", "dropout at work", lambda s, b, h: dropping(s, b)),

@@ -20,7 +20,6 @@ from common import arguments, judged, keep, plain_digits, settings
 from torch import Tensor
 
 from ddpm_course.config import RunConfig
-from ddpm_course.criteria import Batch, Simple
 from ddpm_course.data.sets import ImageSet, load_digits, to_float
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.forward import q_sample
@@ -29,6 +28,7 @@ from ddpm_course.judge.evaluation import load_judge
 from ddpm_course.losses import quarter_sums, target
 from ddpm_course.model import Model, build_schedule
 from ddpm_course.run.training import fit, make_batch, new_state
+from ddpm_course.simple import Batch, Simple
 
 LOOK = (10, 50, 100)  # steps after which the excess is taken, beside the last
 

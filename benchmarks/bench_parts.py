@@ -18,12 +18,12 @@ from common import arguments, keep
 from torch import Tensor, nn
 
 from ddpm_course.config import PRESETS, RunConfig, override
-from ddpm_course.criteria import Simple
 from ddpm_course.data.sets import ImageSet, load_digits
 from ddpm_course.heldout import heldout_draws
 from ddpm_course.judge.lab import paired, race
 from ddpm_course.model import NETWORKS, build_network, unet
 from ddpm_course.run.runs import load_run
+from ddpm_course.simple import Simple
 from ddpm_course.unet import Stage, UNet
 
 VARIANTS = {  # name -> what is changed

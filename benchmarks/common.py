@@ -22,13 +22,13 @@ from ddpm_course.base.machine import pick_precision
 from ddpm_course.cli.flags import read_settings
 from ddpm_course.cli.main import make_parser
 from ddpm_course.config import RunConfig, SamplingConfig, override
-from ddpm_course.criteria import Simple
 from ddpm_course.data.sets import ImageSet, load_digits
 from ddpm_course.data.sources import load_data
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.judge import evaluation
 from ddpm_course.model import Model
 from ddpm_course.run.training import fit, new_state
+from ddpm_course.simple import Simple
 
 CPU = torch.device("cpu")
 

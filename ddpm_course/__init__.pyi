@@ -5,7 +5,6 @@ from .config import RunConfig as RunConfig
 from .config import SamplingConfig as SamplingConfig
 from .config import override as override
 from .criteria import CRITERIA as CRITERIA
-from .criteria import Simple as Simple
 from .criteria import build_criterion as build_criterion
 from .data.sets import ImageSet as ImageSet
 from .data.sets import load_digits as load_digits
@@ -21,7 +20,6 @@ from .judge.clinic import Finding as Finding
 from .judge.clinic import Patient as Patient
 from .judge.symptoms import CHECKS as CHECKS
 from .judge.symptoms import examine as examine
-from .lesson.tools import show_images as show_images
 from .losses import OBJECTIVES as OBJECTIVES
 from .losses import Objective as Objective
 from .model import Model as Model
@@ -41,13 +39,14 @@ from .run.training import Average as Average
 from .run.training import EMAS as EMAS
 from .run.training import OPTIMIZERS as OPTIMIZERS
 from .run.training import RATES as RATES
-from .sampling import SAMPLERS as SAMPLERS
-from .sampling import Step as Step
+from .samplers import SAMPLERS as SAMPLERS
+from .samplers import Step as Step
 from .sampling import guided as guided
 from .sampling import sample as sample
 from .schedules import SCHEDULES as SCHEDULES
 from .schedules import Schedule as Schedule
 from .share.published import load_published as load_published
+from .simple import Simple as Simple
 from .steps import SPACINGS as SPACINGS
 
 __version__: str

@@ -1,73 +1,13 @@
+"What a run may minimise, by name."
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
 
 from .base.registry import look_up
-from .base.group import Group
 from .config import RunConfig
-from .forward import q_sample
-from .losses import diffusion_losses
-from .model import Model
+from .hybrid import Hybrid, Vlb
+from .simple import Simple
 
-
-@dataclass(frozen=True)
-class Batch:
-    "What one training step sees, the arguments of Algorithm 1."
-    place: Tensor           # (B,) places in the global batch
-    x0: Tensor              # (B, C, H, W) in [-1, 1]
-    t: Tensor               # (B,) indices
-    weight: Tensor          # (B,) how much each counts; ones where every t is equally likely
-    eps: Tensor             # like x0
-    y: Tensor | None        # (B,) classes, num_classes where dropped; None without classes
-
-    def to(self, like: Tensor) -> 'Batch':
-        "On the device of `like`, images and noise in its type."
-        def move(x: Tensor) -> Tensor:          # from pinned memory a GPU copies in the background
-            x, kind = x.pin_memory() if like.is_cuda else x, like.dtype
-            return x.to(like.device, kind if x.is_floating_point() else None, non_blocking=True)
-        return replace(self, **{k: move(x) for k, x in vars(self).items() if x is not None})
-
-
-def every_t(u: Tensor, T: int) -> tuple[Tensor, Tensor]:
-    "Indices t, each equally likely, and their weights, (B,) each, from numbers `u` in [0, 1)."
-    return (u * T).long(), torch.ones(len(u))
-
-
-class Simple:
-    "L_simple (DDPM, eq. 14): every t equally often, the squared error of the objective."
-    ahead = True            # `times` does not depend on earlier losses: batches may be made ahead
-
-    def __init__(self, config: RunConfig | None = None):
-        "Take what is needed from a run's configuration; nothing, here."
-
-    def times(self, u: Tensor, T: int) -> tuple[Tensor, Tensor]:
-        "Line 3: indices t and their weights, (B,) each, from numbers `u` in [0, 1)."
-        return every_t(u, T)
-
-    def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        "Line 5: (B,) values of 'loss', which is minimised; 'eps_mse' and 'x0_mse' are watched."
-        xt = q_sample(batch.x0, batch.t, batch.eps, model.schedule)
-        out, scales = model.answer(xt, batch.t, batch.y), model.schedule.scales(batch.t, like=xt)
-        return diffusion_losses(out, xt, batch.x0, batch.eps, scales, model.objective)
-
-    def see(self, batch: Batch, loss: Tensor) -> None:
-        "Learn from the losses of a slice; nothing, here."
-
-    def end_step(self, group: Group, size: int) -> None:
-        "Take in what all processes saw of a batch of `size`, once a step; nothing, here."
-
-    def state_dict(self) -> dict[str, Tensor]:
-        "What must be kept for the next step; it goes into the checkpoint."
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        "Go on from what `state_dict` kept."
-
-
-CRITERIA: dict[str, Callable[[RunConfig], Simple]] = {'simple': Simple}
-LOSSES = ('loss', 'eps_mse', 'x0_mse')  # what every criterion gives
+CRITERIA: dict[str, Callable[[RunConfig], Simple]] = {
+    'simple': Simple, 'hybrid': Hybrid, 'vlb': Vlb}
 
 
 def build_criterion(config: RunConfig) -> Simple:

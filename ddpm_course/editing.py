@@ -19,7 +19,8 @@ from .data.decoding import open_image
 from .data.sets import resize, to_float
 from .draws import Purpose, normal
 from .model import Model
-from .sampling import Plan, Step, class_keys, columns_of, plan, walk
+from .samplers import Step
+from .sampling import Plan, class_keys, columns_of, plan, walk
 
 # %% ../nbs/19_editing.ipynb #d88f0538
 def read_picture(

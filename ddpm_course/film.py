@@ -59,6 +59,7 @@ def sequence(
     n: int = 1,                             # samples of each class
     how: SamplingConfig = SamplingConfig(),
     group: Group = Group(),                 # whose members share the samples
+    batch: int = 100,                       # samples at a time; changes nothing but memory
 ) -> Film:
     "Film the walks of a grid of samples."
     route = plan(how, model)
@@ -70,7 +71,7 @@ def sequence(
         seen = [torch.stack([to_uint8(x), to_uint8(x0)], 1).cpu()
                 for _, x, x0 in walk(model, route, noise, y[part])]
         return torch.stack(seen, 1)
-    xs, x0s = group.map(states, len(keys)).transpose(0, 1).unbind(2)
+    xs, x0s = group.map(states, len(keys), batch).transpose(0, 1).unbind(2)
     return Film([t + 1 for t in route.indices], xs, x0s, n)
 
 

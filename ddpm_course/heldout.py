@@ -8,7 +8,7 @@ from torch import Tensor
 from .base.registry import look_up
 from .base.group import Group
 from .config import RunConfig
-from .criteria import LOSSES, Batch, Simple
+from .simple import LOSSES, Batch, Simple
 from .data.sets import ImageSet, batch_indices, to_float
 from .draws import Purpose, normal, uniform
 from .exact import dataset_denoiser

@@ -12,10 +12,10 @@ from torch import Tensor
 from .base.group import Group
 from .bound import output_bound
 from .config import RunConfig
-from .criteria import CRITERIA, Batch, Simple
 from .forward import q_sample
 from .losses import diffusion_losses
 from .model import Model
+from .simple import Batch, Simple
 
 # %% ../nbs/deep_dives/14a_learned_variance.ipynb #337ac210
 def simple_and_bound(
@@ -41,9 +41,6 @@ class Hybrid(Simple):
         "As those of `Simple`, with the bound added to 'loss'."
         simple, term = simple_and_bound(model, batch, share=False)
         return simple | {'loss': simple['loss'] + 0.001 * model.schedule.T * term}
-
-
-CRITERIA['hybrid'] = Hybrid
 
 # %% ../nbs/deep_dives/14a_learned_variance.ipynb #4ef3c2a2
 class Vlb(Simple):
@@ -90,6 +87,3 @@ class Vlb(Simple):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         "Go on with a memory."
         self.memory = state['memory'].clone()
-
-
-CRITERIA['vlb'] = Vlb

@@ -62,17 +62,16 @@ def diffusion_losses(
     x0: Tensor,                     # like xt, in [-1, 1]
     eps: Tensor,                    # like xt, the noise in it
     scales: tuple[Tensor, Tensor],  # `schedule.scales(t, like=x0)`: its shares of image and noise
-    objective: str,                 # a name in `OBJECTIVES`
+    objective: Objective,           # what `output` is
 ) -> dict[str, Tensor]:             # 'loss', 'eps_mse', 'x0_mse': (B,) means over pixels
     "Line 5 of Algorithm 1 (Ho et al.): the loss of each sample, and its errors in eps and x0."
     output = output[:, :x0.shape[1]].to(x0.dtype)       # a learned variance does not count here
-    asked = look_up('objective', OBJECTIVES, objective)
-    x0_hat, eps_hat = asked.solve(output.detach(), xt, *scales)
+    x0_hat, eps_hat = objective.solve(output.detach(), xt, *scales)
 
     def error(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().flatten(1).mean(1)
 
-    return {'loss': error(output, asked.target(x0, eps, *scales)),
+    return {'loss': error(output, objective.target(x0, eps, *scales)),
             'eps_mse': error(eps_hat, eps),
             'x0_mse': error(x0_hat.clamp(-1, 1), x0)}
 

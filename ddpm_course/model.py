@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .base.registry import look_up
 from .base.machine import autocast
 from .config import RunConfig
-from .losses import OBJECTIVES, x0_and_eps
+from .losses import OBJECTIVES, Objective
 from .schedules import Schedule, make_schedule
 from .unet import UNet
 
@@ -26,14 +26,14 @@ def read_answer(
     xt: Tensor,                     # (B, C, ...) what it was asked about
     t: int | Tensor,                # index, or (B,) indices
     schedule: Schedule,
-    objective: str,                 # a name in `OBJECTIVES`
+    objective: Objective,           # what the network was asked for
     clip: bool = True,              # x_0 to [-1, 1], and the noise that belongs to that
 ) -> Prediction:
-    "What an answer to `xt` says. Raises ValueError for an unknown objective."
+    "What an answer to `xt` says."
     answer, v = output[:, :xt.shape[1]], output[:, xt.shape[1]:]
-    x0, eps = x0_and_eps(objective, answer, xt, t, schedule)
+    signal, sigma = schedule.scales(t, like=xt)
+    x0, eps = objective.solve(answer, xt, signal, sigma)
     if clip:
-        signal, sigma = schedule.scales(t, like=xt)
         x0 = x0.clamp(-1, 1)
         eps = (xt - signal * x0) / sigma
     return Prediction(x0, eps, v if v.shape[1] else None)
@@ -44,7 +44,7 @@ class Model:
     "A network with all that gives its answer a meaning."
     network: Any                            # network(xt, t, y) -> Tensor; y None without classes
     schedule: Schedule
-    objective: str                          # what it predicts, a name in `OBJECTIVES`
+    objective: Objective                    # what it predicts, an entry of `OBJECTIVES`
     shape: tuple[int, ...]                  # of one sample, (C, H, W)
     variance: str = 'large'                 # of its reverse steps: 'large', 'small' or 'learned'
     classes: tuple[str, ...] = ()           # names of the classes that it is told; none: ()
@@ -100,9 +100,9 @@ def build_schedule(config: RunConfig) -> Schedule:
 def build_model(config: RunConfig, network: Callable[..., Tensor] | None = None) -> Model:
     "The model of a configuration: with this network, or with a new one and its first weights."
     d, c = config.data, config.diffusion
-    look_up('objective', OBJECTIVES, c.objective)       # misspelt, it is refused here
+    objective = look_up('objective', OBJECTIVES, c.objective)
     return Model(build_network(config) if network is None else network, build_schedule(config),
-                 c.objective, (d.image_channels or 1, d.size, d.size), c.variance,
+                 objective, (d.image_channels or 1, d.size, d.size), c.variance,
                  d.classes if config.num_classes else (),
                  bool(config.num_classes and config.training.label_drop),
                  config.training.precision)

@@ -64,7 +64,7 @@ def churn(step: Step, *, churn: float = 0.0, noise: float = 1.0) -> Tensor:
     abars, t, x, now = step.alpha_bars, step.t, step.x, step.now
     level = lambda abar: math.sqrt(1 / abar - 1)
     if churn:
-        more = min(churn / (len(step.plan.indices) - 1), math.sqrt(2) - 1)
+        more = min(churn / (len(step.indices) - 1), math.sqrt(2) - 1)
         s_hat = level(step.abar) * (1 + more)
         up = int(((1 / abars - 1).sqrt() - s_hat).abs().argmin())
         if up > t:

@@ -15,7 +15,7 @@ from ..data.sets import ImageSet, epoch_order, to_float
 from .evaluation import allot_classes
 from .lab import Difference, paired
 from ..model import Model
-from ..sampling import draw
+from ..sampling import walk_to_the_end
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Patient:
         y = allot_classes(self.images.labels if self.images and model.classes else None, self.n)
         if model.classes and not self.images:
             y = torch.arange(self.n) % len(model.classes)
-        return draw(model, range(self.n), y, self.how)
+        return walk_to_the_end(model, range(self.n), y, self.how)
 
 
 @dataclass(frozen=True)

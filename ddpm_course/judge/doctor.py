@@ -11,6 +11,7 @@ from ..forward import q_sample
 from .clinic import Finding, Patient, errors_away, looks_for, some
 from .evaluation import nearest_distances
 from .lab import paired
+from ..losses import OBJECTIVES
 from ..model import Model
 from ..sampling import keyed_noise, plan, walk
 from ..schedules import make_schedule
@@ -41,8 +42,8 @@ def picture_errors(model: Model, x0: Tensor, y: Tensor | None,
 def readings(model: Model, schedule: str) -> dict[str, Model]:
     "The same network, taken for one that was trained otherwise."
     T = model.schedule.T
-    found = {f'objective {name}': replace(model, objective=name)
-             for name in ('eps', 'x0', 'v') if name != model.objective}
+    found = {f'objective {name}': replace(model, objective=OBJECTIVES[name])
+             for name in ('eps', 'x0', 'v') if OBJECTIVES[name] is not model.objective}
     usual = (100, 200, 250, 400, 500, 1000, 2000, 4000)
     for name in ('linear', 'cosine'):
         for steps in {T, *(usual if name == schedule else ())} - {T if name == schedule else 0}:

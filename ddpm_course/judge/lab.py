@@ -21,7 +21,7 @@ from ..base.files import read_whole, write_whole
 from ..base.group import Group
 from ..base.machine import cores
 from ..config import RunConfig, SamplingConfig, override, to_json
-from ..criteria import Simple
+from ..simple import Simple
 from ..data.decoding import Pair
 from ..data.sets import ImageSet
 from ..heldout import heldout_draws

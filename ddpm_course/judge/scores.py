@@ -202,7 +202,8 @@ def evaluate_samples(
     """Draw n samples, classes as often as in training, and judge them; guidance 1 where not given.
     Raises ValueError where n is too small, or where the model cannot be sampled like that."""
     route = plan(replace(how, guidance=1.0) if how.guidance is None else how, model)
-    how = replace(route.how, variance=route.variance if how.sampler == 'ddpm' else how.variance)
+    how = replace(how, guidance=route.guidance, steps=len(route.indices) - 1,
+                  variance=route.variance if how.sampler == 'ddpm' else how.variance)
     eyes = (extractor or pick_extractor(data[0], n)).to(model.device)
     y = allot_classes(data[0].labels if model.classes else None, n)
     images = draw_samples(model, y, how, group=group)

@@ -10,7 +10,8 @@ from .clinic import CHECKS, Finding, Patient, looks_for, mirrored_apart, some
 from .doctor import picture_errors, questions, roughness
 from .lab import answers, paired
 from ..model import Model
-from ..sampling import Step, plan
+from ..samplers import Step
+from ..sampling import plan
 
 
 @looks_for('no average', 'model', 'raw')
@@ -171,7 +172,8 @@ def noise_in_the_last_step(p: Patient) -> Finding:
     def end(k: int) -> Tensor:
         return route.take(Step(
             x=x, now=ask(x, t), before=None, t=t, t_next=-1, abar_before=abar, abar=abar,
-            abar_next=1.0, alpha_bars=model.schedule.alpha_bars, ask=ask, plan=route,
+            abar_next=1.0, alpha_bars=model.schedule.alpha_bars, ask=ask, indices=route.indices,
+            variance=route.variance, eta=route.eta,
             noise=lambda: normal(model.shape, 0, Purpose.SAMPLE, k, range(4)).to(x)))
     apart = (end(1) - end(2)).abs().max().item()
     return Finding('the last step, with two noises', f'ends {apart:.2g} apart', apart > 1e-3,

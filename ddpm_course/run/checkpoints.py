@@ -27,7 +27,7 @@ from torch import nn
 from .. import __version__
 from ..base.files import flush, naming, read_json, read_whole, write_whole
 from ..base.group import Group
-from ..criteria import LOSSES
+from ..simple import LOSSES
 from .training import TrainState
 
 # %% ../../nbs/deep_dives/11a_checkpoints.ipynb #210786a2

@@ -13,7 +13,8 @@ from ..base.registry import check_own, look_up
 from ..base.group import Group
 from ..base.machine import prefetch
 from ..config import RunConfig, TrainingConfig
-from ..criteria import CRITERIA, LOSSES, Batch, Simple, build_criterion
+from ..criteria import CRITERIA, build_criterion
+from ..simple import LOSSES, Batch, Simple
 from ..data.sets import ImageSet, batch_indices, to_float
 from ..draws import Purpose, generator, normal, uniform
 from ..embeddings import drop_labels

@@ -28,6 +28,7 @@ from ddpm_course.draws import Purpose, generator, normal
 from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.forward import q_sample
+from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_model
 from ddpm_course.sampling import plan, walk
 from ddpm_course.schedules import cosine, linear
@@ -331,7 +332,7 @@ def test_explorers(visit, site):
     digits, query = (to_float(load_digits(split, 16).pixels).flatten(1) for split in ("train", "test"))
     points, clock = 2 * torch.tensor(kept["more"]).view(-1, 2).double(), cosine(1000)
     noise = lambda step, *shape: normal(shape, 0, Purpose.LESSON, step, [0])[0]
-    exact = Model(lambda x, t, y: dataset_denoiser(x, int(t[0]), points, clock), clock, "x0", (2,))
+    exact = Model(lambda x, t, y: dataset_denoiser(x, int(t[0]), points, clock), clock, OBJECTIVES["x0"], (2,))
     route = plan(SamplingConfig("ddim", steps=40, clip=False), exact)
     answers = {
         "06_attention": dataset_denoiser(q_sample(query[171:172], 549, noise(3, 1, 256), clock), 549, digits, clock),

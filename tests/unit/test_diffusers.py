@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
 from ddpm_course.forward import q_posterior
+from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_network, unet
 from ddpm_course.run.runs import start_from
 from ddpm_course.run.training import new_state
@@ -52,7 +53,7 @@ def network(x, t, y):
 
 def our_steps(network, x, schedule, objective, **how):
     "Each step of our walk: the index it leaves, and where it arrives."
-    model = Model(network, schedule, objective, SHAPE[1:], "learned" if how.get("variance") == "learned" else "large")
+    model = Model(network, schedule, OBJECTIVES[objective], SHAPE[1:], "learned" if how.get("variance") == "learned" else "large")
     states = list(our_walk(model, plan(SamplingConfig(**how), model), noise, None, x))
     return [(level - 1, after) for (level, _, _), (_, after, _) in zip(states, states[1:])]
 

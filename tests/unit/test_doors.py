@@ -11,6 +11,7 @@ import torch
 from ddpm_course import Run, RunConfig, SamplingConfig, load_data, load_digits, override, sample
 from ddpm_course.draws import normal
 from ddpm_course.exact import dataset_denoiser
+from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_network
 from ddpm_course.sampling import plan, walk
 from ddpm_course.schedules import cosine
@@ -104,7 +105,7 @@ def test_a_misspelt_setting_is_one_sentence(tmp_path):
 
 def ends(how, schedule, start):
     "Where walks of the exact denoiser of three points end."
-    model = Model(lambda x, t, y: dataset_denoiser(x, int(t[0]), POINTS, schedule), schedule, "x0", (1,))
+    model = Model(lambda x, t, y: dataset_denoiser(x, int(t[0]), POINTS, schedule), schedule, OBJECTIVES["x0"], (1,))
     noise = lambda t: normal(start.shape[1:], 1, 9, t + 2, range(len(start))).double()
     return [x for _, x, _ in walk(model, plan(how, model), noise, x=start)]
 

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm_course import bound, heldout, sampling
 from ddpm_course.base.machine import prefetch
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
-from ddpm_course.criteria import Simple
 from ddpm_course.data.sets import load_digits
 from ddpm_course.judge import evaluation
 from ddpm_course.run import training
 from ddpm_course.run.training import fit, new_state
+from ddpm_course.simple import Simple
 
 DIGITS = load_digits("train", 16)
 

@@ -21,7 +21,8 @@ from ddpm_course.data.decoding import open_image
 from ddpm_course.data.sets import resize, to_float, to_uint8
 from ddpm_course.losses import OBJECTIVES, target, x0_and_eps
 from ddpm_course.model import Model
-from ddpm_course.sampling import SAMPLERS, SamplingConfig, plan, walk
+from ddpm_course.samplers import SAMPLERS
+from ddpm_course.sampling import SamplingConfig, plan, walk
 from ddpm_course.schedules import SCHEDULES, Schedule, make_schedule
 from ddpm_course.steps import SPACINGS, sampling_indices
 
@@ -104,7 +105,7 @@ def test_samplers_over_any_steps(sampler, name, T, steps):
     draws = torch.Generator().manual_seed(0)
     noise = lambda t: torch.randn(64, 1, 2, 2, generator=draws)
     how = SamplingConfig(sampler=sampler, steps=min(steps, T), clip=False)
-    model = Model(Exact(schedule), schedule, "eps", (1, 2, 2), "small")
+    model = Model(Exact(schedule), schedule, OBJECTIVES["eps"], (1, 2, 2), "small")
     route = plan(how, model)
     path = list(walk(model, route, noise))
     assert [t - 1 for t, *_ in path] == list(route.indices) == [*sampling_indices(T, how.steps), -1]

@@ -7,6 +7,7 @@ import torch
 from ...config import PRESETS, RunConfig, SamplingConfig, override
 from ...data.sets import batch_indices
 from ..answers import Checks
+from ...losses import OBJECTIVES
 from ...model import Model
 from ...sampling import sample
 from ...schedules import cosine
@@ -96,7 +97,8 @@ def check_compare(f: Callable) -> bool | None:
     def network(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x * (0.8 + 0.1 * y.view(-1, 1, 1, 1))            # another answer for each class
 
-    model = Model(network, cosine(10), 'eps', (1, 2, 2), classes=('a', 'b'), can_guide=True)
+    model = Model(network, cosine(10), OBJECTIVES['eps'], (1, 2, 2), classes=('a', 'b'),
+                  can_guide=True)
     how = SamplingConfig(steps=3, seed=5)
     found = f(model, '1,2,4', 1, 2, how)
     if found is None:
