@@ -53,7 +53,9 @@ def network(x, t, y):
 
 def our_steps(network, x, schedule, objective, **how):
     "Each step of our walk: the index it leaves, and where it arrives."
-    model = Model(network, schedule, OBJECTIVES[objective], SHAPE[1:], "learned" if how.get("variance") == "learned" else "large")
+    model = Model(
+        network, schedule, OBJECTIVES[objective], SHAPE[1:], "learned" if how.get("variance") == "learned" else "large"
+    )
     states = list(our_walk(model, plan(SamplingConfig(**how), model), noise, None, x))
     return [(level - 1, after) for (level, _, _), (_, after, _) in zip(states, states[1:])]
 

@@ -6,6 +6,7 @@ The draws come from a fixed seed, so that a run that was green stays green; the 
 import argparse
 import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ from ddpm_course.cli.main import COMMANDS, make_parser
 from ddpm_course.config import PRESETS, RunConfig, flatten, from_json, override, to_json
 from ddpm_course.data.decoding import open_image
 from ddpm_course.data.sets import resize, to_float, to_uint8
+from ddpm_course.flow import follow
 from ddpm_course.losses import OBJECTIVES, target, x0_and_eps
 from ddpm_course.model import Model
+from ddpm_course.run.runs import load_model
 from ddpm_course.samplers import SAMPLERS
-from ddpm_course.sampling import SamplingConfig, plan, walk
+from ddpm_course.sampling import SamplingConfig, plan, sample, walk
 from ddpm_course.schedules import SCHEDULES, Schedule, make_schedule
 from ddpm_course.steps import SPACINGS, sampling_indices
 
@@ -189,3 +192,20 @@ def test_betas_are_refused():
     for bad in ([0.0], [1.0], [math.nan], [-0.1, 0.5]):
         with pytest.raises(ValueError, match="betas"):
             Schedule(torch.tensor(bad, dtype=torch.float64))
+
+
+def test_a_guided_model_may_be_asked_without_a_class():
+    "`follow` has y=None by default: then a model that was trained with classes answers as without."
+    x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    how = SamplingConfig(steps=2)
+    shipped = load_model(precision="fp32")
+    assert torch.equal(
+        follow(shipped, x, how=how), follow(replace(shipped, classes=()), x, how=replace(how, guidance=1))
+    )
+
+
+def test_samples_that_are_not_finite_are_refused():
+    "As bytes they would be black pictures."
+    broken = replace(load_model(precision="fp32"), network=lambda x, t, y: x * torch.nan)
+    with pytest.raises(ValueError, match="20 of 20 samples have values that are not finite"):
+        sample(broken, n=2, how=SamplingConfig(steps=2))
