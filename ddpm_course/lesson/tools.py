@@ -2,6 +2,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .answers import Sentence, say
+from .answers import Sentence
 
 if TYPE_CHECKING:                       # matplotlib itself is imported where a figure is drawn
     from ipywidgets import Text
@@ -61,37 +62,77 @@ def slow() -> bool:
 GUESSES = Path('.guesses.json')         # beside the notebook; yours alone, never committed
 
 
+TRUTHS: dict[str, float] = {}           # those that a cell has asked for while there was no guess
+
+
+@dataclass(frozen=True, repr=False)
+class Replaceable(Sentence):
+    "A sentence on a page that `update_display` can replace later, by its key."
+    key: str
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+        display(Sentence(self.kind, self.words), display_id=self.key)
+
+
+def read_guesses(path: Path) -> dict:
+    "All guesses so far, each with its truth, by name."
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def predict(name: str, value: float | None = None, path: Path = GUESSES) -> None:
     """Keep your guess of what `reveal` will show under this name; None keeps the question open,
     and shows a field for it."""
-    if value is None:
-        from IPython.display import display
-        say('waiting', f'for your guess ({name}): write a number in place of `None`')
-        return display(guess_field(name, path))
-    keep_guess(name, value, path)
-    say('noted', f'{value:g} ({name})')
+    from IPython.display import display
+    if value is not None:
+        keep_guess(name, value, path)
+        return display(noted(name, value))
+    guess = read_guesses(path).get(name, {}).get('guess')
+    words = f'for your guess ({name}): write a number in place of `None`'
+    display(Replaceable('waiting', words, key=f'guess: {name}') if guess is None
+            else noted(name, guess))
+    display(guess_field(name, path))
+
+
+def noted(name: str, guess: float) -> Replaceable:
+    "The sentence of `predict` once there is a guess."
+    return Replaceable('noted', f'{guess:g} ({name})', key=f'guess: {name}')
 
 
 def keep_guess(name: str, value: float, path: Path) -> None:
     "Write a guess down, in place of an earlier one."
-    guesses = json.loads(path.read_text()) if path.exists() else {}
+    guesses = read_guesses(path)
     guesses[name] = {'guess': float(value), 'truth': None}
     path.write_text(json.dumps(guesses, indent=1))
 
 
 def guess_field(name: str, path: Path = GUESSES) -> 'Text':
-    "A field for a guess, noted when Enter is pressed or the field is left."
+    """A field for a guess, noted when Enter is pressed or the field is left. The sentence of
+    `predict` says so, and that of a `reveal` which waited shows the answer."""
+    from IPython.display import update_display
     from ipywidgets import Text
     field = Text(placeholder='a number', description='or here:', continuous_update=False)
 
     def note(change: object) -> None:
         try:
-            keep_guess(name, float(field.value), path)
-            field.description = 'noted:'
+            guess = float(field.value)
         except ValueError:
             field.description = 'a number:'
+            return
+        keep_guess(name, guess, path)
+        field.description = 'noted:'
+        update_display(Sentence('noted', f'{guess:g} ({name})'), display_id=f'guess: {name}')
+        if name in TRUTHS:
+            answer = reveal(name, TRUTHS[name], path=path)
+            update_display(answer, display_id=f'answer: {name}')
     field.observe(note, 'value')
     return field
+
+
+def in_kernel() -> bool:
+    "Whether this runs in a notebook that somebody reads, who may still guess."
+    from IPython import get_ipython
+    return hasattr(get_ipython(), 'kernel')
 
 
 def distance(truth: float, guess: float) -> str:
@@ -108,9 +149,14 @@ def distance(truth: float, guess: float) -> str:
 
 def reveal(name: str, truth: float, ax: 'Axes | None' = None, path: Path = GUESSES) -> Sentence:
     """The truth beside the guess that `predict` asked for. Remembers both, and draws them on `ax`,
-    whose x is in the question's units, as a dotted and a dashed line."""
-    guesses = json.loads(path.read_text()) if path.exists() else {}
+    whose x is in the question's units, as a dotted and a dashed line. In a notebook, without a
+    guess, the truth is held back until one is typed or the cell has run again."""
+    guesses = read_guesses(path)
     guess = guesses.get(name, {}).get('guess')
+    if guess is None and name not in TRUTHS and in_kernel():
+        TRUTHS[name] = truth
+        words = f'no guess yet: type one, or run this cell again to see ({name})'
+        return Replaceable('waiting', words, key=f'answer: {name}')
     if ax is not None:
         ax.axvline(truth, color='0.4', linestyle=':', linewidth=1)
     if guess is None:
@@ -131,7 +177,7 @@ def calibration(path: Path = GUESSES) -> 'Figure | None':
     "A figure of the reader's guesses, each over its truth; None while there is none to show."
     import matplotlib.pyplot as plt
     with plt.style.context('ddpm_course.assets.course'):
-        kept = json.loads(path.read_text()) if path.exists() else {}
+        kept = read_guesses(path)
         known = {name: (g['guess'], g['truth'])
                  for name, g in kept.items() if g['truth'] is not None}
         if not known:
