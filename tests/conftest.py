@@ -40,6 +40,17 @@ def refuses(capsys, monkeypatch, tmp_path):
     return call
 
 
+def pytest_xdist_make_scheduler(config, log):
+    "Each file belongs to one process, but for pages: they take minutes, and each stands for itself."
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if "::test_page_comes_again[" in nodeid else nodeid.partition("::")[0]
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
     "What was promised in a test travels in its report, from the process that ran it."

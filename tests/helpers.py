@@ -1,5 +1,6 @@
 "What several test files use: the command, comparing runs, made-up images, what is promised, reading notebooks."
 
+import ast
 import atexit
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -40,9 +42,9 @@ def warm():
     return server
 
 
-def ddpm(*words, cwd, code=0, limit=GUARD):
+def ddpm(*words, cwd, code=0, limit=GUARD, **how):
     "Run the command in a forked child of `warm()`; returns what it printed on both streams and the seconds it took."
-    done = warm().run(words, cwd, limit=limit, env={**dict.fromkeys(BEGINS_WITH), **os.environ})
+    done = warm().run(words, cwd, limit=limit, env={**dict.fromkeys(BEGINS_WITH), **os.environ}, **how)
     assert done.ended and done.code == code, done.out + done.err
     return done.out, done.err, done.seconds
 
@@ -182,6 +184,11 @@ def read(path: Path) -> str:
 def cells(path: Path, kind: str = "code") -> list[str]:
     "The sources of a notebook's cells."
     return ["".join(c["source"]) for c in json.loads(read(path))["cells"] if c["cell_type"] == kind]
+
+
+def parse(source: str) -> ast.Module:
+    "The syntax tree of a code cell, magics and shell lines included."
+    return ast.parse(TransformerManager().transform_cell(source))
 
 
 def directives(source: str) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """A warm process: it has imported the package once, and runs each command line in a forked child of its own.
 
-`python warm.py` is that process: a request a line on stdin, a result a line on stdout. `Warm` is its other end.
+Also a page of the course, which is what `tools/execute.py` runs. `python warm.py` is that process: a request a line on
+stdin, a result a line on stdout. `Warm` is its other end.
 """
 
 import json
 import os
-import pkgutil
 import select
 import signal
 import subprocess
@@ -14,8 +14,12 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
+import execute  # noqa: E402
 
 
 class Warm:
@@ -36,6 +40,7 @@ class Warm:
     def run(self, words, cwd, **how):
         """`ddpm WORDS` in the folder `cwd`: its out, err, code (negative: a signal), seconds, and `ended` (in time).
 
+        program: a module whose `main` takes the words, another than the command's;
         limit: seconds it may take; env: variables, None for one that is not there; stdout, stderr: 'closed', 'full',
         'gone' (nobody reads), 'ascii'; file_size: the largest that can be written; plain: without the powers of root;
         memory: bytes that the child may take beyond what it begins with; code: Python lines that it runs first.
@@ -81,9 +86,9 @@ def child(request, folder):
     "What a forked child does: the command, and nothing after it."
     import resource
 
-    from ddpm_course.cli.main import main
-
+    main = import_module(request.get("program", "ddpm_course.cli.main")).main
     os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # requests come from there
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script runs the tests in its background
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     os.chdir(request["cwd"])
@@ -106,6 +111,7 @@ def child(request, folder):
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        print(end.code if isinstance(end.code, str) else "", end="", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         code = 1
@@ -138,16 +144,10 @@ def serve(request, folder, answers):
 
 
 def warm_up():
-    "Import all that a command imports, and start no thread."
-    __import__("matplotlib.pyplot")
+    "Import all that a command or a page imports, and start no thread."
     import torch
 
-    torch.set_num_threads(1)
-    import ddpm_course
-
-    for module in pkgutil.walk_packages(ddpm_course.__path__, "ddpm_course."):
-        if not module.name.endswith("__main__"):
-            __import__(module.name)
+    execute.warm_up()
     torch.optim.AdamW([torch.zeros(1)])  # its first use imports much, too
     from ddpm_course.data.sets import load_digits
 

@@ -1,13 +1,14 @@
-"""Execute notebooks in place and keep their real outputs.
+"""Execute notebooks: each in a process of its own, forked from one that has imported everything, two at a time.
 
-    python tools/execute.py                      # notebooks whose cells, or the modules behind them, have changed
-    python tools/execute.py --all                # every notebook
-    python tools/execute.py nbs/02_schedules.ipynb ...
-    python tools/execute.py --flags slow         # cells marked `#| slow` too
+    python tools/execute.py nbs/02_schedules.ipynb ...   # and keep their real outputs
+    python tools/execute.py --all                        # every notebook
+    python tools/execute.py --all --flags slow           # cells marked `#| slow` too
+    python tools/execute.py --check nbs/NAME.ipynb       # keep nothing, say what is not as it is stored
 
 Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outputs they have, as are
 `#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
-Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else would.
+Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else would. At the end of a
+page each control of its explorers is moved, and must change the picture.
 
 JupyterLab folds what this script marks: the source of cells that only import or that begin with a line `#| fold: plot`
 or `#| fold: check` (without the colon in an exported cell: nbdev keeps a line with one in the module), and what
@@ -18,43 +19,27 @@ alt text of figures.
 
 import argparse
 import ast
+import base64
 import configparser
+import io
 import json
 import os
+import pkgutil
 import re
 import sys
 import time
-from hashlib import sha256
-from importlib.metadata import version
+import traceback
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
-
-from arrows import behind_text, modules
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FOLDED = {"text/html": "<!-- folded: run the cell, or click here -->"}  # else its first line is in sight
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/svg+xml")
 
 
-def digest(*texts: str) -> str:
-    "The same with other comments: lines that are nothing else are left out."
-    lines = [line.rstrip() for text in texts for line in text.splitlines() if not re.match(r" *# ", line)]
-    return sha256(json.dumps(lines).encode()).hexdigest()[:16]
-
-
-def fingerprint(cells: list[dict]) -> dict[str, str]:
-    "Kept beside the outputs, `executed`: of which code cells they are, of which modules, of which PyTorch."
-    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    below = [modules()[name].read_text(encoding="utf-8") for name in sorted(behind_text("\n".join(code)))]
-    torch = ".".join(version("torch").split(".")[:2])
-    return {"cells": sha256(json.dumps(code).encode()).hexdigest()[:16], "modules": digest(*below), "torch": torch}
-
-
-def changed(path: Path) -> set[str]:
-    "What is not as it was when a notebook's outputs were made: cells, modules, torch."
-    nb = json.loads(path.read_text(encoding="utf-8"))
-    kept = nb["metadata"].get("executed")
-    kept = kept if isinstance(kept, dict) else {}
-    return {name for name, now in fingerprint(nb["cells"]).items() if kept.get(name) != now}
+# -- what is stored ---------------------------------------------------------------------------------------------------
 
 
 def stored(outputs: list[dict], alt: str = "") -> list[dict]:
@@ -64,7 +49,7 @@ def stored(outputs: list[dict], alt: str = "") -> list[dict]:
         data = output.get("data", {})
         if "image/png" in data:
             data.pop("image/jpeg", None)  # of the same picture
-        for kind in [kind for kind in data if kind in ("image/png", "image/jpeg", "image/gif", "image/svg+xml")]:
+        for kind in data.keys() & PICTURES:
             data[kind] = data[kind].strip()
             data.pop("text/html", None)  # JupyterLab's: what an explorer shows beside its controls
             if alt:
@@ -117,13 +102,20 @@ def alt_text(source: str) -> str:
     return " ".join(re.findall(r"^#\| fig-alt: *(.+)$", source, re.M))
 
 
-def execute(path: Path, flags: set[str]) -> float:
-    "Run one notebook from its own folder, write its outputs back, return the seconds it took."
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def run(path: Path, skipped: set[str]) -> dict:
+    """The notebook with the outputs that it has now, run from top to bottom in its own folder.
+
+    Cells with a directive of `skipped` keep what they have. Raises SystemExit, with what is wrong, at the first cell
+    that fails or says something on stderr, and where a control of an explorer does.
+    """
     from execnb.shell import CaptureShell
 
     nb = json.loads(path.read_text(encoding="utf-8"))
-    shell = CaptureShell(path, mpl_format="png")
-    start = time.time()
+    os.chdir(path.parent)
+    shell, values = CaptureShell(path, mpl_format="png"), []
     for i, cell in enumerate(nb["cells"]):
         shell._cell_idx = i  # what the error report names
         source = "".join(cell["source"])
@@ -131,43 +123,169 @@ def execute(path: Path, flags: set[str]) -> float:
             continue
         cell["metadata"] = folds(source)
         directives = re.findall(r"^#\|\s*(\S+)(?:\s+(\S+))?", source, re.M)
-        if any(name in flags or (name, value) == ("eval:", "false") for name, value in directives):
+        if any(name in skipped or (name, value) == ("eval:", "false") for name, value in directives):
             continue
         outputs = [dict(o) for o in shell.run(source)]
         if shell.exc:
             sys.exit(shell.prettytb(path))
         if said := complaints(outputs):
             sys.exit(f"{path.name}, cell {i} says on stderr:\n" + "\n".join(said))
+        values.append(shell.result)
         folded = "answer" in cell["metadata"].get("tags", ())
         before = [{"data": FOLDED, "metadata": {}, "output_type": "display_data"}] * folded
         cell.update(outputs=before + stored(outputs, alt_text(source)), execution_count=None)
-    nb["metadata"].pop("language_info", None)  # as nbdev_clean leaves it
-    nb["metadata"]["executed"] = fingerprint(nb["cells"])
-    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-    return time.time() - start
+    for box in values:
+        move_controls(box, path.name)
+    for name in ("language_info", "executed"):  # the first as nbdev_clean leaves it
+        nb["metadata"].pop(name, None)
+    return nb
 
 
-def main() -> None:
+def next_to(control):
+    "The value of a control after one move: of a menu the next entry, of a slider one step up, or down at its end."
+    if hasattr(control, "options"):
+        options = [option[-1] if isinstance(option, tuple) else option for option in control.options]
+        return options[(options.index(control.value) + 1) % len(options)]
+    if hasattr(control, "base"):
+        up, down, end = control.value * control.base**control.step, control.min, control.base**control.max
+    else:
+        up, down, end = control.value + control.step, control.value - control.step, control.max
+    return up if up <= end else down
+
+
+def move_controls(box, page: str) -> None:
+    "Where a cell's value is an explorer: move each of its controls, and back; SystemExit if the picture stays."
+    *controls, picture = getattr(box, "children", None) or [None]
+    if "explorer" not in getattr(picture, "_dom_classes", ()):
+        return
+    for control in controls:
+        here, shown = control.value, picture.value
+        control.value = next_to(control)
+        if picture.value == shown:
+            sys.exit(f"{page}: the picture stays when {control.description} is moved to {control.value}")
+        control.value = here
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+NUMBER = r"[-+]?\b\d+(?:,\d{3})*(?:\.\d*)?(?:e[-+]?\d+)?|\bnan\b"
+VARIES = r"\.backward\(|\bfit\(|perf_counter|ddpm train"  # a page that trains or reads a clock
+
+
+def text_of(output: dict) -> str:
+    "What an output says in words."
+    data = output.get("data", {})
+    kinds = [kind for kind in data if kind.startswith("text/") and not data.keys() & set(PICTURES)]
+    return "\n".join("".join(part) for part in [output.get("text", ""), *(data[kind] for kind in sorted(kinds))])
+
+
+def same_text(kept: str, now: str, varies: bool) -> bool:
+    "The same words; and the same numbers to a hundredth, as processors differ in last digits, unless they vary."
+    words = [re.sub(NUMBER, "#", text).split() for text in (kept, now)]
+    numbers = [[float(n.replace(",", "")) for n in re.findall(NUMBER, text)] for text in (kept, now)]
+    return words[0] == words[1] and (varies or all(abs(a - b) <= 0.01 * abs(a) + 1e-5 for a, b in zip(*numbers)))
+
+
+def same_picture(kept: str, now: str) -> bool:
+    "About the same size, and seen from afar the same."
+    from PIL import Image, ImageChops, ImageStat
+
+    a, b = (Image.open(io.BytesIO(base64.b64decode(text))).convert("L") for text in (kept, now))
+    apart = ImageChops.difference(a.resize((32, 32)), b.resize((32, 32)))
+    return all(abs(m / n - 1) < 0.1 for m, n in zip(a.size, b.size)) and ImageStat.Stat(apart).mean[0] < 5
+
+
+def differences(kept: dict, now: dict) -> Iterable[str]:
+    """What a notebook shows that is not what is stored in it.
+
+    Where it trains or reads a clock, numbers and pictures may be others.
+    """
+    cells = [cell for nb in (kept, now) for cell in nb["cells"] if cell["cell_type"] == "code"]
+    varies = bool(re.search(VARIES, "\n".join("".join(cell["source"]) for cell in cells)))
+    for before, after in zip(cells[: len(cells) // 2], cells[len(cells) // 2 :]):
+        kinds = [[sorted(o.get("data", {o.get("name"): 0})) for o in cell["outputs"]] for cell in (before, after)]
+        if kinds[0] != kinds[1]:
+            yield f"cell {after['id']} shows {kinds[1]}, stored is {kinds[0]}"
+            continue
+        for old, new in zip(before["outputs"], after["outputs"]):
+            texts = text_of(old), text_of(new)
+            if not same_text(*texts, varies):
+                yield f"cell {after['id']} says\n{texts[1]}\nand stored is\n{texts[0]}"
+            for kind in old.get("data", {}).keys() & set(PICTURES[:3]):
+                if not varies and not same_picture(old["data"][kind], new["data"][kind]):
+                    yield f"cell {after['id']} draws another picture than is stored"
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def warm_up() -> None:
+    "Import what notebooks import, and start no thread."
+    names = [module.name for module in pkgutil.walk_packages([str(ROOT / "ddpm_course")], "ddpm_course.")]
+    for name in ["matplotlib.pyplot", "execnb.shell", "ipywidgets", *names]:
+        if not name.endswith("__main__"):
+            import_module(name)
+    import_module("torch").set_num_threads(1)
+
+
+def forked(work: Callable[[Path], None], path: Path) -> int:
+    "Do the work in a child of this process; its number."
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        work(path)
+        code = 0
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--flags", default="")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     config = configparser.ConfigParser()
     config.read(ROOT / "settings.ini")
-    flags = set(config["DEFAULT"]["tst_flags"].split()) - set(args.flags.split())
+    skipped = set(config["DEFAULT"]["tst_flags"].split()) - set(args.flags.split())
     os.environ["DDPM_SLOW"] = "1" if "slow" in args.flags.split() else "0"  # what `slow()` asks
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # the same numbers, one at a time or two
     sys.path.insert(0, str(ROOT))
     found = sorted(p for p in (ROOT / "nbs").rglob("[!.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    paths = [p.resolve() for p in args.notebooks or found if args.notebooks or args.all or changed(p) - {"torch"}]
+
+    def work(path: Path) -> None:
+        begun = time.time()
+        nb = run(path, skipped)
+        took = time.time() - begun
+        if args.check:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if found := list(differences(kept, nb)):
+                sys.exit(f"{path.name}: run tools/execute.py where this is wished\n" + "\n".join(found))
+        else:
+            path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        print(f"{took:5.1f} s  {path.name}", flush=True)
+
+    paths = [path.resolve() for path in (found if args.all else args.notebooks)]
     if len(paths) == 1:
-        os.chdir(paths[0].parent)
-        print(f"{execute(paths[0], flags):5.1f} s  {paths[0].name}")
-        return
-    for path in paths:  # a fresh process each: one notebook cannot lean on another
-        pid = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, str(path), "--flags", args.flags])
-        if pid:
-            sys.exit(pid)
+        return work(paths[0])
+    warm_up()
+    running, failed = 0, 0
+    for path in [*paths, None, None]:
+        if running == 2 or (path is None and running):
+            failed += os.wait()[1] != 0
+            running -= 1
+        if path:
+            forked(work, path)
+            running += 1
+    sys.exit(f"{failed} of {len(paths)} notebooks failed" if failed else 0)
 
 
 if __name__ == "__main__":

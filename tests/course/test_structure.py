@@ -12,7 +12,20 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from arrows import arrows, modules
-from helpers import CHAPTERS, NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, directives, each, number, read, script
+from helpers import (
+    CHAPTERS,
+    NOTEBOOKS,
+    PACKAGE,
+    ROOT,
+    cells,
+    default_exp,
+    directives,
+    each,
+    number,
+    parse,
+    read,
+    script,
+)
 
 ROOMS = ["base", "data", "top", "run", "judge", "share", "cli"]  # each sees those before it; lesson/ sees all
 PAPER = (
@@ -22,11 +35,6 @@ PAPER = (
 LOOK_AHEAD = {"00_start", "13_runs", "13_runs_solution"}  # open with what the whole package can do
 LOOK_AHEAD |= {"10_first_digits", "10_first_digits_solution", "12_sampling", "13a_blank_page"}  # with 15's judge
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
-
-
-def parse(source: str) -> ast.Module:
-    "The syntax tree of a code cell, magics and shell lines included."
-    return ast.parse(TransformerManager().transform_cell(source))
 
 
 def exported(source: str) -> bool:
@@ -86,7 +94,11 @@ def test_no_arrow_leads_up_or_round():
 )
 def test_a_bad_arrow_is_found(module, source):
     good = {"base.a": "import a.b", "base.b": "from . import a", "data.sets": "from ..base.a import x", "model": ""}
-    good |= {"lesson.checks.check_data": "from ..tools import x", "run.training": "from .. import model", "lesson.tools": "from ..run.training import fit"}
+    good |= {
+        "lesson.checks.check_data": "from ..tools import x",
+        "run.training": "from .. import model",
+        "lesson.tools": "from ..run.training import fit",
+    }
     assert not faults(good)
     assert faults(good | {module: source})
 
