@@ -13,7 +13,7 @@ from pathlib import Path
 from common import arguments, keep, medians, seconds
 
 from ddpm_course import SamplingConfig, load_digits, load_model, sample
-from ddpm_course.bound import bits_per_dim
+from ddpm_course.bits import bits_per_dim
 from ddpm_course.data.sets import to_uint8
 from ddpm_course.heldout import heldout_draws
 from ddpm_course.judge.evaluation import extract, frechet_distance, load_judge

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base.group import Group
-from .bound import output_bound
+from .bits import output_bound
 from .config import RunConfig
 from .forward import q_sample
 from .losses import diffusion_losses

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..base.files import output, write_by, write_whole
 from ..base.group import Group
-from ..bound import bits_per_dim, plot_bits
+from ..bits import bits_per_dim, plot_bits
 from ..config import SamplingConfig, to_json
 from ..criteria import build_criterion
 from ..data.sets import ImageSet

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_course import bound, heldout, sampling
+from ddpm_course import bits, heldout, sampling
 from ddpm_course.base.machine import prefetch
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
 from ddpm_course.data.sets import load_digits
@@ -155,9 +155,9 @@ def test_held_out_losses_and_the_bound_copy_their_batches_alone(read_back):
         heldout.heldout_draws(model, few, Simple(), repeats=1)
     assert sorted(copies.shapes) == sorted(batch * (len(few) // 250))
     assert len(read_back) == len(few) // 250  # once for each batch
-    bound.bits_per_dim(model, few, 2)
+    bits.bits_per_dim(model, few, 2)
     with Copies() as copies:
-        bound.bits_per_dim(model, few, 2)
+        bits.bits_per_dim(model, few, 2)
     assert sorted(copies.shapes) == sorted(batch * 3 * (len(few) // 250))  # index 0, and two strata
 
 
