@@ -18,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import arguments, draw, in_turn, keep, medians, pace, settings
+from common import arguments, draw, in_turn, keep, medians, pace, settings, together
 
 from ddpm_course.data.sets import ImageSet, load_digits
-from ddpm_course.run.launch import launch
 
 BATCHES = (8, 16, 32, 64, 128, 256)
 ROWS = {
@@ -48,7 +47,7 @@ def cost(row: str, value: str) -> float:
     config, images = settings(value * value.startswith("--"), images_of(size, int(value) if row == "images" else 1000))
     steps = max(3, 640 // config.training.batch * (16 * 16) // max(256, size * size))
     world, threads = (int(value), 1) if row == "processes" else (1, torch.get_num_threads())
-    taken, held = launch(pace, world, config, images, 3 if row == "memory" else steps, threads)[0]
+    taken, held = together(pace, world, config, images, 3 if row == "memory" else steps, threads)
     return held if row == "memory" else 1000 * taken / config.training.batch
 
 

@@ -13,12 +13,11 @@ import shlex
 import statistics
 
 import torch
-from common import arguments, pace, seconds, settings
+from common import arguments, pace, seconds, settings, together
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm_course.base.machine import LOW, cores, pick_device
 from ddpm_course.config import override
-from ddpm_course.run.launch import launch
 from ddpm_course.run.training import make_batch, new_state, train_step
 
 
@@ -46,7 +45,7 @@ def main() -> None:
 
     def speed(n: int) -> float:
         grown = override(config, batch=n * batch_size)
-        return n * batch_size / launch(pace, n, grown, images, args.steps, threads, kind=device.type)[0][0]
+        return n * batch_size / together(pace, n, grown, images, args.steps, threads, kind=device.type)[0]
 
     found = {
         "device": torch.cuda.get_device_name() if gpu else device.type,

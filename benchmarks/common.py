@@ -3,14 +3,17 @@
 import argparse
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import re
 import shlex
+import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from ddpm_course.data.sources import load_data
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.judge import evaluation
 from ddpm_course.model import Model
+from ddpm_course.run.meeting import join
 from ddpm_course.run.training import fit, new_state
 from ddpm_course.simple import Simple
 
@@ -110,6 +114,24 @@ def pace(group: Group, config: RunConfig, images: ImageSet, steps: int, threads:
     some(3)
     taken, status = seconds(partial(some, steps)) / steps, Path("/proc/self/status").read_text()
     return taken, int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # ru_maxrss begins with the parent's
+
+
+def member(rank: int, world: int, port: int, kind: str, work: Callable, args: tuple) -> Any:
+    "One of several processes, which find each other as those of torchrun do."
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    with join(kind) as group:
+        return work(group, *args)
+
+
+def together(work: Callable, world: int, *args: Any, kind: str = "cpu") -> Any:
+    "What `work(group, *args)` returns to the first of so many new processes."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    one = partial(member, world=world, port=port, kind=kind, work=work, args=args)
+    with ProcessPoolExecutor(world, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(one, range(world)))[0]
 
 
 # -- training for so many seconds, and what the judges say ------------------------------------------------------------

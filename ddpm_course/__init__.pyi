@@ -25,7 +25,6 @@ from .losses import Objective as Objective
 from .model import Model as Model
 from .model import NETWORKS as NETWORKS
 from .model import Prediction as Prediction
-from .run.launch import launch as launch
 from .run.meeting import join as join
 from .run.runs import Run as Run
 from .run.runs import load_model as load_model

@@ -347,7 +347,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'ddpm_course/run/distributed.py'),
                                              'ddpm_course.run.distributed.lines_apart': ( 'distributed.html#lines_apart',
                                                                                           'ddpm_course/run/distributed.py')},
-            'ddpm_course.run.launch': {},
             'ddpm_course.run.meeting': {},
             'ddpm_course.run.muon': { 'ddpm_course.run.muon.Muon': ('deep_dives/muon.html#muon', 'ddpm_course/run/muon.py'),
                                       'ddpm_course.run.muon.Muon.__init__': ( 'deep_dives/muon.html#muon.__init__',

@@ -54,29 +54,33 @@ def make_parser(*wanted: str) -> Parser:
 
 def exit_code(call: Callable[..., object], *given: Any, debug: bool = False) -> int:
     "Call it; how it ended: 0, or 2 after a sentence, or 1 after a traceback."
+    launched = 'DDPM_LAUNCHED' in os.environ            # whoever has launched this says it, once
     try:
         call(*given)
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except KeyboardInterrupt:
-        complain('stopped')
+        if not launched:
+            complain('stopped')
         return 130
     except Exception as error:
         said, advice = str(error), ''
-        if isinstance(error, ValueError) and 'TORCHELASTIC_ERROR_FILE' in os.environ:
-            from ddpm_course.run import launch
-            launch.record(error)                        # for the workers that torchrun starts next
+        if 'TORCHELASTIC_ERROR_FILE' in os.environ:
+            from ddpm_course.run import meeting
+            meeting.record(error)
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", said):
             said, advice = said[:200].strip() or 'out of memory', (
                 ': train with more slices (--accumulate), a smaller --batch or a smaller network; '
                 'sample with a smaller --n')
-        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        elif isinstance(error, OSError) and os.strerror(errno.ENOSPC) in said:
             advice = ': make room and start again, what was saved is intact'
         if debug or not (advice or isinstance(error, (ValueError, OSError))):
-            traceback.print_exc()
+            if not launched:
+                traceback.print_exc()
             return 1
-        complain(said + advice)
+        if not launched:
+            complain(said + advice)
         return 2
 
 
@@ -96,16 +100,8 @@ def prepare(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def run_in_process(group: Any, words: Sequence[str]) -> None:
-    "What each of several processes does with the words of a command."
-    with redirect_stdout(steady(sys.stdout)), redirect_stderr(steady(sys.stderr)):
-        args = prepare(words)
-        command = module_of(args.command)
-        command.run(command.read(args), group)
-
-
 def dispatch(words: Sequence[str]) -> None:
-    "Run a command: here, in new processes, or as a worker of torchrun. Errors come as they are."
+    "Run a command: here, as a worker of torchrun, or by torchrun. Errors come as they are."
     args = prepare(words)
     command = module_of(args.command)
     request = command.read(args)
@@ -115,19 +111,21 @@ def dispatch(words: Sequence[str]) -> None:
 
     from ddpm_course.base.group import Group
     from ddpm_course.base.machine import keep_memory, pick_device
-    from ddpm_course.run import launch, meeting
-    keep_memory()
+    from ddpm_course.run import meeting
     device = pick_device(args.device)
     meeting.check_srun()
-    if 'RANK' in os.environ:
-        if args.nproc:
-            raise ValueError('torchrun has started the processes already: leave --nproc out')
-        with meeting.join(args.device) as group:            # at its end at once: others may wait
-            launch.end(exit_code(command.run, request, group, debug=args.debug > 0))
     count = args.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
-    if count == 1:
-        return command.run(request, Group(device))
-    launch.launch(run_in_process, count, words, kind=device.type)
+    if 'RANK' in os.environ:
+        if args.nproc and 'DDPM_LAUNCHED' not in os.environ:
+            raise ValueError('torchrun has started the processes already: leave --nproc out')
+        keep_memory()
+        with meeting.join(args.device) as group:            # at its end at once: others may wait
+            meeting.end(exit_code(command.run, request, group, debug=args.debug > 0))
+    elif count > 1:
+        meeting.torchrun(count, words)
+    else:
+        keep_memory()
+        command.run(request, Group(device))
 
 
 def main(words: Sequence[str] | None = None) -> None:

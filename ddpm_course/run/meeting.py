@@ -1,25 +1,96 @@
+"Several processes: torchrun starts them, here they meet and leave word of what went wrong."
+import contextlib
 import json
+import logging
 import os
-from collections.abc import Iterator
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ..base.group import Group
-from ..base.machine import cores
-from ..base.machine import pick_device
+from ..base.machine import cores, pick_device
 from .distributed import DDPGroup
+from .stopping import NotFinite
 
 TIMEOUT = 600               # seconds to wait for others, in each collective
 PLACE = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT',
          'DDPM_TIMEOUT')    # what the environment says: the last is ours, the others torchrun's
+TOLD = {kind.__name__: kind for kind in (NotFinite, ValueError, OSError, MemoryError, RuntimeError)}
+FINAL = {'ValueError': 1, 'NotFinite': 2}       # in so many attempts: not worth another
 
 
-def meet(kind: str, timeout: float | None = None) -> tuple[torch.device, int]:
+def record(error: BaseException) -> None:
+    "Leave an error's kind, sentence and traceback where torchrun, and `failure`, look for it."
+    kind = next((k for k in TOLD.values() if isinstance(error, k)), RuntimeError)
+    get_error_handler().record_exception(kind(str(error)))
+
+
+def end(code: int) -> None:
+    "End this process without any farewell: gloo's threads may abort or block an ordinary end."
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):      # closed, full, or none
+            stream.flush()
+    os._exit(code)
+
+
+def failure(folder: str, codes: Mapping[int, int] = {}) -> Exception | None:
+    "What went wrong first, as others fail in its wake: what was told, or who was killed, or None."
+    files = sorted(Path(folder).rglob('error.json'), key=lambda path: path.stat().st_mtime_ns)
+    errors = []
+    for message in (json.loads(path.read_text())['message'] for path in files):
+        kind, _, sentence = message['message'].partition(': ')
+        errors.append(TOLD[kind](sentence))
+        errors[-1].add_note(message['extraInfo']['py_callstack'])       # beside a traceback
+    if killed := [rank for rank, code in codes.items() if code == -signal.SIGKILL]:
+        errors.append(OSError(
+            f'rank {killed[0]} was ended by SIGKILL, as by the system where memory runs out: what '
+            'was saved is intact, go on with fewer processes or a smaller batch'))
+    return min(errors, key=lambda error: type(error) is RuntimeError, default=None)     # the wake
+
+
+def torchrun(count: int, words: Sequence[str]) -> None:
+    """`ddpm WORDS` in so many processes of this machine, by the documented line of torchrun.
+
+    Raises what went wrong first; where a signal or a code ended them, ends this process likewise.
+    """
+    names = [name for name in ('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT') if hasattr(signal, name)]
+    heard = [name for name in names if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
+    before = dict(os.environ)
+    os.environ.update(DDPM_LAUNCHED='1', TORCH_DISABLE_SHARE_RDZV_TCP_STORE='1',
+                      PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    logging.disable(logging.CRITICAL)               # what went wrong is said once, by the caller
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action='ignore'):
+            config = LaunchConfig(
+                min_nodes=1, max_nodes=1, nproc_per_node=count, run_id='ddpm', max_restarts=0,
+                rdzv_backend='c10d', rdzv_endpoint='localhost:0', local_addr='127.0.0.1',
+                signals_to_handle=','.join(heard), logs_specs=DefaultLogsSpecs(folder))
+            try:
+                elastic_launch(config, sys.executable)('-P', '-m', 'ddpm_course', *words)
+            except SignalException as told:
+                raise failure(folder) or SystemExit(128 + told.sigval) from None
+            except ChildFailedError as error:
+                codes = {rank: ended.exitcode for rank, ended in error.failures.items()}
+                code = error.get_first_failure()[1].exitcode
+                raise failure(folder, codes) or SystemExit(abs(code) + 128 * (code < 0)) from None
+    finally:
+        logging.disable(logging.NOTSET)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def meet(kind: str) -> tuple[torch.device, int]:
     """Wait for the processes that the environment tells of; own device, and how many are here.
 
     Raises ConnectionError where that cannot be, or not all come in time.
@@ -28,7 +99,6 @@ def meet(kind: str, timeout: float | None = None) -> tuple[torch.device, int]:
     try:
         rank, world = int(e['RANK']), int(e['WORLD_SIZE'])
         local_rank, here = int(e.get('LOCAL_RANK', rank)), int(e.get('LOCAL_WORLD_SIZE', world))
-        seconds = timeout or float(e.get('DDPM_TIMEOUT', TIMEOUT))
         if not (0 <= rank < world and 0 <= local_rank < here):
             raise ValueError('a rank is below the number of processes, there and on its machine')
         if kind != 'cpu' and here > torch.cuda.device_count():
@@ -37,6 +107,7 @@ def meet(kind: str, timeout: float | None = None) -> tuple[torch.device, int]:
         device = torch.device('cuda', local_rank) if kind != 'cpu' else torch.device('cpu')
         if kind != 'cpu':
             torch.cuda.set_device(device)
+        seconds = float(e.get('DDPM_TIMEOUT', TIMEOUT))
         dist.init_process_group('gloo' if kind == 'cpu' else 'cpu:gloo,cuda:nccl',
                                 rank=rank, world_size=world, timeout=timedelta(seconds=seconds))
         dist.all_reduce(torch.zeros(1))                     # nobody leaves before all have met
@@ -64,19 +135,20 @@ def check_restart() -> None:
                          'share with torchrun: start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, '
                          'and with --rdzv-backend=c10d or --standalone')
     own = Path(e.get('TORCHELASTIC_ERROR_FILE') or '-/-/-/-')           # RUN/attempt_1/0/error.json
-    earlier = set(own.parents[2].glob('attempt_*/*/error.json')) - set(own.parents[1].glob('*/*'))
-    for path in earlier:
-        kind, _, sentence = json.loads(path.read_text())['message']['message'].partition(': ')
-        if kind == 'ValueError':
+    attempts: dict[str, set[str]] = {}                                  # what was said, in which
+    for path in set(own.parents[2].glob('attempt_*/*/error.json')) - set(own.parents[1].glob('*/*')):
+        said = json.loads(path.read_text())['message']['message']
+        attempts.setdefault(said, set()).add(path.parts[-3])
+    for said, where in attempts.items():
+        kind, _, sentence = said.partition(': ')
+        if len(where) >= FINAL.get(kind, 10**6):
             raise ValueError(sentence)
 
 
 @contextmanager
-def join(
-    device: str = 'auto',               # 'auto', 'cpu' or 'cuda'
-    timeout: float | None = None,       # seconds to wait for others; None: DDPM_TIMEOUT, or 600
-) -> Iterator[Group]:
-    """This process alone or, as a worker of torchrun, among the others, while a block runs.
+def join(device: str = 'auto') -> Iterator[Group]:
+    """This process alone or, as a worker of torchrun, among the others, while a block runs; device:
+    'auto', 'cpu' or 'cuda'. Collectives wait DDPM_TIMEOUT seconds for others, or 600.
 
     Raises ConnectionError where they cannot meet. A ValueError of the block is final: a worker that
     torchrun starts again raises it at once.
@@ -88,13 +160,12 @@ def join(
         return
     check_restart()
     try:
-        own, here = meet(kind, timeout)
+        own, here = meet(kind)
         torch.set_num_threads(max(1, cores() // here))          # torchrun: one
         yield DDPGroup(here, own)
         failed = False
     except ValueError as error:
-        if 'TORCHELASTIC_ERROR_FILE' in os.environ:
-            get_error_handler().record_exception(ValueError(str(error)))
+        record(error)
         raise
     finally:
         torch.set_num_threads(threads)

@@ -27,6 +27,7 @@ from ..config import RunConfig, differences, flatten, from_json, override, to_js
 from ..data.sets import ASSETS, ImageSet
 from ..model import Model, build_model
 from . import checkpoints
+from .stopping import NotFinite
 from .training import TrainState, check_slices, fit, new_state
 
 # %% ../../nbs/deep_dives/11b_runs.ipynb #2b02e25c
@@ -106,19 +107,19 @@ def read_run(run: Path) -> tuple[RunConfig | None, Path | None]:
 def only_one(run: Path, newest: Path | None = None) -> Iterator[None]:
     """Hold a run's folder, made where it is missing.
 
-    Raises ValueError where another process does, or `newest` is not its newest checkpoint any more.
+    Raises BlockingIOError where another process does, or `newest` is not its newest checkpoint.
     """
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / '.lock', fallback_to_soft=False)      # refuses a link of that name
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise ValueError(f'another process is training in {run}') from None
+        raise BlockingIOError(f'another process is training in {run}') from None
     except (OSError, NotImplementedError):
         pass                                # a disk without locks: nobody can be kept out there
     try:
         if checkpoints.newest_checkpoint(run) != newest:
-            raise ValueError(f'another process has just trained in {run}')
+            raise BlockingIOError(f'another process has just trained in {run}')
         yield
     finally:
         lock.release()
@@ -195,9 +196,9 @@ def save_now(run: Run, wait: bool) -> None:
 
 # %% ../../nbs/deep_dives/11b_runs.ipynb #71227717
 def check_finite(name: str, value: float, step: int) -> None:
-    "Raise ValueError where a loss or a gradient is no number any more."
+    "Raise NotFinite where a loss or a gradient is no number any more."
     if not math.isfinite(value):
-        raise ValueError(f'the {name} is {value:g} at step {step}: '
+        raise NotFinite(f'the {name} is {value:g} at step {step}: '
                          'try a smaller lr, in another folder')
 
 

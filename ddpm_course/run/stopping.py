@@ -11,6 +11,10 @@ class Stop(Exception):
     "Raised to end a run early, in every process after the same step; `Run.save` comes first."
 
 
+class NotFinite(FloatingPointError, ValueError):
+    "Raised for a loss or a gradient that is no number: where a chip has erred, a restart helps."
+
+
 class Interrupt:
     "Turns Ctrl-C, SIGTERM and a closing terminal into a wish to stop; two Ctrl-C stop at once."
 

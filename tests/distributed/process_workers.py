@@ -1,11 +1,10 @@
 """What the processes of these tests run, and how most are started: forked from one that has done the imports.
 
-How processes are started in earnest is tested with `launch` and torchrun; here is what they do once they are there.
+How processes are started in earnest is tested with torchrun; here is what they do once they are there.
 """
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +15,6 @@ from unittest import mock
 
 import torch
 
-import ddpm_course.hybrid  # noqa: F401  registers the loss "vlb"
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
@@ -25,7 +23,6 @@ from ddpm_course.run import checkpoints
 from ddpm_course.run.checkpoints import read_metrics, read_window
 from ddpm_course.run.distributed import DDPGroup
 from ddpm_course.run.meeting import join
-from ddpm_course.run.stopping import Stop
 from ddpm_course.run.training import fit, new_state
 from helpers import free_port, train
 
@@ -44,14 +41,14 @@ def forks():
 
 
 def rank_of(rank, world, port, work, args):
-    "What `launch.child` does."
+    "One of several processes, as torchrun would start it."
     place = {"RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     with mock.patch.dict(os.environ, {name: str(value) for name, value in place.items()}), join("cpu") as group:
         return work(group, *args)
 
 
 def together(work, world, *args):
-    "What `launch(work, world, *args)` returns."
+    "What `work(group, *args)` returns to each of so many processes."
     with ProcessPoolExecutor(world, forks()) as pool:  # as many processes as tasks: each waits for all, and takes one
         return list(pool.map(partial(rank_of, world=world, port=free_port(), work=work, args=args), range(world)))
 
@@ -67,29 +64,6 @@ def run(group: DDPGroup | Group, config, threads: int, double: bool) -> tuple[li
     steps = fit(state, load_digits("train", config.data.size), config, group=group)
     losses = [read_window(state, group)["loss"] for _ in steps]
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
-
-
-ERRORS = {kind.__name__: kind for kind in (ValueError, FileNotFoundError, MemoryError, Stop, KeyError)}
-
-
-def fail(group: DDPGroup, rank: int, kind: str) -> None:
-    "One rank fails, or is killed; the others wait for it."
-    print(f"rank {group.rank} was here", flush=True)
-    if group.rank == rank:
-        if kind == "SIGKILL":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise ERRORS[kind]("nothing of that name")
-    group.all_reduce(torch.zeros(1))
-
-
-def chat(group: DDPGroup) -> torch.Tensor:
-    print(f"rank {group.rank} says hello", flush=True)
-    return group.all_reduce(torch.full((2,), 1.0 + group.rank))
-
-
-def squares(group: DDPGroup | Group, n: int, to_all: bool) -> torch.Tensor:
-    "A row (k, k^2) for each of n, three at a time; nobody asks for none."
-    return group.map(lambda i: torch.tensor([[k, k * k] for k in i], dtype=torch.float64), n, 3, to_all)
 
 
 def late(group: DDPGroup, seconds: float) -> int:
