@@ -1,6 +1,7 @@
+import inspect
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from .answers import Sentence
 
 if TYPE_CHECKING:                       # matplotlib itself is imported where a figure is drawn
+    from IPython.display import Markdown
     from ipywidgets import Text
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -57,6 +59,13 @@ def expect_error(kind: type[Exception], words: str = '') -> Iterator[None]:
 def slow() -> bool:
     "Whether cells that take minutes shall run: DDPM_SLOW=1 in the environment."
     return os.environ.get('DDPM_SLOW', '0') not in ('', '0')
+
+
+def code(*things: Callable) -> 'Markdown':
+    "The source of functions and classes, as it stands in the package."
+    from IPython.display import Markdown
+    source = '\n\n'.join(inspect.getsource(thing) for thing in things)
+    return Markdown(f'```python\n{source}```')
 
 
 GUESSES = Path('.guesses.json')         # beside the notebook; yours alone, never committed

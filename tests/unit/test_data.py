@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -17,12 +18,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from ddpm_course.data import cache as caching
 from ddpm_course.data import decoding, sources
-from ddpm_course.data.sets import ImageSet, load_digits, resize
+from ddpm_course.data.sets import ImageSet, batch_indices, load_digits, resize, to_float, to_uint8
 from ddpm_course.data.sources import load_data
 
 
@@ -479,3 +481,57 @@ def test_interrupted_leaves_nobody_at_work(tmp_path, monkeypatch):
 def test_bundled_digits_have_not_changed():
     digests = [load_digits(split, 16).digest for split in ("train", "test")]
     assert digests == ["d8a9eaf106d5c4f9", "858b33cdef9eb043"]
+
+
+# -- a set ------------------------------------------------------------------------------------------------------------
+
+NIGHT = np.zeros((3, 1, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "pixels, labels, classes, words",
+    [
+        (NIGHT / 255, None, (), "the pixels are float64 of shape (3, 1, 8, 8): expected uint8"),
+        (NIGHT[:, :, :5], None, (), "of shape (3, 1, 5, 8): expected"),
+        (NIGHT, np.array([0, 1]), "ab", "the labels are int64 of shape (2,): expected int64 of"),
+        (NIGHT, np.array([0.0, 1, 1]), "ab", "the labels are float64"),
+        (NIGHT, np.array([1, 2, 2]), "ab", "the labels go from 1 to 2: expected 0 or more, and less"),
+        (NIGHT, None, ["coal"], "the labels are missing: expected int64"),
+        (NIGHT, np.array([0, 0, 0]), (), "less than 0, the number of classes"),
+    ],
+)
+def test_what_makes_no_set_is_one_sentence(pixels, labels, classes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        ImageSet(pixels, labels, classes)
+
+
+def test_shrinking_is_antialiased_as_in_pytorch():
+    block = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
+    given = torch.tensor(block)[None, None].double()
+    theirs = torch.nn.functional.interpolate(given, (16, 16), mode="bilinear", antialias=True)
+    assert abs(np.asarray(resize(Image.fromarray(block), 16)) - theirs[0, 0].numpy()).max() <= 1
+    assert resize(picture(0, (40, 20)), 10).size == (10, 10)
+
+
+def test_bytes_come_back_and_what_is_beyond_is_clamped():
+    every = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_float(every)), every)
+    assert to_float(every[[0, 255]]).tolist() == [-1, 1]
+    assert to_uint8(torch.tensor([-1.3, 0.999, 1.004])).tolist() == [0, 255, 255]
+
+
+def test_bundled_splits_have_all_classes_alike():
+    for split, count in (("train", 450), ("test", 50)):
+        digits = load_digits(split, 16)
+        assert np.bincount(digits.labels).tolist() == [count] * 10
+        digits.pixels[:] = 0
+        assert load_digits(split, 16).pixels.any()  # everybody gets a copy
+    with pytest.raises(ValueError, match="a split is 'train' or 'test', not 'tset'"):
+        load_digits("tset")
+
+
+def test_batches_take_each_image_once_an_epoch():
+    queue = np.concatenate([batch_indices(10, 4, k, seed=0) for k in range(5)])  # batches may straddle two epochs
+    assert sorted(queue[:10]) == sorted(queue[10:]) == list(range(10))
+    assert list(queue[:10]) != list(queue[10:])
+    assert np.array_equal(batch_indices(10, 4, 4, seed=0), queue[16:])  # step 4 asked for alone
