@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,20 +45,24 @@ def flush(path: Path) -> None:
     if os.name == 'nt' and path.is_dir():       # Windows keeps folders in order by itself
         return
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    os.fsync(handle)
-    os.close(handle)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
     "Write a file whole or not at all, also where the power fails; a link of its name makes room."
     if path.exists() and not path.is_file():
         raise ValueError(f'{path} is no file that can be written: name another')
-    aside = path.with_name(path.name + '.new')
-    aside.unlink(missing_ok=True)               # never through a link that somebody left there
+    aside = path.with_name(f'{path.name}.{secrets.token_hex(8)}.new')       # nobody else's
     with naming(path):                          # a full disk does not say for what
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
-        flush(aside)
-        aside.replace(path)
+        try:
+            aside.write_bytes(content.encode() if isinstance(content, str) else content)
+            flush(aside)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
         flush(path.parent)
 
 

@@ -3,11 +3,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 
 def cores() -> int:
@@ -39,28 +40,51 @@ LOW = {'fp32': None, 'auto': None, 'bf16': torch.bfloat16, 'fp16': torch.float16
 
 
 @contextmanager
-def autocast(precision: str, device: torch.device) -> Iterator[None]:
-    "Products in `precision` for a block; on a GPU those that stay in fp32 in TF32."
-    low, before = LOW[precision], torch.get_float32_matmul_precision()
-    if device.type == 'cuda':
-        torch.set_float32_matmul_precision('high')
+def float32_products(precision: str) -> Iterator[None]:
+    """What a GPU makes of products of float32 numbers for a block, matrices and convolutions alike.
+
+    'fp32' means float32, all 24 bits. With 'bf16' and 'fp16', where few products stay in float32,
+    those may be TF32 (11 bits, as fp16 has), which is several times as fast.
+    """
+    exact, cudnn = LOW[precision] is None, torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    torch.set_float32_matmul_precision('highest' if exact else 'high')
+    cudnn.allow_tf32 = not exact
     try:
-        with torch.autocast(device.type, low) if low else nullcontext():
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32 = before[1]
 
 
 @contextmanager
-def torch_settings(threads: int) -> Iterator[None]:
-    "So many CPU threads, and TF32 on GPUs that have it; afterwards all is as before."
-    with ExitStack() as afterwards:
-        afterwards.callback(torch.set_num_threads, torch.get_num_threads())
-        afterwards.callback(torch.set_float32_matmul_precision,
-                            torch.get_float32_matmul_precision())
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision('high')
+def autocast(precision: str, device: torch.device) -> Iterator[None]:
+    "Products in `precision` for a block; see `float32_products` for those that stay in float32."
+    low = LOW[precision]
+    with float32_products(precision), torch.autocast(device.type, low) if low else nullcontext():
         yield
+
+
+@contextmanager
+def torch_settings(threads: int, precision: str = 'auto') -> Iterator[None]:
+    """For training: so many CPU threads, products of float32 as `float32_products` says, and on a
+    GPU the convolutions that cuDNN finds quickest on the spot. Afterwards all is as before."""
+    before = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True       # the CPU has nothing of it
+    try:
+        with float32_products(precision):
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:
+    "A network, moved; on a GPU with channels last, as convolutions there like it."
+    if torch.device(device).type in ('cpu', 'mps'):             # on a CPU it would change bits
+        return network.to(device)
+    return network.to(device, memory_format=torch.channels_last)    # type: ignore[call-overload]
 
 
 def prefetch(make: Callable[[int], Any], steps: range, device: torch.device) -> Iterator[Any]:
