@@ -3,7 +3,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ..base.files import flush, read_json, write_whole
 from .decoding import Pair, Source, read_source, two_sets
@@ -54,20 +54,33 @@ def reserve(path: Path, shape: tuple) -> np.ndarray:
     return np.load(path, mmap_mode='r+')
 
 
+SILENCE = 10                                # seconds that one waits for others without a word
+
+
 @contextmanager
-def lock(path: Path) -> Iterator[bool]:
-    "Hold a lock file while the block runs, after others; False where the disk refuses."
+def lock(path: Path, patience: float = -1) -> Iterator[bool]:
+    """Hold a lock file while the block runs, after others; False where the disk refuses, or others
+    hold it for longer than `patience` in seconds (-1: for ever)."""
     holder = FileLock(path, fallback_to_soft=False)
-    with ExitStack() as held:
-        with suppress(OSError):             # a disk without locks, or a link
-            held.enter_context(holder)
+    try:
+        with suppress(OSError):             # a disk without locks, or a link; or a Timeout
+            try:
+                holder.acquire(SILENCE)
+            except Timeout:
+                most = f' for up to {patience / 60:.0f} minutes' if patience > 0 else ''
+                warnings.warn(f'waiting{most} for the process that holds {path}', stacklevel=4)
+                holder.acquire(patience)
         yield holder.is_locked
+    finally:
+        holder.release()
 
 
 def make_cache(folder: Path, source: Source, size: int, channels: int | None) -> None:
-    "Decode `source` into `folder`, whole or not at all, unless another process has just done so."
+    """Decode `source` into `folder`, whole or not at all, unless another process has just done so.
+    One that has not done so in five minutes, and ten milliseconds for each file, is taken for
+    stuck."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(folder.with_suffix('.lock')) as locked:
+    with lock(folder.with_suffix('.lock'), 300 + len(source.files) / 100) as locked:
         if open_cache(folder):
             return
         for left in folder.parent.glob(f'{folder.name}.*.part') if locked else ():
@@ -77,8 +90,10 @@ def make_cache(folder: Path, source: Source, size: int, channels: int | None) ->
             _, facts = read_source(source, size, channels, partial(reserve, aside / 'pixels.npy'))
             write_whole(aside / 'kept.json', json.dumps(facts))
             flush(aside / 'pixels.npy')
+            if open_cache(folder):                          # without a lock another was quicker,
+                return                                      # and has it in use
             shutil.rmtree(folder, ignore_errors=True)       # a damaged one must make room
-            with suppress(OSError):                         # without locks another was quicker
+            with suppress(OSError):
                 aside.rename(folder)
 
 

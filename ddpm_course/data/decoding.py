@@ -35,8 +35,10 @@ def open_image(path: str | Path) -> Image.Image:
                 image = Image.alpha_composite(white, image.convert('RGBA'))
             return image.convert('L' if grey else 'RGB')
     except Exception as error:              # decoders have a dozen ways to say it
-        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ELOOP):
-            raise                           # it may pass, other than a link that leads nowhere
+        nowhere = (None, errno.ENOENT, errno.ELOOP)         # a link that leads there
+        passes = isinstance(error, OSError) and error.errno not in nowhere
+        if passes or isinstance(error, MemoryError):
+            raise
         raise ValueError(f'{path} is not an image that can be read') from error
 
 
@@ -50,7 +52,7 @@ def decode_rows(
             image = open_image(image) if isinstance(image, str) else Image.fromarray(image)
             image = image.convert('L') if channels == 1 else image
             pixels = np.asarray(resize(image, out.shape[-1]))
-        except (ValueError, MemoryError):
+        except ValueError:
             bad.append(row)
             continue
         if pixels.ndim == 3:

@@ -3,6 +3,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def read_batches(path: Path) -> Listing:
     here = type('CIFAR10', (CIFAR10,), {'base_folder': ''})     # whatever the folder is called
     with suppress(RuntimeError):
         return one_listing(here(path, train=True), here(path, train=False))
+    for name, _ in CIFAR10.train_list + CIFAR10.test_list:
+        open(path / name, 'rb').close()     # missing, or not to be read: an OSError says so
     raise ValueError(f'{path} is damaged or not CIFAR-10 for Python: its checksum is another')
 
 
@@ -104,11 +107,18 @@ TORCHVISION = {                             # its class there, and the place of 
     'cifar10': ('CIFAR10', 'cifar-10-batches-py')}
 
 
-def load_torchvision(name: str, size: int, channels: int | None = None) -> Pair:
-    "What torchvision downloads into ~/.cache/ddpm_course. Raises FileNotFoundError where it fails."
+def load_torchvision(name: str, size: int, channels: int | None = None,
+                     root: str | Path | None = None) -> Pair:
+    """What torchvision finds in a folder of its own (None: ~/.cache/ddpm_course), or downloads to
+    there. Raises FileNotFoundError where neither is possible."""
     from torchvision import datasets
-    root = Path.home() / '.cache' / 'ddpm_course'
     kind, place = TORCHVISION[name]
+    if root is None:
+        root = Path.home() / '.cache' / 'ddpm_course'
+        root.mkdir(parents=True, exist_ok=True)
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f'there is no folder {root} for {name}')
 
     def part(train: bool) -> Any:
         try:
@@ -117,7 +127,6 @@ def load_torchvision(name: str, size: int, channels: int | None = None) -> Pair:
             raise FileNotFoundError(f'{name} is not whole in {root} and could not be downloaded '
                                     f'({" ".join(str(error).split())})') from error
 
-    root.mkdir(parents=True, exist_ok=True)
     with lock(root / f'{name}.lock'):           # one of several processes downloads
         if not (root / place).is_dir():
             part(True)
@@ -147,6 +156,14 @@ DATA: dict[str, Callable[..., Pair]] = {         # (size, channels), and a path 
     **{name: partial(load_torchvision, name) for name in TORCHVISION}}
 
 
+def from_anywhere(source: str) -> str:
+    "A source by the same name wherever one stands: paths become absolute, names in `DATA` stay."
+    name, _, inside = source.partition(':')
+    if name in DATA:
+        return f'{name}:{os.path.abspath(os.path.expanduser(inside))}' if inside else source
+    return os.path.abspath(os.path.expanduser(source))
+
+
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
     """Training and held-out images: of a name in `DATA` (with a path, NAME:PATH, where the entry
     takes one), a folder, or CIFAR-10's own files. They become `size` x `size` with 1 or 3
@@ -156,6 +173,8 @@ def load_data(source: str | Path, size: int, channels: int | None = None) -> Pai
     path = os.path.expanduser(source)
     name, _, inside = str(source).partition(':')
     if inside and name in DATA:
+        if len(signature(DATA[name]).parameters) < 3:
+            raise ValueError(f'{name} takes no path: expected {name!r}, not {source!r}')
         return DATA[name](size, channels, os.path.expanduser(inside))
     if source in DATA:
         if os.path.isdir(path):

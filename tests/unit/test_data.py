@@ -279,6 +279,36 @@ def test_cifar_is_read_and_what_others_made_is_refused_unread(tmp_path, monkeypa
                 silent(load_data, "renamed", 32)
         Path("renamed", name).write_bytes(whole)
     assert not Path("caught").exists()
+    Path("renamed/data_batch_3").unlink()
+    with pytest.raises(FileNotFoundError, match="data_batch_3"):  # nor is it damage where a file may not be read
+        silent(load_data, "renamed", 32)
+    train, _ = silent(load_data, f"cifar10:{tmp_path / 'd'}", 32)
+    assert np.array_equal(train.pixels.reshape(50, 3072), np.concatenate(images[:5]))
+
+
+def test_a_path_belongs_to_sets_that_take_one(tmp_path, monkeypatch):
+    "The files of MNIST as its page defines them: magic number, sizes (big-endian), bytes."
+    raw, digits = tmp_path / "here/MNIST/raw", load_digits("train", 28)
+    raw.mkdir(parents=True)
+    few = np.arange(0, 4500, 450)
+    for prefix, rows in (("train", few), ("t10k", few + 1)):
+        for kind, magic, array in (
+            ("images-idx3", 2051, digits.pixels[rows, 0]),
+            ("labels-idx1", 2049, digits.labels[rows]),
+        ):
+            head = np.array([magic, *array.shape], ">i4").tobytes()
+            (raw / f"{prefix}-{kind}-ubyte").write_bytes(head + array.astype(np.uint8).tobytes())
+    train, test = silent(load_data, f"mnist:{tmp_path / 'here'}", 28)
+    assert np.array_equal(train.pixels, digits.pixels[few]) and np.array_equal(test.labels, digits.labels[few + 1])
+    for name in ("mnist5k", "emoji"):
+        with pytest.raises(ValueError, match=f"{name} takes no path: expected '{name}', not '{name}:/x'"):
+            load_data(f"{name}:/x", 16)
+    for name in sources.TORCHVISION:
+        with pytest.raises(FileNotFoundError, match=f"there is no folder /nowhere for {name}"):
+            load_data(f"{name}:/nowhere", 16)
+    monkeypatch.chdir(tmp_path)
+    found = [sources.from_anywhere(source) for source in ("mnist5k", "mnist:here", "here", "~/x")]
+    assert found == ["mnist5k", f"mnist:{tmp_path}/here", f"{tmp_path}/here", str(Path.home() / "x")]
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
@@ -425,18 +455,14 @@ def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
     assert {left, "other.part"} & set(entries(cache)) == {"other.part"}
 
 
-def test_passing_fault_is_not_cached(tmp_path, cache, monkeypatch):
-    "A file that cannot be opened for a moment is no damaged image."
-    root, real = layout(tmp_path / "d"), decoding.read_whole
-
-    def refuse(path, most):
-        if path.name == "003.png":
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path, most)
-
+@pytest.mark.parametrize("fault", [PermissionError(13, "Permission denied"), MemoryError("003.png does not fit")])
+@pytest.mark.parametrize("where", ["read_whole", "resize"])
+def test_passing_fault_is_not_cached(tmp_path, cache, monkeypatch, fault, where):
+    "A file that cannot be opened for a moment, or a full memory, makes no damaged image."
+    root = layout(tmp_path / "d")
     with monkeypatch.context() as moment:
-        moment.setattr(decoding, "read_whole", refuse)
-        with pytest.raises(PermissionError, match="003.png"):
+        moment.setattr(decoding, where, mock.Mock(side_effect=fault))
+        with pytest.raises(type(fault)):
             silent(load_data, root, 8)
     assert entries(cache) == [] and len(silent(load_data, root, 8)[0]) == 24
 
@@ -444,16 +470,31 @@ def test_passing_fault_is_not_cached(tmp_path, cache, monkeypatch):
 def test_disk_without_locks(tmp_path, monkeypatch, cache):
     "All who start at once decode, and do not disturb each other."
     monkeypatch.setattr(caching.FileLock, "acquire", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
-    root, real, found = layout(tmp_path / "d"), caching.read_source, []
+    root, real, found, inodes = layout(tmp_path / "d"), caching.read_source, [], []
 
     def twice(*args):
         "Somebody else is at it, too, and is quicker."
         monkeypatch.setattr(caching, "read_source", real)
         found.append(silent(load_data, root, 8)[0].digest)
+        inodes.append((cache / entries(cache)[0] / "pixels.npy").stat().st_ino)
         return real(*args)
 
     monkeypatch.setattr(caching, "read_source", twice)
     assert [silent(load_data, root, 8)[0].digest] == found and len(entries(cache)) == 1
+    assert inodes == [(cache / entries(cache)[0] / "pixels.npy").stat().st_ino]  # the quicker one has it mapped
+
+
+def test_a_lock_that_nobody_lets_go_of(tmp_path, cache, monkeypatch):
+    "It is said that one waits, and for what; in the end one decodes without it."
+    root, honest = layout(tmp_path / "d"), caching.lock
+    key = caching.cache_key(sources.folder_source(root), 8, None)
+    cache.mkdir()
+    monkeypatch.setattr(caching, "SILENCE", 0.1)
+    monkeypatch.setattr(caching, "lock", lambda path, patience: honest(path, 0.1 if patience < 301 else -1))
+    with caching.FileLock(cache / f"{key}.lock"):
+        (train, _), said = told(load_data, root, 8)
+    assert len(train) == 24 and said == [f"waiting for up to 0 minutes for the process that holds {cache / key}.lock"]
+    assert len(silent(load_data, root, 8)[0]) == 24 and entries(cache) == [key]
 
 
 def test_interrupted_leaves_nobody_at_work(tmp_path, monkeypatch):
