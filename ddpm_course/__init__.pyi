@@ -33,11 +33,9 @@ from .run.stopping import Interrupt as Interrupt
 from .run.stopping import Stop as Stop
 from .run.stopping import must_stop as must_stop
 from .run.trackers import TRACKERS as TRACKERS
-from .run.training import AUGMENTATIONS as AUGMENTATIONS
 from .run.training import Average as Average
 from .run.training import EMAS as EMAS
 from .run.training import OPTIMIZERS as OPTIMIZERS
-from .run.training import RATES as RATES
 from .samplers import SAMPLERS as SAMPLERS
 from .samplers import Step as Step
 from .sampling import guided as guided

@@ -13,10 +13,12 @@ class DataConfig:
     data: str = option('mnist5k', 'mnist5k and emoji (bundled), mnist, fashion-mnist, cifar10, '
                        'or a folder')
     size: int = option(16, 'height and width that images are scaled to', low=4, high=1024)
-    augment: str = option('none', 'how images are varied: none, flip (not for digits), or your own')
-    image_channels: int = option(0, '1 grey, 3 colour; 0: as the data are', low=0, high=4)
+    augment: str = option('none', 'how images are varied: flip mirrors half of them (not digits)',
+                          choices=('none', 'flip'))
+    image_channels: int = option(0, '1 grey, 3 colour; 0: as the data are', choices=(0, 1, 3))
     classes: tuple[str, ...] = option((), 'names of the classes, found in the data')
     digest: str = option('', 'checksum of the training images, found in the data')
+    count: int = option(0, 'number of the training images, found in the data', low=0)
 
     def __post_init__(self):
         check(self)
@@ -75,7 +77,7 @@ class TrainingConfig:
     optimizer: str = option('muon', 'muon, adamw, or your own')
     lr: float = option(8e-3, 'learning rate after warm-up', low=0, high=1e6)
     warmup: int = option(50, 'steps of linear warm-up', low=0)
-    decay: str = option('cosine', 'learning rate after warm-up: constant, cosine, or your own')
+    decay: str = option('cosine', 'learning rate after warm-up', choices=('constant', 'cosine'))
     weight_decay: float = option(0.0, 'decoupled, as in AdamW; 0: none', low=0, high=1e6)
     clip: float = option(1.0, 'largest norm of the gradient', low=1e-12, high=1e12)
     average: str = option('ema', 'of the weights, to sample with: ema, or your own')
@@ -86,10 +88,13 @@ class TrainingConfig:
     init: str = option('', 'a run or published weights to start from, in place of random ones')
     accumulate: int = option(1, 'slices in which a process computes its batch', low=1)
     precision: str = option('auto', 'of the network', choices=('auto', 'fp32', 'bf16', 'fp16'))
-    compile: bool = option(False, 'compile the network first (torch.compile)')
+    compile: bool = option(False, 'compile the network first (torch.compile): minutes, and slower '
+                           'on a CPU; on a GPU measure it')
     threads: int = option(0, 'CPU threads of all processes together; 0: all', low=0, high=4096)
     log_every: int = option(10, 'steps between two lines of metrics.jsonl', low=1)
     save_every: int = option(200, 'steps between two checkpoints', low=1)
+    eval_every: int = option(0, 'steps between two losses of 500 held-out images; 0: only at the '
+                             'end, of all', low=0)
     grid_every: int = option(400, 'steps between two sample grids; 0: none on the way', low=0)
     keep: int = option(2, 'checkpoints kept', low=1)
     own: tuple[str, ...] = option((), 'settings of your own entries, each NAME=VALUE')
@@ -205,7 +210,8 @@ def to_json(config: RunConfig, **extra: Any) -> str:
 
 
 _LATER = {'network': 'unet', 'optimizer': 'adamw', 'init': '', 'loss': 'simple', 'accumulate': 1,
-          'compile': False, 'average': 'ema', 'own': ()}    # what held where a setting is missing
+          'compile': False, 'average': 'ema', 'own': (), 'count': 0,
+          'eval_every': 0}              # what held where a setting is missing
 
 
 def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:

@@ -108,8 +108,9 @@ def loss_floor(images: ImageSet, config: RunConfig, n: int = 1000) -> list[float
     return (sums[0] / sums[1]).tolist()
 
 
-def plot_losses(metrics: list[dict], floor: Sequence[float] = ()):
-    "A figure: the total loss, which looks flat, and its quarters, which do not, above their floor."
+def plot_losses(metrics: list[dict], floor: Sequence[float] = (), heldout: Sequence[dict] = ()):
+    """A figure: the total loss, which looks flat, and its quarters, which do not, above their floor;
+    beside the total what held-out images gave on the way, where the log has it."""
     import matplotlib.pyplot as plt
     with plt.style.context('ddpm_course.assets.course'):
         fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True)
@@ -118,6 +119,11 @@ def plot_losses(metrics: list[dict], floor: Sequence[float] = ()):
         seen = [v for row in rows for v in row if v > 0] or [1.0]
         low = min([f for f in floor if f > min(seen) / 4] + seen)  # far below: only named
         left.plot(steps, [line['loss'] for line in metrics], color='black')
+        if heldout:
+            left.plot([line['step'] for line in heldout],
+                      [line['heldout']['loss'] for line in heldout], 'o', color='C1',
+                      markersize=3, label='held-out images')
+            left.legend()
         left.set(yscale='log', xlabel='step', ylabel='training loss', title='all t')
         for q in range(4):
             name = f'quarter {q + 1} of t' + ' (cleanest)' * (q == 0) + ' (noisiest)' * (q == 3)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from ..config import COSTS, PRESETS
 
-REGISTRIES = ('DATA', 'AUGMENTATIONS', 'SCHEDULES', 'OBJECTIVES', 'CRITERIA', 'NETWORKS',
-              'OPTIMIZERS', 'RATES', 'EMAS', 'TRACKERS', 'SAMPLERS', 'SPACINGS', 'CHECKS')
+REGISTRIES = ('DATA', 'SCHEDULES', 'OBJECTIVES', 'CRITERIA', 'NETWORKS',
+              'OPTIMIZERS', 'EMAS', 'TRACKERS', 'SAMPLERS', 'SPACINGS', 'CHECKS')
 
 
 @dataclass(frozen=True)

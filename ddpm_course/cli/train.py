@@ -18,13 +18,13 @@ from ..base.group import Group
 from ..base.registry import look_up
 from ..config import PRESETS, SECTIONS, RunConfig, SamplingConfig, override, to_json
 from ..data.sets import ImageSet
-from ..data.sources import load_data
+from ..data.sources import from_anywhere, load_data
 from ..film import column_titles, grid_image, sequence
 from ..heldout import heldout_loss, loss_floor, plot_losses
 from ..judge.clinic import Patient
 from ..judge.symptoms import examine
 from ..model import Model
-from ..run.checkpoints import newest_checkpoint, read_metrics
+from ..run.checkpoints import newest_checkpoint, read_log
 from ..run.runs import Run, load_run
 from ..run.stopping import Interrupt, must_stop
 from ..run.trackers import TRACKERS, Tracker, start_tracker
@@ -87,6 +87,9 @@ def watched(run: Run, trackers: Sequence[Tracker] = ()) -> Generator[dict, None,
                 bar.set_postfix_str(f'loss {line["loss"]:.3f}, {speed}', refresh=False)
                 for tracker in trackers:
                     tracker.numbers(line)
+            if found := record.get('heldout'):
+                for tracker in trackers:
+                    tracker.numbers({'step': record['step'], 'heldout': found})
             bar.update()
             step = run.state.step
             if t.grid_every and step % t.grid_every == 0 and not run.finished:
@@ -110,10 +113,11 @@ def finish(run: Run, held_out: ImageSet, trackers: Sequence[Tracker] = (),
     found = heldout_loss(model, held_out, run.state.criterion, group=group)
     yield 'held-out loss'
     if group.rank == 0:
-        metrics, small = read_metrics(out), run.images.pixels.nbytes < 2e8
+        log, small = read_log(out), run.images.pixels.nbytes < 2e8
+        metrics, asked = ([line for line in log if key in line] for key in ('loss', 'heldout'))
         simple = run.config.diffusion.loss == 'simple'
         floor = loss_floor(run.images, run.config) if simple and small else ()
-        write_by(out / 'loss.png', plot_losses(metrics, floor).savefig, dpi=100)
+        write_by(out / 'loss.png', plot_losses(metrics, floor, asked).savefig, dpi=100)
         say(group, summary(run, found, metrics[-1]['loss'] if metrics else math.nan))
 
 
@@ -166,11 +170,12 @@ def run(request: Request, group: Group) -> None:
     config, out, d = request.config, request.out, request.config.data
     trackers: list[Tracker] = []
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
+    config = override(config, data=from_anywhere(d.data))       # `ddpm test` may stand elsewhere
     group.barrier()                     # one may decode for minutes what others have in a cache
     source = config.training.init
     init = weights_of(source, group) if source and not newest_checkpoint(out) else None
     with (ExitStack() as last, Interrupt() as interrupt,
-          Run.open(out, config, images, group, init) as run):
+          Run.open(out, config, images, group, init, held_out) as run):
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')

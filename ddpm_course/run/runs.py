@@ -2,12 +2,14 @@
 
 # %% auto #0
 __all__ = ['FREE', 'complete_config', 'fixed', 'check_settings', 'new_settings', 'read_run', 'only_one', 'start_from', 'Run',
-           'save_now', 'check_finite', 'training_records', 'open_run', 'load_run', 'load_model', 'load_plugin']
+           'save_now', 'check_finite', 'heldout_means', 'training_records', 'open_run', 'read_average', 'load_run',
+           'load_model', 'load_plugin']
 
 # %% ../../nbs/deep_dives/11b_runs.ipynb #04bf50b9
 import importlib.util
 import json
 import math
+import re
 import sys
 import time
 import warnings
@@ -22,13 +24,16 @@ from filelock import FileLock, Timeout
 
 from ..base.files import read_whole, write_whole
 from ..base.group import Group
-from ..base.machine import cores, pick_device, pick_precision, torch_settings
+from ..base.machine import (cores, pick_device, pick_precision, to_device,
+                                      torch_settings)
 from ..config import RunConfig, differences, flatten, from_json, override, to_json
 from ..data.sets import ASSETS, ImageSet
+from ..heldout import heldout_draws
 from ..model import Model, build_model
 from . import checkpoints
 from .stopping import NotFinite
 from .training import TrainState, check_slices, fit, new_state
+from ..simple import LOSSES
 
 # %% ../../nbs/deep_dives/11b_runs.ipynb #2b02e25c
 def complete_config(
@@ -50,10 +55,12 @@ def complete_config(
         (pick_precision(wish, device), t.threads or (old.threads if old else usual)))
     return override(
         config, image_channels=images.channels, classes=images.classes, digest=images.digest,
-        init=t.init or (old.init if old else ''), precision=precision, threads=threads)
+        count=len(images), init=t.init or (old.init if old else ''), precision=precision,
+        threads=threads)
 
 # %% ../../nbs/deep_dives/11b_runs.ipynb #73b8c3a4
-FREE = {'data', 'accumulate', 'log_every', 'save_every', 'grid_every', 'keep'}      # and steps
+FREE = {'data', 'count', 'accumulate', 'compile', 'threads', 'log_every', 'save_every',
+        'eval_every', 'grid_every', 'keep'}         # and steps
 
 
 def fixed(config: RunConfig) -> dict[str, Any]:
@@ -76,8 +83,13 @@ def new_settings(run: Path, begun: RunConfig, config: RunConfig,
 
     Raises ValueError where that would be another run.
     """
-    check_settings(f'{run} holds another run, choose another folder (where one may begin from '
-                   'these weights)', fixed(begun) | {'steps done': done},
+    sentence = (f'{run} holds another run, choose another folder (where one may begin from these '
+                'weights)')
+    if begun.data.digest != config.data.digest:
+        then = f'{begun.data.count:,} then, ' if begun.data.count else ''
+        raise ValueError(f'{sentence}, or give it its own pictures: they have changed ({then}'
+                         f'{config.data.count:,} now)')
+    check_settings(sentence, fixed(begun) | {'steps done': done},
                    fixed(config) | {'steps done': min(done, config.training.steps)})
     changed = differences(begun, config)
     if begun.plugins != config.plugins:
@@ -92,7 +104,7 @@ def read_run(run: Path) -> tuple[RunConfig | None, Path | None]:
     """
     found = {path.name for path in run.iterdir()} if run.exists() else set()
     if 'config.json' not in found:
-        if found - {'config.json.new', '.lock'}:
+        if any(not re.fullmatch(r'\.lock|config\.json\..*new', name) for name in found):
             raise ValueError(f'{run} is not empty and holds no run: choose another folder')
         return None, None
     config = from_json(read_whole(run / 'config.json'), str(run / 'config.json'))
@@ -140,7 +152,8 @@ class Run:
     """A folder, its configuration, and the state that training changes: see `open_run`.
 
     Iterating trains and gives one record per step: {'step', 'lr', 'grad_norm'}, and where a line of
-    the log was written 'logged', a dict of what it holds. Checkpoints are saved on the way.
+    the log was written 'logged', a dict of what it holds; 'heldout', where `eval_every` asks for
+    it. Checkpoints are saved on the way.
     """
     folder: Path
     config: RunConfig
@@ -149,12 +162,14 @@ class Run:
     group: Group
     began: int                                          # steps done when it was opened
     changed: dict[str, tuple] = field(default_factory=dict)     # settings: name -> (old, new)
+    held_out: ImageSet | None = None                    # for `eval_every`
 
     @staticmethod
     def open(folder: Path | str, config: RunConfig, images: ImageSet, group: Group = Group(),
-             init: Model | None = None) -> AbstractContextManager['Run']:
+             init: Model | None = None,
+             held_out: ImageSet | None = None) -> AbstractContextManager['Run']:
         "Begin a run in an empty folder, or continue the one there: see `open_run`."
-        return open_run(folder, config, images, group, init)
+        return open_run(folder, config, images, group, init, held_out)
 
     @property
     def model(self) -> Model:
@@ -202,6 +217,13 @@ def check_finite(name: str, value: float, step: int) -> None:
                          'try a smaller lr, in another folder')
 
 
+def heldout_means(run: Run, images: ImageSet) -> dict[str, Any]:
+    "Mean losses of the averaged network on up to 500 held-out images, with fixed times and noise."
+    some = images.spread(500)
+    found = heldout_draws(run.model, some, run.state.criterion, 1, group=run.group)
+    return {'images': len(some), **{name: found[name].mean().item() for name in LOSSES}}
+
+
 def training_records(run: Run) -> Iterator[dict]:
     "What iterating over a run does: train, log, save, and give a record per step."
     plan, state, writes = run.config.training, run.state, run.group.rank == 0
@@ -224,6 +246,13 @@ def training_records(run: Run) -> Iterator[dict]:
                 checkpoints.append_line(run.folder, line)
             record['logged'] = line
             since, done = time.perf_counter(), state.step
+        if plan.eval_every and run.held_out and (state.step % plan.eval_every == 0 or last):
+            began = time.perf_counter()
+            record['heldout'] = heldout_means(run, run.held_out)
+            if writes:
+                line = {'step': state.step, 'heldout': record['heldout']}
+                checkpoints.append_line(run.folder, line)
+            since += time.perf_counter() - began        # no time of training
         if state.step % plan.save_every == 0 or last:
             if plan.precision != 'fp16':
                 check_finite('gradient', record['grad_norm'], state.step)
@@ -238,6 +267,7 @@ def open_run(
     images: ImageSet,               # to train on
     group: Group = Group(),         # who takes part; the first of them reads and writes
     init: Model | None = None,      # start from its weights; a run that has begun goes on instead
+    held_out: ImageSet | None = None,       # what `eval_every` is measured on
 ) -> Iterator[Run]:
     """Begin a run in an empty folder, or continue the one there, for as long as a block runs.
 
@@ -249,8 +279,11 @@ def open_run(
     config = complete_config(config, begun, images, device, group)
     changed = new_settings(folder, begun, config, checkpoints.step_of(newest)) if begun else {}
     check_slices(config, group.world)
+    if config.training.eval_every and held_out is None:
+        raise ValueError('eval_every needs held-out images')
     group.check_same('the configuration', to_json(config))
-    with torch_settings(max(1, config.training.threads // group.local_world)):
+    threads = max(1, config.training.threads // group.local_world)
+    with torch_settings(threads, config.training.precision):
         state = new_state(config, device, group)
         if init is not None and not begun:
             start_from(state, init)
@@ -262,7 +295,7 @@ def open_run(
             elif group.rank == 0:
                 text = to_json(config, versions=checkpoints.versions())
                 write_whole(folder / 'config.json', text)
-            run = Run(folder, config, state, images, group, state.step, changed)
+            run = Run(folder, config, state, images, group, state.step, changed, held_out)
             try:
                 yield run
             finally:
@@ -271,6 +304,15 @@ def open_run(
             state.model = replace(state.model, network=state.network)   # DDP keeps a group alive
 
 # %% ../../nbs/deep_dives/11b_runs.ipynb #47487575
+def read_average(run: Path) -> tuple[RunConfig, Path, bytes]:
+    "A run's configuration, and its newest averaged weights: the file, and what it holds."
+    config, checkpoint = read_run(run)
+    if config is None or checkpoint is None:
+        raise FileNotFoundError(f'{run} holds no run that has a checkpoint')
+    content = checkpoints.read_file(checkpoint, 'ema.safetensors')
+    return config, checkpoint / 'ema.safetensors', content
+
+
 def load_run(run: Path | str, device: torch.device | str = 'cpu',
              plugins: Sequence[str] | None = None,      # those that are loaded; None: unknown
              precision: str = 'auto') -> tuple[Model, RunConfig]:
@@ -281,9 +323,10 @@ def load_run(run: Path | str, device: torch.device | str = 'cpu',
     a missing plugin.
     """
     run = Path(run)
-    config, checkpoint = read_run(run)
-    if config is None or checkpoint is None:
-        raise FileNotFoundError(f'{run} holds no run that has a checkpoint')
+    try:
+        config, file, content = read_average(run)
+    except FileNotFoundError:                   # dropped meanwhile, by a training that goes on
+        config, file, content = read_average(run)
     loaded = dict(plugin.rpartition(':')[::2] for plugin in plugins or ())      # name -> checksum
     for name, text in (plugin.rpartition(':')[::2] for plugin in config.plugins):
         if plugins is not None and name not in loaded:
@@ -292,10 +335,9 @@ def load_run(run: Path | str, device: torch.device | str = 'cpu',
         if loaded.get(name, text) != text:
             warnings.warn(f'{run} was made with another text of the plugin {name}', stacklevel=2)
     model = build_model(config)
-    content = checkpoints.read_file(checkpoint, 'ema.safetensors')
-    with checkpoints.damage(checkpoint / 'ema.safetensors'):
+    with checkpoints.damage(file):
         checkpoints.set_weights(model.network, content)
-    model.network.to(device).eval().requires_grad_(False)
+    to_device(model.network, device).eval().requires_grad_(False)
     return replace(model, precision=pick_precision(precision, torch.device(device))), config
 
 

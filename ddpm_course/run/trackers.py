@@ -1,5 +1,4 @@
 import secrets
-import time
 import warnings
 from collections.abc import Callable
 from functools import partialmethod
@@ -22,6 +21,8 @@ def curves(line: dict[str, Any]) -> dict[str, float]:
             group = name.removesuffix('_quarters')
             named |= {f'{group} by quarter of t/{k}': v
                       for k, v in enumerate(value, 1) if v is not None}
+        elif isinstance(value, dict):
+            named |= {f'{name}/{k}': v for k, v in value.items()}
         elif name != 'step':
             named[name] = value
     return named
@@ -31,32 +32,19 @@ class TensorBoard:
     "Events in the run's folder `tensorboard/`, for `tensorboard --logdir runs`."
 
     def __init__(self, folder: Path, config: RunConfig, began: int):
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.record_writer import RecordWriter
-        from torch.utils.tensorboard import summary
-        self.Event, self.make = Event, summary
-        place = folder / 'tensorboard'
-        place.mkdir(exist_ok=True)
-        self.file = open(place / f'events.out.tfevents.{time.time_ns()}', 'xb')     # noqa: SIM115
-        self.records = RecordWriter(self.file)
-        self.write(began + 1, file_version='brain.Event:2')
-        self.write(began + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def write(self, step: int, **what: Any) -> None:
-        event = self.Event(wall_time=time.time(), step=step, **what)
-        self.records.write(event.SerializeToString())
-        self.file.flush()
+        from torch.utils.tensorboard import SummaryWriter
+        # what an earlier start has told of later steps is hidden
+        self.writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=began + 1)
+        self.close = self.writer.close
 
     def numbers(self, line: dict[str, Any]) -> None:
         for name, value in curves(line).items():
-            self.write(line['step'], summary=self.make.scalar(name, value))
+            self.writer.add_scalar(name, value, line['step'])
+        self.writer.flush()
 
     def picture(self, name: str, image: Image.Image, step: int) -> None:
         pixels = np.asarray(image.convert('RGB'))
-        self.write(step, summary=self.make.image(name, pixels, dataformats='HWC'))
-
-    def close(self) -> None:
-        self.file.close()
+        self.writer.add_image(name, pixels, step, dataformats='HWC')
 
 
 class Wandb:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..base.registry import check_own, look_up
 from ..base.group import Group
-from ..base.machine import prefetch
+from ..base.machine import prefetch, to_device
 from ..config import RunConfig, TrainingConfig
 from ..criteria import CRITERIA, build_criterion
 from ..simple import LOSSES, Batch, Simple
@@ -29,9 +29,6 @@ def flip(x0: Tensor, u: Tensor) -> Tensor:
     return torch.where((u < 0.5)[:, None, None, None], x0.flip(3), x0)
 
 
-AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {'none': lambda x0, u: x0, 'flip': flip}
-
-
 def make_batch(
     images: ImageSet,
     config: RunConfig,
@@ -44,8 +41,9 @@ def make_batch(
     training, seed = config.training, config.training.seed
     mine = np.array_split(np.arange(training.batch), parts)[part].tolist()
     chosen = batch_indices(len(images), training.batch, step, seed)[mine]
-    vary = look_up('augmentation', AUGMENTATIONS, config.data.augment, training.own)
-    x0 = vary(to_float(images.pixels[chosen]), uniform(seed, Purpose.FLIP, step, mine))
+    x0 = to_float(images.pixels[chosen])
+    if config.data.augment == 'flip':
+        x0 = flip(x0, uniform(seed, Purpose.FLIP, step, mine))
     t, weight = criterion.times(uniform(seed, Purpose.TIME, step, mine), config.diffusion.T)
     eps = normal(x0.shape[1:], seed, Purpose.NOISE, step, mine)
     y = None
@@ -55,17 +53,12 @@ def make_batch(
     return Batch(torch.tensor(mine), x0, t, weight, eps, y)
 
 
-RATES: dict[str, Callable[[float], float]] = {          # share of the steps done -> factor of lr
-    'constant': lambda done: 1.0,
-    'cosine': lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-}
-
-
 def lr_at(step: int, training: TrainingConfig) -> float:
     "Learning rate of a step, counted from 0: linear warm-up, then as `training.decay` says."
     rise = min(1.0, (step + 1) / training.warmup) if training.warmup else 1.0
     done = max(0, step - training.warmup) / max(1, training.steps - training.warmup)
-    return training.lr * rise * look_up('decay', RATES, training.decay, training.own)(done)
+    fall = 0.5 * (1 + math.cos(math.pi * done)) if training.decay == 'cosine' else 1.0
+    return training.lr * rise * fall
 
 
 def ema_decay(step: int, decay: float, warmup: bool) -> float:
@@ -132,8 +125,7 @@ def entries(config: RunConfig) -> list[Callable]:
     diffusion, training = config.diffusion, config.training
     return [look_up(*chosen) for chosen in (
         ('network', NETWORKS, config.network.network), ('schedule', SCHEDULES, diffusion.schedule),
-        ('loss', CRITERIA, diffusion.loss), ('augmentation', AUGMENTATIONS, config.data.augment),
-        ('optimizer', OPTIMIZERS, training.optimizer), ('decay', RATES, training.decay),
+        ('loss', CRITERIA, diffusion.loss), ('optimizer', OPTIMIZERS, training.optimizer),
         ('average', EMAS, training.average))]
 
 
@@ -142,7 +134,7 @@ def new_state(config: RunConfig, device: torch.device | str = 'cpu',
     "The state before the first step. Raises ValueError for a name or a setting that nobody knows."
     device, training = torch.device(device), config.training
     check_own(training.own, entries(config))
-    criterion, network = build_criterion(config), build_network(config).to(device)
+    criterion, network = build_criterion(config), to_device(build_network(config), device)
     model = build_model(config, network)
     average = look_up('average', EMAS, training.average, training.own)(network, training)
     if training.compile:

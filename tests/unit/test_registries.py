@@ -98,7 +98,7 @@ def test_from_the_command_line(plugin, tmp_path, refuses, capsys):
 
 
 def test_misspelt_names_list_what_exists(refuses, tmp_path):
-    refuses("train", *TINY, "--decay", "konst", sentence="no decay is called 'konst': expected one of constant, cosine")
+    refuses("train", *TINY, "--decay", "konst", sentence="decay must be one of constant, cosine, not 'konst'")
     assert not (tmp_path / "runs").exists()  # the refused start occupies no folder
     refuses("sample", "--sampler", "euler", sentence="no sampler is called 'euler': expected one of ddpm, ddim, dpm")
     refuses("sample", "--spacing", "cubic", sentence="no spacing is called 'cubic': expected one of trailing, uniform")

@@ -1,4 +1,4 @@
-"Runs that live on: of fewer steps, made by an older version, beside a slow disk. The rest: deep_dives 11a, 11b; faults."
+"Runs that live on: of fewer steps, made by an older version, beside a slow disk. The rest: 11a, 11b; faults."
 
 import json
 import threading
@@ -7,11 +7,12 @@ import time
 import pytest
 import torch
 
-from ddpm_course import PRESETS, Run, load_digits, override
+from ddpm_course import PRESETS, ImageSet, Run, heldout_loss, load_digits, override, plot_losses
 from ddpm_course.base.group import Group
 from ddpm_course.run import checkpoints, stopping
-from ddpm_course.run.checkpoints import checksum, newest_checkpoint
+from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_metrics
 from ddpm_course.run.stopping import Interrupt, must_stop
+from ddpm_course.run.trackers import curves
 from helpers import same_bits, train
 
 PLAN = override(PRESETS["mnist16"], steps=6, batch=8, channels=8, T=20, decay="constant", warmup=2)
@@ -32,6 +33,57 @@ def test_steps_may_become_fewer_while_they_are_not_done(tmp_path, digits):
     same_bits(tmp_path / "meant", tmp_path / "run")
     with pytest.raises(ValueError, match="steps done 6 there and 5 here"):
         train(tmp_path / "run", override(PLAN, steps=5), digits)
+
+
+def test_threads_and_compilation_may_change(tmp_path, digits):
+    "A laptop's run uses a server's cores; without a wish it keeps what it had."
+    train(tmp_path / "run", PLAN, digits, stop_after=2)
+    assert train(tmp_path / "run", override(PLAN, threads=0, steps=5), digits).notes == ["steps 6 -> 5"]
+    more = override(PLAN, threads=2, keep=3)
+    with Run.open(tmp_path / "run", more, digits) as run:
+        assert run.notes == ["steps 5 -> 6", "threads 1 -> 2", "keep 2 -> 3"]
+        assert torch.get_num_threads() == 2
+        list(run)
+    assert not {"threads", "compile"} & set(checkpoints.read_meta(newest_checkpoint(tmp_path / "run"))["settings"])
+
+
+def test_pictures_that_have_changed(tmp_path, digits):
+    "How many there were and are, and what one can do."
+    train(tmp_path / "run", PLAN, digits, stop_after=2)
+    fewer = ImageSet(digits.pixels[1:], digits.labels[1:], digits.classes)
+    with pytest.raises(ValueError, match=r"own pictures: they have changed \(4,500 then, 4,499 now\)$") as said:
+        train(tmp_path / "run", PLAN, fewer)
+    assert "choose another folder (where one may begin from these weights)" in str(said.value)
+
+
+def test_held_out_losses_on_the_way_change_no_bit(tmp_path, digits):
+    "They have lines of their own, of 500 images with fixed noise, and go on where a run was stopped."
+    held_out, plan = load_digits("test", 16), override(PLAN, dropout=0.1)
+    train(tmp_path / "plain", plan, digits)
+    asked = override(plan, eval_every=2)
+    for folder, last in (("asked", 6), ("stopped", 3), ("stopped", 6)):
+        found = {}
+        with Run.open(tmp_path / folder, asked, digits, held_out=held_out) as run:
+            for record in run:
+                found |= {record["step"]: record["heldout"]} if "heldout" in record else {}
+                if record["step"] == last:
+                    run.save()
+                    break
+    same_bits(tmp_path / "plain", tmp_path / "asked")
+    assert found.keys() == {4, 6} and found[6].keys() == {"images", "loss", "eps_mse", "x0_mse"}
+    whole = heldout_loss(run.model, held_out, run.state.criterion, repeats=1)
+    assert found[6]["images"] == 500 and found[6]["loss"] == pytest.approx(whole["loss"]["mean"], rel=1e-6)
+    lines = [[line for line in read_log(tmp_path / name) if "heldout" in line] for name in ("asked", "stopped")]
+    assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == [2, 4, 6]
+    assert curves(lines[0][0])["heldout/loss"] == lines[0][0]["heldout"]["loss"]
+    assert plot_losses(read_metrics(tmp_path / "asked"), (), lines[0]).axes[0].get_legend()
+    with pytest.raises(ValueError, match="eval_every needs held-out images"):
+        train(tmp_path / "new", asked, digits)
+
+
+def test_few_of_many_are_evenly_spaced(digits):
+    assert load_digits("test", 16).spread(10).labels.tolist() == list(range(10))
+    assert digits.spread(5000).digest == digits.digest
 
 
 def old_version(run):
