@@ -28,9 +28,10 @@ from tqdm import tqdm
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ImageSet, load_digits, to_uint8
-from ddpm_course.judge.clinic import Patient
+from ddpm_course.judge.checks import CHECKS, examine
+from ddpm_course.judge.patient import Patient
 from ddpm_course.judge.scores import evaluate_samples
-from ddpm_course.judge.symptoms import CHECKS, examine
+from ddpm_course.lesson.symptoms import SYMPTOMS
 from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import build_model
 from ddpm_course.run import training
@@ -41,6 +42,7 @@ from ddpm_course.sampling import keyed_noise, plan, walk
 from ddpm_course.steps import ddim_step, ddpm_step
 
 PLAIN = SamplingConfig(guidance=1)
+EVERY = CHECKS | SYMPTOMS
 Budget = tuple[int, int]  # steps, batch
 
 
@@ -238,7 +240,7 @@ def pictures(patient: Patient) -> np.ndarray:
 
 def findings(patient: Patient, only: str = "") -> dict[str, str]:
     "What is ill, by all checks or by one."
-    found = {only: CHECKS[only].look(patient)} if only else examine(patient)
+    found = examine(patient, checks={only: EVERY[only]} if only else EVERY)
     return {name: str(finding) for name, finding in found.items() if finding.ill}
 
 

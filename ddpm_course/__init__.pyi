@@ -16,10 +16,10 @@ from .film import save_gif as save_gif
 from .film import sequence as sequence
 from .heldout import heldout_loss as heldout_loss
 from .heldout import plot_losses as plot_losses
-from .judge.clinic import Finding as Finding
-from .judge.clinic import Patient as Patient
-from .judge.symptoms import CHECKS as CHECKS
-from .judge.symptoms import examine as examine
+from .judge.checks import CHECKS as CHECKS
+from .judge.checks import Finding as Finding
+from .judge.checks import examine as examine
+from .judge.patient import Patient as Patient
 from .losses import OBJECTIVES as OBJECTIVES
 from .losses import Objective as Objective
 from .model import Model as Model

@@ -1,9 +1,11 @@
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .base.group import Group
+from .base.intervals import interval
 from .bound import bound_term, prior_term, reverse_log_variance
 from .data.sets import ImageSet, to_float
 from .forward import q_posterior, q_sample
@@ -63,7 +65,7 @@ class Bits:
     @property
     def se(self) -> float:
         "The standard error of the mean over images."
-        return (self.each.std() / len(self.prior) ** 0.5).item()
+        return (self.each.std() / len(self.prior) ** 0.5).item() if len(self.prior) > 1 else math.nan
 
     def summary(self) -> dict[str, float | int]:
         "The total, its standard error and its three parts."
@@ -76,7 +78,8 @@ class Bits:
         s = self.summary()
         way = f'from {s["strata"]} of {s["T"]} terms'
         way = 'the full sum' if s['strata'] == s['T'] else way
-        return (f'bits per dimension {s["mean"]:.3f} ± {s["se"]:.3f} (decoder {s["decoder"]:.3f}, '
+        mean = interval(s['mean'], s['se'], s['images'], 3)
+        return (f'bits per dimension {mean} (decoder {s["decoder"]:.3f}, '
                 f'steps {s["steps"]:.3f}, prior {s["prior"]:.2g}), {way}, n = {s["images"]}')
 
 

@@ -49,7 +49,7 @@ def summary(
     apart = torch.zeros(4, n, dtype=torch.float64)      # deviations, added up by image
     places = quarter, torch.arange(n).expand_as(t)
     apart.index_put_(places, values - means[quarter], accumulate=True)
-    return {'mean': values.mean().item(), 'se': (each.std() / n**0.5).item(),
+    return {'mean': values.mean().item(), 'se': each.std().item() / n**0.5 if n > 1 else math.nan,
             'quarters': means.tolist(),
             'quarters_se': (apart.square().sum(1).sqrt() / counts).tolist()}
 

@@ -1,12 +1,16 @@
 "`ddpm compare`: compare runs on the same held-out images."
 import argparse
 import json
+import warnings
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..base.files import output, write_whole
 from ..base.group import Group
-from ..data.sources import load_data
-from ..judge.lab import answers, paired
+from ..config import RunConfig
+from ..data.sets import ImageSet
+from ..judge.lab import answers, check_levels, paired
+from ..run.pictures import pictures_of, trained_on
 from ..run.runs import load_run
 from .flags import add_precision, add_processes, file
 from .terminal import say
@@ -37,25 +41,41 @@ def read(args: argparse.Namespace) -> Request:
     return Request(tuple(args.runs), args.data, args.plugins, args.precision, args.out)
 
 
+def say_what_was_seen(runs: dict[str, RunConfig], images: ImageSet, held_out: ImageSet) -> None:
+    "Warn where runs were trained on other pictures, and where held-out ones are among these."
+    for run, config in runs.items():
+        if config.data.digest == images.digest:
+            continue
+        try:
+            count: Any = trained_on(held_out, pictures_of(config)[0])
+        except (OSError, ValueError):               # they are not there any more, or have changed
+            count = 'nobody knows how many'
+        warnings.warn(f'{run} was trained on other pictures: {count} of the {len(held_out)} '
+                      'held-out images are among them')
+
+
 def run(request: Request, group: Group) -> None:
     "Runs on the same held-out images: losses, differences to the first, verdicts; also as JSON."
     runs, device = request.runs, group.device or 'cpu'
     loaded = [load_run(run, device, request.plugins, request.precision) for run in runs]
-    first, data = loaded[0][0], loaded[0][1].data
+    first, config = loaded[0]
     for run, (model, _) in zip(runs, loaded):
         if (model.shape, model.classes) != (first.shape, first.classes):
             raise ValueError(f'{run} draws other images than {runs[0]}')
+        check_levels({runs[0]: first.schedule, run: model.schedule})
     path = output(request.out) if request.out else None
-    held_out = load_data(request.data or data.data, data.size, data.image_channels or None)[1]
+    images, held_out = pictures_of(config, request.data)
+    if group.rank == 0:
+        say_what_was_seen({run: own for run, (_, own) in zip(runs, loaded)}, images, held_out)
     losses = [answers(model, held_out, group=group) for model, _ in loaded]
     found = [paired(own, losses[0]) for own in losses]
     rows = [{'run': run, 'eps_mse': own.mean(), **asdict(d), 'verdict': d.verdict}
             for run, own, d in zip(runs, losses, found)]
     wide = max(map(len, runs))
-    say(group, f'{"":{wide}}  eps mse of {len(held_out)} held-out images, less the first')
-    for row in rows:
-        say(group, f'{row["run"]:{wide}}  {row["eps_mse"]:.4f}' + (
-            f'  {row["mean"]:+.5f} ± {row["error"]:.5f}, {row["verdict"]}' * (row is not rows[0])))
-    say(group, 'of these trainings; whether what trained them is better takes several seeds')
+    say(group, f'{"":{wide}}  eps mse of {len(held_out)} held-out images, minus the first')
+    for run, own, d in zip(runs, losses, found):
+        say(group, f'{run:{wide}}  {own.mean():.4f}' + (f'  {d}' if d is not found[0] else ''))
+    say(group, '± reaches the truth in 95 of 100 cases, for these trainings; whether what trained '
+               'them is better takes several seeds')
     if path and group.rank == 0:
         write_whole(path, json.dumps(rows, indent=2) + '\n')

@@ -1,11 +1,10 @@
 "`ddpm doctor`: find what is wrong with a run, a model or pictures."
 import argparse
-import dataclasses
 import json
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,20 @@ import torch
 
 from ..base.files import output, read_json, write_whole
 from ..base.group import Group
+from ..base.machine import keep_memory, pick_device
 from ..config import SamplingConfig
 from ..data.sets import ASSETS
 from ..data.sources import DATA, load_data
-from ..judge.clinic import Finding, Patient
-from ..judge.symptoms import examine
+from ..judge.checks import CHECKS, Finding, examine, missing
+from ..judge.patient import Patient
+from ..judge.scores import Scores
 from ..model import Model, build_model
 from ..run import checkpoints
+from ..run.pictures import pictures_of
 from ..run.runs import load_run, read_run
 from ..sampling import plan
 from ..share.published import load_published
-from .flags import add_processes, add_sampling, file, given_fields, read_sampling, whole
+from .flags import add_sampling, file, given_fields, read_sampling, whole
 from .terminal import say
 
 
@@ -38,12 +40,13 @@ class Request:
     how: SamplingConfig
     plugins: tuple[str, ...]
     precision: str
+    device: str
     out: str | None
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     "Flags that say what is examined, and how samples of it are drawn."
-    add_processes(p)
+    p.add_argument('--device', default='auto', help='auto, cpu, cuda or mps')
     p.add_argument('thing', nargs='?', metavar='RUN|MODEL|DATA',
                    help='a run, a diffusers pipeline, or pictures (default: the model that ships)')
     p.add_argument('--data', help='pictures to ask a model about (default: those of the run)')
@@ -60,7 +63,7 @@ def read(args: argparse.Namespace) -> Request:
     if kind == 'pictures' and (args.data or given_fields(args, SamplingConfig())):
         raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
     return Request(thing, kind, args.data, args.size, args.n, read_sampling(args, guidance=1.0),
-                   args.plugins, args.precision, args.out)
+                   args.plugins, args.precision, args.device, args.out)
 
 
 def kind_of(thing: str) -> str:
@@ -89,10 +92,17 @@ def as_trained(run: Path, ema: Model) -> Model | None:
 def of_run(run: Path, r: Request, device: torch.device | str) -> dict[str, Any]:
     "What is known of a run, but for its pictures, as fields of a `Patient`."
     model, config = load_run(run, device, r.plugins, r.precision)
-    tested = run / 'test.json'
-    scores = read_json(tested).get('samples') if tested.exists() else None
     return {'model': model, 'raw': as_trained(run, model), 'config': config,
-            'log': checkpoints.read_metrics(run), 'scores': scores or {}}
+            'log': checkpoints.read_metrics(run), 'scores': read_scores(run / 'test.json')}
+
+
+def read_scores(tested: Path) -> dict[str, Any]:
+    "What `ddpm test --fid` has kept of a run's samples. Raises ValueError where that is damaged."
+    found = read_json(tested) if tested.exists() else {}
+    try:
+        return asdict(Scores(**found['samples'])) if 'samples' in found else {}
+    except TypeError as error:
+        raise ValueError(f'{tested} is damaged: its samples are no scores; test again') from error
 
 
 def admit(r: Request, device: torch.device | str = 'cpu') -> Patient:
@@ -106,14 +116,9 @@ def admit(r: Request, device: torch.device | str = 'cpu') -> Patient:
     else:
         found['model'], found['config'] = load_published(r.thing, device, r.precision)
     plan(r.how, found['model'])
-    data = found['config'].data
     try:
-        if source := r.data or (data.data if r.kind == 'run' else None):
-            found['images'], held_out = load_data(source, data.size, data.image_channels or None)
-            found['held_out'], known = held_out, len(found['model'].classes)
-            if known and len(held_out.classes) != known:
-                raise ValueError(f'the model knows {known} classes, {source} has '
-                                 f'{len(held_out.classes) or "none"}')
+        if r.data or r.kind == 'run':
+            found['images'], found['held_out'] = pictures_of(found['config'], r.data)
     except FileNotFoundError as error:
         if r.data:
             raise
@@ -121,24 +126,38 @@ def admit(r: Request, device: torch.device | str = 'cpu') -> Patient:
     return Patient(**found, how=r.how, n=r.n)
 
 
-def report(found: Mapping[str, Finding]) -> str:
-    "What the checks say, as text: first what is ill, causes before consequences."
+LACKING = {     # what is not known of a patient -> why a check could not run
+    'images': 'without pictures (name some with --data)',
+    'held_out': 'without pictures (name some with --data)',
+    'model': 'without a model', 'config': 'without its settings',
+    'raw': 'without weights as they were trained, not averaged', 'log': 'without a log',
+    'scores': 'without judged samples (ddpm test --fid)'}
+
+
+def report(patient: Patient, found: Mapping[str, Finding]) -> str:
+    """What the checks say, as text: first what is ill, causes before consequences; last, which
+    could not run."""
     ill = {name: finding for name, finding in found.items() if finding.ill}
     lines = [f'{name}\n    {f.looked}: {f.found}\n    {f.do} ({f.sure})' for name, f in ill.items()]
     well = [f'{name:24} {f}' for name, f in found.items() if not f.ill]
-    return '\n'.join([*lines, *([''] if lines else []), *well, '',
+    left: dict[str, list[str]] = {}
+    for name, check in CHECKS.items():
+        for need in missing(patient, check)[:1]:
+            left.setdefault(LACKING[need], []).append(name)
+    unseen = [f'not looked for {why}: {", ".join(names)}' for why, names in left.items()]
+    return '\n'.join([*lines, *([''] if lines else []), *well, '', *unseen,
                       f'{len(found)} checks, {len(ill) or "nothing"} found'])
 
 
-def run(request: Request, group: Group) -> None:
-    "Examine a run, a model or pictures, and print what was found; exit code 1 where something was."
+def run(request: Request) -> None:
+    "Examine a run, a model or pictures, and print what was found; exit code 3 where something was."
     path = output(request.out) if request.out else None
-    if group.rank:                      # there is too little to do for more than one process
-        return
-    found = examine(admit(request, group.device or 'cpu'))
-    say(group, report(found))
+    keep_memory()
+    patient = admit(request, pick_device(request.device))
+    found = examine(patient)
+    say(Group(), report(patient, found))
     if path:
-        rows = {name: dataclasses.asdict(finding) for name, finding in found.items()}
+        rows = {name: asdict(finding) for name, finding in found.items()}
         write_whole(path, json.dumps(rows, indent=1) + '\n')
     if any(finding.ill for finding in found.values()):
-        sys.exit(1)
+        sys.exit(3)

@@ -21,8 +21,8 @@ from ..data.sets import ImageSet
 from ..data.sources import from_anywhere, load_data
 from ..film import column_titles, grid_image, sequence
 from ..heldout import heldout_loss, loss_floor, plot_losses
-from ..judge.clinic import Patient
-from ..judge.symptoms import examine
+from ..judge.checks import examine
+from ..judge.patient import Patient
 from ..model import Model
 from ..run.checkpoints import newest_checkpoint, read_log
 from ..run.runs import Run, load_run

@@ -15,7 +15,7 @@ from ddpm_course.cli import test as test_command
 from ddpm_course.data.sets import ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.judge import evaluation as ev
-from ddpm_course.judge import kernel
+from ddpm_course.judge import frechet, kernel
 from ddpm_course.judge import scores as sc
 
 COLOUR = ImageSet(np.zeros((9, 3, 8, 8), np.uint8), None)
@@ -121,6 +121,6 @@ def test_moments_that_have_no_distance():
     zero, one = torch.zeros(3).double(), torch.eye(3).double()
     for mean, cov in ((zero * np.nan, one), (zero, one * np.inf), (zero, one * 1e200)):
         with pytest.raises(ValueError, match="finite"):
-            ev.frechet_from_moments(mean, cov, zero, 1e200 * one)
+            frechet.frechet_from_moments(mean, cov, zero, 1e200 * one)
     with pytest.raises(ValueError, match="finite"):  # finite features, whose covariances are not
         ev.frechet_distance(1e200 * GOOD, GOOD)

@@ -9,6 +9,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch.nn import functional as F
 
+from ddpm_course.base.intervals import student
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ASSETS, ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
@@ -185,7 +186,7 @@ def test_what_is_printed_can_be_read_alone(scores):
         "Fréchet distance (digits judge, 64 features)",
         f"{s.distance:.2f}",
         f"n = 500 against 4,500 training images; real against real {s.floor:.2f} at n = 500",
-        f"Kernel distance {s.kernel:.4f} ± {s.kernel_se:.4f}; real against real {s.kernel_floor:.4f}",
+        f"Kernel distance {s.kernel:.4f} ± {student(s.n - 1) * s.kernel_se:.4f}; real against real {s.kernel_floor:.4f}",
         "Inception Score",
         "nearest training image",
         "guidance 1",

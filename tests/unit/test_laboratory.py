@@ -1,14 +1,21 @@
 "The laboratory: its quantiles, its errors against many seeds, races that find nothing where nothing is, and go on."
 
 import json
+import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from ddpm_course import load_digits, override
+from ddpm_course.base.intervals import interval, student
 from ddpm_course.config import PRESETS
-from ddpm_course.judge.lab import Difference, paired, race, student
+from ddpm_course.data.sets import ImageSet
+from ddpm_course.judge import lab
+from ddpm_course.judge.lab import Difference, distances, paired, race
+from ddpm_course.run.runs import open_run
 
 BASE = override(
     PRESETS["mnist16"], size=8, channels=8, multipliers=(1, 2), classes=tuple("0123456789"), batch=8, warmup=2, steps=6,
@@ -20,6 +27,8 @@ def test_quantiles_are_students():
     for freedom in (1, 2, 3, 4, 7, 20, 500):
         assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
     assert student(0) == np.inf and Difference(1.0, 0.1, 1).verdict == "no difference larger than inf"
+    assert interval(0.12345, 0.01, 10) == "0.1235 ± 0.0226" and interval(0.5, np.nan, 1, 1) == "0.5"
+    assert paired(np.ones((1, 1)), 0).verdict == "no difference larger than inf"  # and no warning
 
 
 @pytest.mark.parametrize(
@@ -69,16 +78,28 @@ def test_a_difference_is_seen():
     assert paired(a[0], b[0]).n == 200 and paired(a, b).n == 5
 
 
-def test_a_race_goes_on_where_it_was_stopped(tmp_path):
+@pytest.mark.parametrize("change", [{"schedule": "linear"}, {"T": 100}])
+def test_other_noise_levels_do_not_race(tmp_path, change):
+    "At equal t the same denoiser errs less where there is more noise: it would be better than itself."
+    data = load_digits("train", 8), load_digits("test", 8)
+    with pytest.raises(ValueError, match="theirs and mine have other noise levels.* --bpd.* --fid"):
+        race(tmp_path, {"mine": {}, "theirs": change}, BASE, data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_race_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     train, test = load_digits("train", 8), load_digits("test", 8)
+    monkeypatch.setattr(lab, "versions", lambda: {"torch": "old"})
     first = race(tmp_path / "a", {"one": {}}, BASE, (train, test), seeds=(0,))
+    monkeypatch.setattr(lab, "versions", lambda: {"torch": "new"})
     both = race(tmp_path / "a", {"one": {}, "two": {"lr": 1e-3}}, BASE, (train, test), seeds=(0, 1))
     whole = race(tmp_path / "b", {"one": {}, "two": {"lr": 1e-3}}, BASE, (train, test), seeds=(0, 1))
     assert both["one"].shape == (2, 500) and np.array_equal(both["one"][:1], first["one"])
     assert all(np.array_equal(both[name], whole[name]) for name in whole)
     assert not np.array_equal(both["one"], both["two"])
     kept = json.loads((tmp_path / "a/lab.json").read_text())
-    assert set(kept) == {"plans", "steps", "losses", "what", "versions", "machine"} and len(kept["losses"]) == 4
+    assert set(kept) == {"plans", "steps", "losses", "what", "made"} and len(kept["losses"]) == 4
+    assert [kept["made"][f"one/{seed}"]["torch"] for seed in (0, 1)] == ["old", "new"]  # each as it was made
     for other in ({"base": override(BASE, batch=4)}, {"budget": ("steps", 3)}):
         args = {"base": BASE, **other}
         with pytest.raises(ValueError, match="holds another race"):
@@ -100,3 +121,29 @@ def test_equal_budgets(tmp_path):
         assert min(steps) >= 1 if expected is None else tuple(steps) == expected
     with pytest.raises(ValueError, match="a budget is of steps, passes or seconds, not of 'money'"):
         race(tmp_path / "x", variants, BASE, (train, test), seeds=(0,), budget=("money", 1))
+
+
+def test_seconds_are_those_of_the_run(tmp_path, monkeypatch):
+    "What is timed computes as what is trained does: in bf16, in colour, with its classes."
+    noise, opened = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), dtype=np.uint8), []
+
+    @contextmanager
+    def watched(*args):
+        with open_run(*args) as run:
+            opened.append((run.model.device, run.model.precision, run.model.classes, run.model.shape))
+            yield run
+
+    monkeypatch.setattr(lab.Run, "open", staticmethod(watched))
+    base = override(BASE, image_channels=0, classes=(), precision="bf16")
+    data = [ImageSet.of(part, np.arange(len(part)) % 3) for part in (noise, noise[:9])]
+    race(tmp_path, {"one": {}}, base, data, seeds=(0,), budget=("seconds", 0.2))
+    assert opened == 2 * [(torch.device("cpu"), "bf16", ("0", "1", "2"), (3, 8, 8))]
+
+
+def test_distances_are_seen_by_fitting_eyes(tmp_path, monkeypatch):
+    "The judge of digits looks at digits only: colour runs once got a distance of 1.60 from it."
+    data = [ImageSet.of(np.zeros((k, 8, 8, 3), np.uint8)) for k in (20, 9)]
+    race(tmp_path, {"one": {}}, override(BASE, image_channels=3, classes=(), steps=1), data, seeds=(0,))
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(ValueError, match="FID needs torch-fidelity"), pytest.warns(UserWarning, match="too few"):
+        distances(tmp_path, ["one"], (0,), data[0], 9)

@@ -1,0 +1,177 @@
+"What is examined: pictures, a run or a model; and how it is asked."
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..config import SamplingConfig
+from ..data.sets import ImageSet, epoch_order, to_float
+from ..draws import Purpose, normal
+from ..forward import q_sample
+from .evaluation import allot_classes
+from .lab import Difference, paired
+from ..losses import OBJECTIVES
+from ..model import Model
+from ..run.pictures import fingerprints
+from ..sampling import keyed_noise, plan, walk, walk_to_the_end
+from ..schedules import make_schedule
+
+
+def some(images: ImageSet, n: int) -> np.ndarray:
+    "Indices of at most n images, chosen at random, but always the same."
+    return np.sort(epoch_order(len(images), 0, 0)[:n])
+
+
+@dataclass(frozen=True)
+class Patient:
+    "What is examined. What is not known is left out, and so are the checks that need it."
+    images: Any = None              # ImageSet, to train on
+    held_out: Any = None            # ImageSet
+    config: Any = None              # RunConfig
+    model: Any = None               # Model, that samples are drawn with
+    raw: Any = None                 # Model, with the weights that are trained, not averaged
+    log: Sequence[dict] = ()        # lines of metrics.jsonl
+    scores: dict[str, Any] = field(default_factory=dict)    # 'samples' of test.json
+    how: SamplingConfig = SamplingConfig(guidance=1)
+    n: int = 100                    # samples to draw
+
+    @cached_property
+    def real(self) -> Tensor:
+        "At most a thousand held-out pictures (N, C, H, W), for the samples to be compared with."
+        return to_float(self.held_out.pixels[some(self.held_out, 1000)])
+
+    @cached_property
+    def prints(self) -> np.ndarray:
+        "(N,) a number for each picture to train on, see `fingerprints`."
+        return fingerprints(self.images)
+
+    @cached_property
+    def asked(self) -> Tensor:
+        "(n,) the classes that samples are asked for: as often as among the images."
+        if self.model.classes and not self.images:
+            return torch.arange(self.n) % len(self.model.classes)
+        return allot_classes(self.images.labels if self.model.classes else None, self.n)
+
+    @cached_property
+    def samples(self) -> Tensor:
+        "(n, C, H, W) of these classes, as the model and `how` draw them."
+        return walk_to_the_end(self.model, range(self.n), self.asked, self.how)
+
+    def questions(self, n: int = 64) -> tuple[Tensor, Tensor | None]:
+        """At most n held-out pictures (N, C, H, W) in [-1, 1], else some that the model drew; and
+        their classes where it is told them."""
+        told = bool(self.model.classes)
+        if self.held_out is None:
+            drawn = self.samples[:n].nan_to_num().clamp(-1, 1)
+            return drawn, self.asked[:n] if told else None
+        i = some(self.held_out, n)
+        return to_float(self.held_out.pixels[i]), self.held_out.labels_at(i) if told else None
+
+
+# -- pictures ---------------------------------------------------------------------------------
+
+
+def small(pixels: np.ndarray) -> Tensor:
+    "Pictures as rows of floats, scaled down to 32 by 32 pixels where they are larger."
+    parts = np.array_split(pixels, 1 + pixels.nbytes // 10**8)
+    rows = torch.cat([F.adaptive_avg_pool2d(to_float(part), min(32, part.shape[-1]))
+                      for part in parts])
+    return rows.flatten(1)
+
+
+def errors_away(d: Difference) -> float:
+    "How many standard errors a difference is away from nothing."
+    return float(d.mean / max(d.error, 1e-12))
+
+
+def mirrored_apart(p: Patient) -> tuple[Difference, bool]:
+    """How much farther mirrored held-out pictures are from the training ones than plain ones, as
+    a share of how far plain ones are; and whether that is much, and no chance."""
+    x, real = (s.pixels[some(s, n)] for s, n in ((p.held_out, 200), (p.images, 3000)))
+    rows = small(real)
+    plain, mirrored = (torch.cdist(small(each), rows).amin(1) for each in (x, x[..., ::-1].copy()))
+    usual = plain.mean() + 1e-9                             # 0 where all are training pictures
+    d = paired((mirrored / usual).numpy(), (plain / usual).numpy())
+    return d, errors_away(d) > 5 and d.mean > 0.3
+
+
+def roughness(x: Tensor) -> Tensor:
+    "(N,) mean squared Laplacians of pictures (N, C, H, W); 20 for standard normal noise."
+    inner, up, down = x[..., 1:-1, 1:-1], x[..., :-2, 1:-1], x[..., 2:, 1:-1]
+    left, right = x[..., 1:-1, :-2], x[..., 1:-1, 2:]
+    return (up + down + left + right - 4 * inner).square().flatten(1).mean(1)
+
+
+# -- a network --------------------------------------------------------------------------------
+
+
+LEVELS = (0.98, 0.9, 0.7, 0.5, 0.3, 0.1, 0.05)      # alpha-bars at which a network is asked
+
+
+@torch.no_grad()
+def picture_errors(model: Model, x0: Tensor, y: Tensor | None,
+                   levels: tuple[float, ...] = LEVELS) -> np.ndarray:
+    "(N,) mean squared errors of the pictures that a model finds in noised x0 (N, C, H, W)."
+    rows, x0 = [], x0.to(model.device)
+    for level in levels:
+        t = int((model.schedule.alpha_bars - level).abs().argmin())
+        eps = normal(x0.shape[1:], 0, Purpose.HELDOUT_NOISE, round(1000 * level), range(len(x0)))
+        xt = q_sample(x0, t, eps.to(x0), model.schedule)
+        told = y if y is None else y.to(x0.device)
+        rows.append((model.predict(xt, t, told).x0 - x0).square().flatten(1).mean(1).cpu())
+    return torch.stack(rows).mean(0).double().numpy()
+
+
+def readings(model: Model, schedule: str) -> dict[str, Model]:
+    "The same network, taken for one that was trained otherwise."
+    T = model.schedule.T
+    found = {f'objective {name}': replace(model, objective=OBJECTIVES[name])
+             for name in ('eps', 'x0', 'v') if OBJECTIVES[name] is not model.objective}
+    usual = (100, 200, 250, 400, 500, 1000, 2000, 4000)
+    for name in ('linear', 'cosine'):
+        for steps in {T, *(usual if name == schedule else ())} - {T if name == schedule else 0}:
+            if name == 'cosine' or steps >= 21:         # the linear one has no fewer
+                other = make_schedule(name, steps)
+                found[f'{name} schedule, T = {steps}'] = replace(model, schedule=other)
+    return found
+
+
+def noise_shown(p: Patient, n: int = 32) -> list[tuple[int, float]]:
+    "For each question to the network in a walk: t, and how rough x_t is, over how rough at this t."
+    model, seen = p.model.eval(), []
+    real = roughness(p.real).mean().item()
+
+    def watched(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        now = int(t[0])
+        abar = model.schedule.alpha_bars[now].item()
+        seen.append((now, roughness(x).mean().item() / (abar * real + 20 * (1 - abar))))
+        return model.network(x, t, y)
+    y = torch.arange(n) % len(model.classes) if model.classes else None
+    for _ in walk(replace(model, network=watched), plan(p.how, model),
+                  keyed_noise(model, p.how.seed, range(n)), y):
+        pass
+    return seen
+
+
+def bytes_per_picture(model: Model) -> int:
+    "What one more picture in a batch adds to the memory that training needs."
+    def kept(n: int) -> int:
+        found = {}
+        def note(x: Tensor) -> Tensor:
+            found[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+        t = torch.zeros(n, dtype=torch.long, device=model.device)
+        training = model.network.training
+        model.eval()                                # nothing is drawn or counted by this question
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            answer = model.answer(torch.zeros(n, *model.shape, device=model.device), t,
+                                  t if model.classes else None)
+        model.network.train(training)
+        return sum(found.values()) + 0 * answer.numel()         # until here they are kept
+    return kept(2) - kept(1)
