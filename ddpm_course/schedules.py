@@ -113,6 +113,8 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {'linear': linear, 'cosine': c
 def make_schedule(name: str, T: int, own: Sequence[str] = ()) -> Schedule:
     "The schedule of T steps called `name` in SCHEDULES. Raises ValueError for other names."
     schedule = look_up('schedule', SCHEDULES, name, own)(T)
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f'the schedule {name} gives no Schedule: expected Schedule(betas)')
     if schedule.T != T:
         raise ValueError(f'the schedule {name} has {schedule.T} steps where {T} were asked for')
     return schedule

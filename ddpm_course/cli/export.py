@@ -3,7 +3,7 @@ import argparse
 from dataclasses import dataclass
 
 from ..run.runs import load_run
-from ..share.export import save_onnx, save_pipeline
+from ..share.pipelines import save_onnx, save_pipeline
 from .flags import file
 
 

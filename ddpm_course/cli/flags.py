@@ -3,6 +3,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 from ..base.fields import accepted
@@ -114,7 +115,8 @@ def add_model(p: argparse.ArgumentParser) -> None:
 def add_grid(p: argparse.ArgumentParser, n: int, ending: str, out: str) -> None:
     "Flags that say what to draw, and where to."
     p.add_argument('--classes', help='names, with commas (default: all)')
-    p.add_argument('--n', type=whole(1, 100_000), default=n, help=f'samples of each class ({n})')
+    p.add_argument('--n', type=whole(1, 100_000), default=n,
+                   help=f'rows: samples of each class, of ten where there are none ({n})')
     p.add_argument('--out', type=file(ending), help=f'where it goes (default: {out})')
 
 
@@ -155,6 +157,8 @@ class Source:
         from ..data.sets import ASSETS
         from ..run.runs import load_run
         from ..share.published import load_published
+        if self.run and Path(self.run, 'model_index.json').exists():
+            raise ValueError(f'{self.run} holds published weights: name them with --weights')
         if self.weights:
             return load_published(self.weights, device, self.precision)
         return load_run(self.run or ASSETS / 'mnist16', device, self.plugins, self.precision)

@@ -88,9 +88,6 @@ def prepare(words: Sequence[str]) -> argparse.Namespace:
     "Read the words of a command, set how much is shown, and load the plugins; its arguments."
     args = make_parser(*words[:1]).parse_args(words)
     logging.basicConfig(level='INFO' if args.debug >= 2 else 'WARNING')
-    if not args.debug:
-        first = os.environ.get('RANK', '0') == '0'
-        warnings.showwarning = lambda message, *where: complain(message) if first else None
     args.words = words
     if empty := [name for name, value in vars(args).items() if value == '']:
         raise ValueError(f'{empty[0]} is empty: is a variable of the shell not set?')
@@ -98,6 +95,15 @@ def prepare(words: Sequence[str]) -> argparse.Namespace:
         from ddpm_course.run.runs import load_plugin
         args.plugins = tuple(load_plugin(path) for path in args.plugin)
     return args
+
+
+def warn_shortly() -> None:
+    "From now on a warning of this package is a sentence, in one process; others' are for debugging."
+    first = os.environ.get('RANK', '0') == '0'
+    warnings.simplefilter('ignore')
+    warnings.filterwarnings('default', module='ddpm_')         # and of plugins
+    warnings.filterwarnings('ignore', message='(?s).*Triggered internally')     # PyTorch's, of ours
+    warnings.showwarning = lambda message, *where: complain(message) if first else None
 
 
 def dispatch(words: Sequence[str]) -> None:
@@ -138,6 +144,8 @@ def main(words: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if words is None else words) or ['--help']
     with (redirect_stdout(steady(sys.stdout)), redirect_stderr(steady(sys.stderr)),
           warnings.catch_warnings()):
+        if '--debug' not in words:
+            warn_shortly()
         code = exit_code(dispatch, words, debug='--debug' in words)
     if code:
         sys.exit(code)

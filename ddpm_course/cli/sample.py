@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from .. import sampling
 from ..base.files import output, write_by
@@ -76,6 +75,9 @@ def read(args: argparse.Namespace) -> Request:
                 raise ValueError(f'--{name} belongs to --from FILE, and there is none')
         beginning = None
     else:
+        for name in filter(None, (args.picture, args.mask)):
+            if not Path(name).is_file():
+                raise FileNotFoundError(f'there is no picture {name}')
         usual = 0.6 if args.mask is None else 1.0
         beginning = Beginning(args.picture, args.mask, usual if args.strength is None
                               else args.strength, args.rounds or 1)
@@ -106,17 +108,16 @@ def chosen_classes(text: str | None, model: Model) -> list[int]:
     return [known[name] for name in wanted]
 
 
-def save_samples(images: Tensor, labels: Sequence[int], names: Sequence[str],
-                 npz: str | None, folder: str | None) -> None:
-    "Samples as one array file (uint8 NHWC and labels) and as single PNGs, a folder per class."
-    pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
-    if npz:
-        write_by(Path(npz), np.savez_compressed, images=pixels, labels=np.array(labels, np.int64))
-    for k, (image, label) in enumerate(zip(pixels, labels)) if folder else ():
-        name = re.sub(r'[/\\\0]|^\.\.?$', '_', names[label]) if names else ''    # in the folder
-        path = Path(folder or '', name, f'{k:05d}.png')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_by(path, Image.fromarray(image.squeeze()).save, 'PNG')
+def places(folder: str, labels: Sequence[int], names: Sequence[str]) -> list[Path]:
+    """Where single pictures go, a folder per class. Raises ValueError where earlier ones would
+    stay beside them: who counts that folder would count both."""
+    inside = [re.sub(r'[/\\\0]|^\.\.?$', '_', names[label]) if names else '' for label in labels]
+    paths = [Path(folder, name, f'{k:05d}.png') for k, name in enumerate(inside)]
+    earlier = [path for depth in ('', '*/') for path in Path(folder).glob(depth + '[0-9]' * 5 + '.png')]
+    if left := sorted(set(earlier) - set(paths)):
+        raise ValueError(f'{folder} holds other pictures, such as {left[0]}: empty it, or name '
+                         'another')
+    return paths
 
 
 def run(request: Request, group: Group) -> None:
@@ -128,8 +129,10 @@ def run(request: Request, group: Group) -> None:
         mask = None if start.mask is None else read_mask(start.mask, model.shape)
         edit = Edit(read_picture(start.picture, model.shape), start.strength, mask, start.rounds)
         plan_edit(model, edit, r.how)
+    labels = (columns if model.classes else [-1] * len(columns)) * r.n
+    singles = places(r.images, labels, model.classes) if r.images else []
     output(r.out, *((start.picture, start.mask) if start else ()))
-    for more in filter(None, (r.npz, r.images and f'{r.images}/x.png')):
+    for more in [r.npz] * bool(r.npz) + singles[:1]:
         output(more)
     if edit:
         images = sample_edits(model, edit, columns, r.n, r.how, group)
@@ -140,6 +143,10 @@ def run(request: Request, group: Group) -> None:
     if group.rank == 0:
         grid = grid_image(images, len(columns), column_titles(model, columns))
         write_by(r.out, grid.save, 'PNG')
-        labels = columns * r.n if model.classes else [-1] * len(images)
-        save_samples(images, labels, model.classes, r.npz, r.images)
+        pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
+        if r.npz:
+            write_by(Path(r.npz), np.savez_compressed, images=pixels, labels=np.array(labels, np.int64))
+        for path, image in zip(singles, pixels):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_by(path, Image.fromarray(image.squeeze()).save, 'PNG')
     say(group, 'wrote', *filter(None, (r.out, r.npz, r.images)))

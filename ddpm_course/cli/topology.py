@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import steps
-from ..base.files import output
+from ..base.files import output, own_folder
 from ..base.group import Group
 from ..base.registry import check_own
 from ..config import RunConfig, override
@@ -24,7 +24,7 @@ class Request:
     "What is drawn, and where to."
     run: str | None                 # None: a new network
     config: RunConfig               # of the new network
-    out: Path                       # a folder
+    out: Path | None                # a folder; None: the run's own
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
@@ -39,8 +39,8 @@ def read(args: argparse.Namespace) -> Request:
     config = read_settings(args)
     if args.run and config != RunConfig(plugins=config.plugins):
         raise ValueError('a run has settings of its own: leave other flags than --out out')
-    usual = Path(args.run, 'topology') if args.run else Path('topology', args.preset)
-    return Request(args.run, config, Path(args.out or usual))
+    usual = Path('topology', args.preset)
+    return Request(args.run, config, Path(args.out) if args.out else None if args.run else usual)
 
 
 def new_model(config: RunConfig) -> Model:
@@ -68,5 +68,6 @@ def run(request: Request) -> None:
     inputs = {'x_t': x, 't': torch.full((1,), index), 'z': torch.ones_like(x)}
     if model.classes:
         inputs['y'] = torch.zeros(1, dtype=torch.long)
-    output(request.out / 'diagram.png')
-    say(Group(), 'wrote', *draw_all(model.network, step, inputs, request.out))
+    out = request.out or own_folder(Path(request.run or '', 'topology'))
+    output(out / 'diagram.png')
+    say(Group(), 'wrote', *draw_all(model.network, step, inputs, out))

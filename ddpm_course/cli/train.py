@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..base.files import write_by
+from ..base.files import own_folder, write_by
 from ..base.group import Group
 from ..base.registry import look_up
 from ..config import PRESETS, SECTIONS, RunConfig, SamplingConfig, override, to_json
@@ -47,7 +47,7 @@ class Request:
 def add_flags(p: argparse.ArgumentParser) -> None:
     "Flags that make a configuration, and say where the run goes and who is told of it."
     add_processes(p)
-    add_preset(p, SECTIONS, 'runs/PRESET, runs/PRESET-DATA with --data')
+    add_preset(p, SECTIONS, 'runs/PRESET; with --data runs/DATA, or runs/PRESET-DATA')
     p.add_argument('--log', metavar='TRACKER', action='append', default=[],
                    help='also tell tensorboard, wandb, or your own; may be repeated')
 
@@ -57,9 +57,11 @@ def read(args: argparse.Namespace) -> Request:
     config = read_settings(args)
     for name in args.log:
         look_up('tracker', TRACKERS, name)              # complains before anything is read
-    own = config.data.data != PRESETS[config.preset].data.data
-    usual = f'runs/{config.preset}' + f'-{Path(config.data.data).resolve().name}' * own
-    return Request(config, Path(args.out or usual), tuple(args.log),
+    parts = [config.preset]
+    if config.data.data != PRESETS[config.preset].data.data:
+        named = [config.preset] * (args.preset != RunConfig().preset)
+        parts = [*named, Path(config.data.data).resolve().name]
+    return Request(config, Path(args.out or Path('runs', '-'.join(parts))), tuple(args.log),
                    shlex.join(['ddpm', *args.words]))
 
 
@@ -69,7 +71,8 @@ def draw_grid(run: Run, name: str, rows: int, trackers: Sequence[Tracker] = (),
     images, path = sample(run.model, None, rows, how, group=run.group), run.folder / name
     if run.group.rank == 0:
         grid = grid_image(images, len(columns_of(run.model)), column_titles(run.model))
-        path.parent.mkdir(exist_ok=True)
+        if path.parent != run.folder:
+            own_folder(path.parent)
         write_by(path, grid.save, 'PNG')
         for tracker in trackers:
             tracker.picture('samples', grid, run.state.step)
@@ -125,7 +128,8 @@ def summary(run: Run, found: dict[str, Any], last: float) -> str:
     "A run's held-out loss, its last training loss, what was written, and what to do next."
     loss, where = found['loss'], shlex.quote(str(run.folder))
     quarters = ' '.join(f'{q:.3f}' for q in found['eps_mse']['quarters'])
-    some = '--classes 3,7' if len(run.model.classes) > 7 else '--n 20'
+    known = len(run.model.classes)          # without classes a row has ten
+    some = '--classes 3,7' if known > 7 else '--n 20' if known else '--n 2'
     return (f'test {run.config.loss_name} {loss["mean"]:.3f} ± {loss["se"]:.3f} '
             f'(train {last:.3f}); eps mse by quarter of t {quarters}\n'
             f'wrote {run.folder}: samples.png loss.png denoising.gif '

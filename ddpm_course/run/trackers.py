@@ -87,8 +87,7 @@ class Tracker:
                 getattr(self.entry, what)(*told)
         except Exception as error:
             self.entry = None
-            warnings.warn(f'the tracker {self.name} has failed, and is told no more: {error}',
-                          stacklevel=2)
+            warnings.warn(f'the tracker {self.name} has failed, and is told no more: {error}')
 
     numbers = partialmethod(tell, 'numbers')            # of a line of the log
     picture = partialmethod(tell, 'picture')            # its name, the image, the step
@@ -98,6 +97,8 @@ class Tracker:
 def start_tracker(name: str, folder: Path, config: RunConfig, began: int) -> Tracker:
     "The tracker called `name`. Raises ValueError where there is none, or it cannot begin."
     entry = look_up('tracker', TRACKERS, name)
+    if (folder / name).is_symlink():            # where it writes: out of the run
+        (folder / name).unlink()
     try:
         return Tracker(name, entry(folder, config, began))
     except Exception as error:

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from ..attention import AttentionBlock
 from ..base.files import write_whole
-from .topology import (AGraph, Call, Topology, empty_graph, part_graph, record,
-                                        skips)
 from ..unet import Downsample, Stage, Upsample
+from .graphs import AGraph, Call, Topology, empty_graph, part_graph, record, skips
 
 
 def caption(module: nn.Module, call: Call) -> str:
@@ -92,7 +91,7 @@ def render(graph: AGraph, *paths: Path) -> list[Path]:
     large = ' -Gsplines=line -Gnslimit=1' if graph.number_of_nodes() > 300 else ''
     for path in paths:
         how = '-q' + large + ' -Gdpi=144 -Gsize=27,27' * (path.suffix == '.png')
-        command = [sys.executable, '-W', 'ignore', '-c', _DRAW, path.suffix[1:], how]
+        command = [sys.executable, '-P', '-W', 'ignore', '-c', _DRAW, path.suffix[1:], how]
         done = subprocess.run(command, input=graph.to_string().encode(), capture_output=True)
         if done.returncode:
             raise ValueError(f'Graphviz could not draw {path}')

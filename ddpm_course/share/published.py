@@ -190,9 +190,9 @@ def read_pipeline(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     for path in (words, scheduler, weights):
         if not path.is_file():
             raise FileNotFoundError(f'{folder} is no diffusers pipeline: there is no {path.name}')
-    settings = read_json(words), read_json(scheduler)
+    settings, content = (read_json(words), read_json(scheduler)), weights.read_bytes()
     with suppress(Exception):               # the library has classes of its own for damage
-        state = {name: weight.float() for name, weight in load(weights.read_bytes()).items()}
+        state = {name: weight.float() for name, weight in load(content).items()}
         if all(weight.isfinite().all() for weight in state.values()):
             return *settings, state
     raise ValueError(f'{weights} is damaged')

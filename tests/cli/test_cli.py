@@ -57,7 +57,7 @@ def test_folder_of_colour_images(tmp_path, refuses):
     colour_folder(tmp_path / "data")
     out, _, _ = ddpm("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path)
     assert "24 images of 16x16, 2 classes" in out
-    run = tmp_path / "runs/mnist16-data"
+    run = tmp_path / "runs/data"
     ddpm("sample", run, "--classes", "reds", "--n", 2, "--steps", 4, "--npz", "s.npz", "--images", "pngs", cwd=tmp_path)
     with np.load(tmp_path / "s.npz") as stored:
         assert stored["images"].shape == (2, 16, 16, 3) and stored["labels"].tolist() == [1, 1]

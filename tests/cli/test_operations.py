@@ -40,6 +40,9 @@ def test_all_operations(tmp_path, kind):
     assert f"{images:,} images of 16x16, {classes or 'no'} classes" in printed
     for words in printed.split("next:  ")[1].split("      "):  # what it says to try next works
         assert ddpm(*words.split()[1:], cwd=tmp_path)[0].strip().splitlines()[-1].startswith("wrote")
+    assert {"digits": "--classes 3,7", "colour": "--n 20", "flat": "--n 2"}[
+        kind
+    ] + "  " in printed  # 16, 40, 20 pictures
     model, config = load_run(tmp_path / "run")
     assert config.data.image_channels == model.shape[0] == channels
     tested = json.loads((tmp_path / "run/test.json").read_text())
@@ -161,7 +164,7 @@ def test_a_picture_for_a_run_in_colour(tmp_path):
         ("--from one.jpg --strength nan", "strength lies above 0 and is at most 1, not nan"),
         ("--from one.jpg --mask black.png", "black.png marks nothing to be drawn anew"),
         ("--from one.jpg --mask text.png", "text.png is not an image that can be read"),
-        ("--from gone.png", "gone.png is not an image that can be read"),
+        ("--from gone.png", "there is no picture gone.png"),
         ("--from one.jpg --spacing quadratic --strength 1", "quadratic spacing with 20 steps starts where the image"),
         ("--sampler heun --eta 0.5", "variance belongs to the ddpm sampler and eta to ddim"),
     ],

@@ -4,11 +4,13 @@ import json
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from bench import NEWEST, SAMPLE, TRAIN, photos
 from safetensors.torch import load_file, save
 
+from ddpm_course.cli.main import warn_shortly
 from ddpm_course.cli.terminal import printable
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.run.checkpoints import checksum
@@ -65,6 +67,30 @@ def test_links_in_a_strangers_run_make_room(here, words):
     ddpm(*words.split(), cwd=here)
     assert (here / "mine.txt").read_text() == "precious"
     assert all(path.is_file() and not path.is_symlink() and path.stat().st_size > 100 for path in paths)
+
+
+@pytest.mark.parametrize("folder", ["topology", "samples", "tensorboard"])
+def test_folders_that_lead_out_of_a_strangers_run_make_room(here, folder):
+    pytest.importorskip({"topology": "pygraphviz", "samples": "torch", "tensorboard": "tensorboard"}[folder])
+    words = "topology run" if folder == "topology" else f"{TRAINS} --log tensorboard"
+    (here / "mine").mkdir()
+    shutil.rmtree(here / "run" / folder, ignore_errors=True)
+    (here / "run" / folder).symlink_to(here / "mine")
+    ddpm(*words.split(), cwd=here)
+    assert not list((here / "mine").iterdir()) and list((here / "run" / folder).iterdir())
+
+
+def test_earlier_pictures_are_not_mixed_with_new_ones(here, refuses):
+    draw = ["sample", "run", "--steps", 1, "--images", "pngs"]
+    ddpm(*draw, "--n", 2, cwd=here)
+    ddpm(*draw, "--n", 2, "--seed", 1, cwd=here)  # the same names
+    refuses(*draw, "--n", 1, cwd=here, sentence="pngs holds other pictures, such as pngs/")
+    assert len(list(here.glob("pngs/*/*.png"))) == 4
+
+
+def test_published_weights_in_place_of_a_run(here, refuses):
+    ddpm("export", "run", "out", cwd=here)
+    refuses("sample", "out", cwd=here, sentence="out holds published weights: name them with --weights")
 
 
 @pytest.mark.parametrize(
@@ -194,6 +220,18 @@ def test_names_of_strangers_reach_the_terminal_as_text(tmp_path):
     assert printable(wild) in err and "\x1b" not in err and "\x07" not in err
     out, _, _ = ddpm(*SAMPLE, "--classes", wild, "--images", "pngs", cwd=tmp_path)
     assert out == "wrote run/drawn.png pngs\n"
+
+
+def test_only_warnings_of_this_package_reach_the_terminal(capsys):
+    import warnings
+
+    ours = {"__name__": "ddpm_course.run.runs", "warnings": warnings}
+    with warnings.catch_warnings():
+        warn_shortly()
+        np.mean(np.array([]))
+        exec("warnings.warn('std(): degrees of freedom is <= 0. (Triggered internally at ReduceOps.cpp)')", ours)
+        exec("warnings.warn('one sentence')", ours)
+    assert capsys.readouterr().err == "ddpm: one sentence\n"
 
 
 @pytest.mark.parametrize("words", ["sample", "test"])

@@ -16,8 +16,9 @@ from ddpm_course.cli import export
 from ddpm_course.config import PRESETS, from_json, override
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.model import build_model
-from ddpm_course.share.diagram import draw_all
-from ddpm_course.share.export import save_onnx, save_pipeline
+from ddpm_course.share import graphs
+from ddpm_course.share.diagram import draw_all, render
+from ddpm_course.share.pipelines import save_onnx, save_pipeline
 from ddpm_course.share.published import find_published, load_published
 
 CONFIG = dict(size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2)
@@ -123,6 +124,24 @@ def test_weights_that_are_damaged(folder):
     (folder / WEIGHTS).unlink()
     with pytest.raises(FileNotFoundError, match="there is no diffusion_pytorch_model.safetensors"):
         load_published(str(folder))
+
+
+def test_weights_that_may_not_be_read(folder, monkeypatch):
+    read = Path.read_bytes
+    refuse = mock.Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", WEIGHTS))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path.name == Path(WEIGHTS).name else read(path))
+    with pytest.raises(PermissionError, match="diffusion_pytorch_model"):
+        load_published(str(folder))
+
+
+def test_drawing_runs_no_code_of_the_folder(model, tmp_path, monkeypatch):
+    pytest.importorskip("pygraphviz")
+    for name in ("pygraphviz", "random"):
+        (tmp_path / f"{name}.py").write_text("open('executed', 'w')")
+    monkeypatch.chdir(tmp_path)
+    graph = graphs.empty_graph()
+    graph.add_edge("a", "b")
+    assert render(graph, Path("a.svg")) == [Path("a.svg")] and not Path("executed").exists()
 
 
 def test_what_is_no_folder_is_asked_of_the_hub(monkeypatch):

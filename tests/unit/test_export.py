@@ -1,12 +1,14 @@
 "Models that leave, by diffusers and onnxruntime."
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from ddpm_course.config import PRESETS, override
 from ddpm_course.model import build_model
-from ddpm_course.share.export import save_onnx, save_pipeline
+from ddpm_course.share.pipelines import save_onnx, save_pipeline
 from ddpm_course.share.published import load_published
 
 
@@ -55,6 +57,12 @@ def test_a_model_comes_back_as_it_was(name, tmp_path):
         ours, theirs = (m.network(*question(model)) for m in (model, back))
     assert ours.std() > 0.1 and apart(ours, theirs) < 1e-5
     save_pipeline(model, config, tmp_path / "out")  # once more, into its own folder
+
+
+def test_a_student_that_cannot_be_guided_comes_back_so(tmp_path):
+    config = CONFIGS["colour, learned variance"]
+    save_pipeline(replace(awake(config), can_guide=False), config, tmp_path)
+    assert not load_published(str(tmp_path))[0].can_guide
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 "From words to values: what a flag reads, and what `--set` gives to an entry."
 
 import pytest
+import torch
 
 from ddpm_course.base.registry import look_up
 from ddpm_course.cli.flags import file, given_fields, numbers, whole
 from ddpm_course.cli.main import make_parser
 from ddpm_course.config import SamplingConfig
+from ddpm_course.schedules import SCHEDULES, make_schedule
 
 PARSER = make_parser("sample")
 
@@ -44,6 +46,12 @@ def test_the_last_of_two_values_holds_and_the_order_of_names_is_no_setting():
     assert given(*set_("power=9", "flag=no", "power=10"))["own"] == ("flag=no", "power=10")
     assert given(*set_("flag=no", "power=10")) == given(*set_("power=10", "flag=no"))
     assert given() == {} and given("--no-clip", "--seed", "3") == {"clip": False, "seed": 3}
+
+
+def test_betas_in_place_of_a_schedule(monkeypatch):
+    monkeypatch.setitem(SCHEDULES, "mine", lambda T: torch.linspace(1e-4, 0.02, T))
+    with pytest.raises(ValueError, match=r"the schedule mine gives no Schedule: expected Schedule\(betas\)"):
+        make_schedule("mine", 30)
 
 
 def test_what_a_flag_reads():

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from ddpm_course import load_model, steps
 from ddpm_course.draws import Purpose, normal
 from ddpm_course.model import read_answer
-from ddpm_course.share import diagram, topology
+from ddpm_course.share import diagram
+from ddpm_course.share import graphs as topology
 from ddpm_course.unet import Stage, UNet
 
 pygraphviz = pytest.importorskip("pygraphviz")

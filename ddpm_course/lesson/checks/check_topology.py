@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..answers import Checks
 from ...run.runs import load_model
-from ...share.topology import AGraph, part_graph, record
+from ...share.graphs import AGraph, part_graph, record
 from ...unet import ResidualBlock, Stage, UNet
 
 

@@ -57,6 +57,8 @@ def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
     if next(folder.glob('*'), None) and not list(folder.glob('ddpm_course.json*')):     # or .new
         raise FileExistsError(f'{folder} holds something else: choose another folder')
     config = override(config, data=last(config.data.data), init=last(config.training.init))
+    if not model.can_guide:                             # a student of a guided model, say
+        config = override(config, label_drop=0.0)
     config = dataclasses.replace(config, plugins=tuple(map(last, config.plugins)))
     described, state = to_diffusers(network, model.shape[-1])
     weights = {name: weight.contiguous() for name, weight in state.items()}
