@@ -134,9 +134,9 @@ def colour_folder(root, draws=None):
                 Image.fromarray(image).save(folder / f"{k}.png")
 
 
-def train(folder, config, images, *group, init=None, stop_after=None):
+def train(folder, config, images, *group, stop_after=None, **more):
     "Train to the end, or save and stop after a step; the run."
-    with Run.open(folder, config, images, *group, init=init) as run:
+    with Run.open(folder, config, images, *group, **more) as run:
         for _ in run:
             if run.state.step == stop_after:
                 run.save()

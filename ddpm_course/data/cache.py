@@ -36,7 +36,7 @@ def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
     file = folder / 'pixels.npy'
     with suppress(Exception):               # whatever a damaged file leads to
         facts = read_json(folder / 'kept.json', 1 << 30)
-        if file.is_file() and isinstance(facts['unreadable'], list):
+        if file.is_file():
             pixels = np.asarray(np.load(file, mmap_mode='c'))               # writing stays private
             two_sets(pixels, facts)
             return pixels, facts

@@ -166,7 +166,7 @@ def from_anywhere(source: str) -> str:
 
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
     """Training and held-out images: of a name in `DATA` (with a path, NAME:PATH, where the entry
-    takes one), a folder, or CIFAR-10's own files. They become `size` x `size` with 1 or 3
+    takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own files. They become `size` x `size` with 1 or 3
     `channels` (None: as the data are). The first call may take minutes: call it before processes
     join a group, which gives up waiting. Raises FileNotFoundError or ValueError with one sentence;
     warns of files that are left out."""
@@ -177,9 +177,6 @@ def load_data(source: str | Path, size: int, channels: int | None = None) -> Pai
             raise ValueError(f'{name} takes no path: expected {name!r}, not {source!r}')
         return DATA[name](size, channels, os.path.expanduser(inside))
     if source in DATA:
-        if os.path.isdir(path):
-            warnings.warn(f'{source} is taken for the data set of that name, not for the folder '
-                          f'here: that is {os.path.join(os.curdir, source)}', stacklevel=2)
         return DATA[str(source)](size, channels)
     if not os.path.isdir(path):
         raise FileNotFoundError(f'no data set or folder is called {str(source)!r}: '

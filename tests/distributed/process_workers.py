@@ -103,8 +103,8 @@ def choosy_gradients(group: DDPGroup | Group) -> list[torch.Tensor]:
 
 def train_run(group: DDPGroup, run, config) -> list[dict]:
     "Begin or continue a run on the data that its configuration names; the lines of its log."
-    images, _ = load_data(config.data.data, config.data.size, config.data.image_channels or None)
-    train(run, config, images, group)
+    images, held_out = load_data(config.data.data, config.data.size, config.data.image_channels or None)
+    train(run, config, images, group, held_out=held_out)
     return read_metrics(run)
 
 

@@ -131,7 +131,9 @@ def test_exact_resume_with_dropout(tmp_path, world):
     """
     plan = override(MNIST16, steps=9, batch=16, channels=16, dropout=0.1, log_every=2, save_every=4)
     plan = override(plan, threads=2, loss="vlb", variance="learned", T=4)
-    together(process_workers.train_run, world, tmp_path / "calm", plan)
+    asked = override(plan, eval_every=3)  # held-out losses on the way change no bit
+    together(process_workers.train_run, world, tmp_path / "calm", asked)
+    assert [line["step"] for line in read_log(tmp_path / "calm") if "heldout" in line] == [3, 6, 9]
     together(process_workers.stop_after, world, tmp_path / "broken", plan, 6)
     assert newest_checkpoint(tmp_path / "broken").name == "step_00000006"
     together(process_workers.train_run, world, tmp_path / "broken", plan)

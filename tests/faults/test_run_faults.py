@@ -18,9 +18,8 @@ import torch
 from safetensors.torch import load_file
 
 from ddpm_course import PRESETS, TRACKERS, Run, load_digits, load_model, load_run, override
-from ddpm_course.cli.main import main
 from ddpm_course.run import checkpoints
-from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_meta, read_metrics, write_checkpoint
+from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_meta, write_checkpoint
 from ddpm_course.run.trackers import start_tracker
 from helpers import contents, same_bits, train
 
@@ -63,44 +62,36 @@ def refused(words, work, *args, folder=None):
 
 # -- damage ------------------------------------------------------------------------------------------------------------
 
-DAMAGES = {
-    "empty": lambda good: b"",
-    "cut": lambda good: good[:-10],
-    "longer": lambda good: good + b"1",
-    "bit": lambda good: good[:300] + bytes([good[300] ^ 1]) + good[301:],
-}
-
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.pt", "meta.json"])
-def test_damaged_files_are_named_and_the_older_checkpoint_goes_on(run, digits, name):
-    path, calm = run / NEWEST / name, run.parent / "calm"
-    good, end = path.read_bytes(), load_file(run / NEWEST / "model.safetensors")
+def test_damaged_files_are_named(run, name):
+    path, there = run / NEWEST / name, run / NEWEST
+    good = path.read_bytes()
     sentence = f"{name} is damaged or missing: move the folder step_00000004 away to go on from the one before"
-    for kind in (*DAMAGES, "missing", "a folder"):
-        path.unlink()
-        if kind == "a folder":
-            path.mkdir()
-        elif kind != "missing":
-            path.write_bytes(DAMAGES[kind](good))
-        refused(sentence, train, run, LONGER, digits, folder=run)
-        if name in ("ema.safetensors", "meta.json"):
-            refused(sentence, load_model, run, folder=run)
-        if kind == "a folder":
-            path.rmdir()
-        path.write_bytes(good)
+    for content in (b"", good[:-10], good + b"1", good[:300] + bytes([good[300] ^ 1]) + good[301:]):
+        path.write_bytes(content)
+        refused(sentence, checkpoints.read_file, there, "ema.safetensors" if name == "meta.json" else name)
+    path.unlink()
+    refused(sentence, checkpoints.read_file, there, "ema.safetensors" if name == "meta.json" else name)
+
+
+def test_after_damage_the_older_checkpoint_goes_on(run, digits):
+    calm, end = run.parent / "calm", load_file(run / NEWEST / "model.safetensors")
     shutil.copytree(run, calm)
+    (run / NEWEST / "ema.safetensors").unlink()
+    for work in (load_model, lambda run: train(run, LONGER, digits)):
+        refused("ema.safetensors is damaged or missing", work, run, folder=run)
     shutil.rmtree(run / NEWEST)
     train(run, PLAN, digits)
     assert all(torch.equal(end[k], v) for k, v in load_file(run / NEWEST / "model.safetensors").items())
     same_bits(run, calm)
 
 
-@pytest.mark.parametrize("wrong", [[[1]], [[[1], 2]], 3, None])
-def test_settings_that_are_none_are_damage(run, digits, wrong):
+@pytest.mark.parametrize("wrong", [[[1]], 3, None])
+def test_settings_that_are_none_are_damage(run, wrong):
     meta = json.loads((run / NEWEST / "meta.json").read_text())
     (run / NEWEST / "meta.json").write_text(json.dumps(meta | {"settings": wrong}))
-    refused("meta.json is damaged", load_model, run)
-    refused("meta.json is damaged", train, run, LONGER, digits)
+    refused("meta.json is damaged", read_meta, run / NEWEST)
 
 
 def test_each_flipped_bit_of_meta_is_refused_or_changes_nothing(tmp_path):
@@ -159,10 +150,9 @@ class Program:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("protocol", [2, 5])
-def test_a_pickle_with_the_right_sum_runs_nothing_and_is_refused(run, digits, tmp_path, protocol):
+def test_a_pickle_with_the_right_sum_runs_nothing_and_is_refused(run, digits, tmp_path):
     meta = json.loads((run / NEWEST / "meta.json").read_text())
-    forged = pickle.dumps({"optimizer": Program(tmp_path / "it ran")}, protocol)
+    forged = pickle.dumps({"optimizer": Program(tmp_path / "it ran")}, 2)
     (run / NEWEST / "optimizer.pt").write_bytes(forged)
     meta["files"]["optimizer.pt"] = checksum(forged)
     (run / NEWEST / "meta.json").write_text(json.dumps(meta))
@@ -171,16 +161,13 @@ def test_a_pickle_with_the_right_sum_runs_nothing_and_is_refused(run, digits, tm
 
 
 @pytest.mark.parametrize("line", [b'{"loss": 0.5}', b'{"step": "3"}', b"\xff", b"[" * 100_000])
-def test_a_bad_line_of_the_log_is_named(run, digits, line):
-    "One sentence with the file, the line and the way out, which works."
-    log = run / "metrics.jsonl"
-    good = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(b"".join((good[0], line + b"\n", *good[1:])))
-    with Run.open(run, LONGER, digits) as opened:
-        refused("metrics.jsonl is damaged in line 2: mend it, or move it away", list, opened, folder=run)
-    log.unlink()
-    train(run, LONGER, digits)
-    assert [entry["step"] for entry in read_log(run)] == [4, 5, 6]
+def test_a_bad_line_of_the_log_is_named(tmp_path, line):
+    "One sentence with the file, the line and the way out; an unfinished last line is none."
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b'{"step": 1}\n{"step": 2}\n{"st')
+    assert [entry["step"] for entry in read_log(tmp_path)] == [1, 2]
+    log.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
+    refused("metrics.jsonl is damaged in line 2: mend it, or move it away", read_log, tmp_path)
 
 
 def test_a_full_disk_is_said_and_costs_nothing_that_was_saved(run, digits, monkeypatch):
@@ -206,13 +193,7 @@ def edit(path, section, **changes):
 
 
 @pytest.mark.parametrize(
-    ("section", "name", "value"),
-    [
-        ("diffusion", "objective", "eps"),
-        ("network", "groups", 4),
-        ("data", "classes", list("9876543210")),
-        ("training", "seed", 7),
-    ],
+    ("section", "name", "value"), [("diffusion", "objective", "eps"), ("data", "classes", list("9876543210"))]
 )
 def test_an_edited_configuration_is_noticed(run, digits, section, name, value):
     "Sampled or tested, these would quietly be another model, or no longer the run that it was."
@@ -222,17 +203,10 @@ def test_an_edited_configuration_is_noticed(run, digits, section, name, value):
     refused(words, train, run, LONGER, digits, folder=run)
 
 
-@pytest.mark.parametrize("swapped", ["config.json", NEWEST, "EMA and meta"])
+@pytest.mark.parametrize("swapped", [["config.json"], [f"{NEWEST}/ema.safetensors", f"{NEWEST}/meta.json"]])
 def test_files_of_another_run_are_noticed(run, made, digits, swapped):
-    other = made / "other"
-    if swapped == "EMA and meta":
-        for name in ("ema.safetensors", "meta.json"):
-            shutil.copy(other / NEWEST / name, run / NEWEST / name)
-    elif swapped == "config.json":
-        shutil.copy(other / swapped, run / swapped)
-    else:
-        shutil.rmtree(run / swapped)
-        shutil.copytree(other / swapped, run / swapped)
+    for name in swapped:
+        shutil.copy(made / "other" / name, run / name)
     words = "is of another run than config.json describes: seed . there and . here"
     refused(words, load_model, run, folder=run)
     refused(words, train, run, LONGER, digits, folder=run)
@@ -304,27 +278,17 @@ class Broken:
         raise AssertionError("it is told no more")
 
 
-def test_a_tracker_that_fails_costs_the_run_nothing(tmp_path, monkeypatch, capsys):
-    "Nor another tracker, which hears of everything."
-    heard = []
-
-    class Other:
-        def __init__(self, folder, config, began):
-            self.picture = self.close = lambda *told: heard.append(told)
-
-        def numbers(self, line):
-            heard.append(line["step"])
-
+def test_a_tracker_that_fails_is_told_no_more(tmp_path, monkeypatch):
+    "It is said once, and costs the run nothing."
     monkeypatch.setitem(TRACKERS, "broken", Broken)
-    monkeypatch.setitem(TRACKERS, "other", Other)
-    main(["train", *WORDS, "--log", "broken", "--log", "other", "--out", str(tmp_path / "run")])
-    assert [step for step in heard if isinstance(step, int)] == [
-        line["step"] for line in read_metrics(tmp_path / "run")
-    ]
-    assert heard[-1] == () and len(heard) > 5
-    err = [line for line in capsys.readouterr().err.splitlines() if "ddpm: " in line]
-    assert len(err) == 1 and "the tracker broken has failed, and is told no more: [Errno 28] No space left" in err[0]
-    assert newest_checkpoint(tmp_path / "run").name == "step_00000004"
+    tracker = start_tracker("broken", tmp_path, PLAN, 0)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for step in range(4):
+            tracker.numbers({"step": step})
+        tracker.close()
+    (sentence,) = (str(one.message) for one in said)
+    assert sentence.startswith("the tracker broken has failed, and is told no more: [Errno 28] No space left")
 
 
 def test_tensorboard_on_a_full_disk(tmp_path, monkeypatch):
@@ -345,16 +309,14 @@ def test_tensorboard_on_a_full_disk(tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(("key", "identity"), [(None, None), ("short", None), (None, b"a/b"), (None, b"\xff")])
-def test_wandb_that_cannot_begin(tmp_path, monkeypatch, key, identity):
+@pytest.mark.parametrize("identity", [None, b"a/b", b"\xff"])
+def test_wandb_that_cannot_begin(tmp_path, monkeypatch, identity):
     pytest.importorskip("wandb")
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))  # where nobody has logged in
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    if key:
-        monkeypatch.setenv("WANDB_API_KEY", key)
     if identity:
         (tmp_path / "wandb_id.txt").write_bytes(identity)
     refused("the tracker wandb cannot begin: ", start_tracker, "wandb", tmp_path, PLAN, 0)

@@ -1,6 +1,8 @@
 "Runs that live on: of fewer steps, made by an older version, beside a slow disk. The rest: 11a, 11b; faults."
 
 import json
+import os
+import signal
 import threading
 import time
 
@@ -13,6 +15,7 @@ from ddpm_course.run import checkpoints, stopping
 from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_metrics
 from ddpm_course.run.stopping import Interrupt, must_stop
 from ddpm_course.run.trackers import curves
+from ddpm_course.run.training import ema_decay, lr_at, make_batch
 from helpers import same_bits, train
 
 PLAN = override(PRESETS["mnist16"], steps=6, batch=8, channels=8, T=20, decay="constant", warmup=2)
@@ -157,45 +160,49 @@ def test_a_run_that_fails_leaves_what_was_begun(tmp_path, digits, monkeypatch):
     assert not (tmp_path / "run/checkpoints/.writing").exists()
 
 
-class Ring(Group):
-    "Processes that are threads: each adds what the others add."
+def test_signals_become_wishes():
+    "SIGTERM twice, from a batch system and from a parent, is one; a second Ctrl-C after a while stops at once."
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interrupt() as interrupt:
+        assert not must_stop(interrupt, Group())
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert must_stop(interrupt, Group()) and interrupt.signal == signal.SIGTERM
+    with Interrupt() as impatient, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        impatient.since -= 2
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
-    def __init__(self, rank, meeting, shared):
-        super().__init__("cpu")
-        self.rank, self.world, self.meeting, self.shared = rank, meeting.parties, meeting, shared
 
-    def all_reduce(self, x):
-        self.shared[self.rank] = x
-        self.meeting.wait(30)
-        total = sum(self.shared.values())
-        self.meeting.wait(30)
-        return total
+def test_rate_average_and_batches(digits):
+    "Warm-up and decay; an average over a shorter past at first; slices that together are the batch."
+    paper, plan = PRESETS["cifar10"].training, PRESETS["mnist16"].training
+    assert lr_at(10**6, paper) == 2e-4 and lr_at(2499, paper) == 1e-4
+    assert lr_at(0, plan) == 8e-3 / 50 and lr_at(50, plan) == 8e-3 and lr_at(649, plan) < 1e-7
+    assert ema_decay(0, 0.99, True) == 0.1 and ema_decay(0, 0.99, False) == ema_decay(9999, 0.99, True) == 0.99
+    config = override(PRESETS["mnist16"], classes=digits.classes)
+    whole, flipped = make_batch(digits, config, 7), make_batch(digits, override(config, augment="flip"), 7)
+    thirds = [make_batch(digits, config, 7, part=k, parts=3) for k in range(3)]
+    for name in vars(whole):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in thirds]))
+    mirrored = (flipped.x0 != whole.x0).flatten(1).any(1)
+    assert torch.equal(flipped.x0[mirrored], whole.x0[mirrored].flip(3)) and 12 < mirrored.sum() < 52
 
 
-def test_processes_with_other_clocks_stop_after_the_same_step(monkeypatch):
-    "They ask each other about once a second, not at each step, and no wish is lost."
-    meeting, shared, stopped, asked = threading.Barrier(3), {}, {}, []
-    here = threading.local()
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: getattr(here, "now", 0.0))
+def test_processes_ask_each_other_about_once_a_second(monkeypatch):
+    "Not at each step; a wish of another one, at step 3,333 of 100 a second, is heard within a second."
+    steps, asked = [0], []
 
-    def work(rank):
-        group, interrupt = Ring(rank, meeting, shared), Interrupt()
-        interrupt.signal, interrupt.steps, interrupt.due, interrupt.asked = None, 0, 1, 0.0
-        honest = group.all_reduce
-        group.all_reduce = lambda x: asked.append(rank) or honest(x)
-        for step in range(1, 5001):
-            here.now = getattr(here, "now", 0.0) + 0.01 * (1 + rank / 10)
-            if rank == 1 and step == 3333:
-                interrupt.signal = 15
-            if must_stop(interrupt, group):
-                stopped[rank] = step
-                return
+    class Two(Group):
+        world = 2
 
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(set(stopped.values())) == 1 and len(stopped) == 3
-    assert 3333 <= stopped[0] <= 3333 + 110  # about 91 steps a second
-    assert len(asked) / 3 < 50  # in 3,400 steps
+        def all_reduce(self, x):
+            asked.append(steps[0])
+            return torch.tensor([int(x[0]) + (steps[0] >= 3333), 2 * int(x[1])])
+
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: steps[0] / 100)
+    with Interrupt() as interrupt:
+        while steps[0] < 5000 and not must_stop(interrupt, Two()):
+            steps[0] += 1
+    assert len(asked) < 50 and 3333 <= steps[0] <= 3433
