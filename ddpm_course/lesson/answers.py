@@ -2,6 +2,9 @@ import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from itertools import count
+from typing import Any
 
 COLOURS = {'right': '46,125,50', 'hint': '230,140,0', 'waiting': '128,128,128'}
 
@@ -47,10 +50,27 @@ def table(rows: Mapping[str, Sequence[object]], columns: Sequence[str]) -> Table
     return Table('\n'.join(f'| {" | ".join(line)} |' for line in lines))
 
 
-class Checks:
-    "The checks of a chapter, `check_NAME` for the function NAME that a reader writes."
+Answer = Callable[..., Any]             # a function that a reader writes
 
-    def __init__(self, *judges: Callable) -> None:
+
+def written(f: Answer) -> Answer:
+    "The same, but its first call raises NotImplementedError where it returns None, as yet."
+    calls = count()
+
+    @wraps(f)
+    def asked(*args: Any, **more: Any) -> Any:
+        found = f(*args, **more)
+        if next(calls) == 0 and found is None:
+            raise NotImplementedError
+        return found
+    return asked
+
+
+class Checks:
+    """The checks of a chapter, `check_NAME` for the function NAME that a reader writes. A check
+    raises AssertionError, with a hint, for a wrong answer."""
+
+    def __init__(self, *judges: Callable[[Answer], None]) -> None:
         self.judges = {judge.__name__.removeprefix('check_'): judge for judge in judges}
         self.given = dict.fromkeys(self.judges, 0)              # how many hints
 
@@ -58,21 +78,19 @@ class Checks:
         "What a right answer is good for, and three hints."
         return [' '.join(part.split()) for part in str(self.judges[name].__doc__).split('\n\n')]
 
-    def verdict(self, f: Callable) -> Sentence:
+    def verdict(self, f: Answer) -> Sentence:
         "What the check says of an answer."
         try:
-            found = self.judges[f.__name__](f)
+            self.judges[f.__name__](written(f))
+        except NotImplementedError:
+            return Sentence('waiting', f'for your answer. A nudge: `check.hint({f.__name__!r})`')
         except AssertionError as error:
             return Sentence('hint', str(error))
-        except NotImplementedError:
-            found = None
         except Exception as error:                              # any: the answer is the reader's
             return Sentence('hint', f'your function ends with {type(error).__name__}: {error}')
-        if found is None:
-            return Sentence('waiting', f'for your answer. A nudge: `check.hint({f.__name__!r})`')
         return Sentence('right', self.advice(f.__name__)[0])
 
-    def __call__(self, f: Callable) -> None:
+    def __call__(self, f: Answer) -> None:
         say(**vars(self.verdict(f)))
 
     def hint(self, name: str) -> None:

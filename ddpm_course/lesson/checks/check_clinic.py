@@ -1,11 +1,9 @@
-from collections.abc import Callable
-
 import torch
 
-from ..answers import Checks
+from ..answers import Answer, Checks
 
 
-def check_tinted(f: Callable) -> bool | None:
+def check_tinted(f: Answer) -> None:
     """A check that names one illness, and leaves the healthy alone, is worth having.
 
     What is one independent value here: a pixel, or a picture?
@@ -24,8 +22,6 @@ def check_tinted(f: Callable) -> bool | None:
         return each + torch.tensor(shift).view(3, 1, 1) + 0.1 * torch.randn(n, 3, 8, 8,
                                                                              generator=dice)
     real = pictures(500)
-    if f(pictures(200), real) is None:
-        return None
     assert not f(pictures(200), real), 'there is no tint, and it finds one'
     assert f(pictures(200, (0.3, 0.3, 0.3)), real), 'all three channels are too bright, and it '\
         'finds nothing'
@@ -36,10 +32,9 @@ def check_tinted(f: Callable) -> bool | None:
         'far beyond chance with so many pictures, and nobody sees it: more than 0.1 is asked for'
     assert not f(pictures(6, (0.15, 0, 0), 0.5), real), 'six pictures that differ much among each '\
         'other: this may be chance. The pixels of one picture are not independent'
-    return True
 
 
-def check_rounds(f: Callable) -> bool | None:
+def check_rounds(f: Answer) -> None:
     """Most runs that are brought to you will have one of these.
 
     Begin with what you can say for certain: which of them do not know their class? Which have no
@@ -50,15 +45,12 @@ def check_rounds(f: Callable) -> bool | None:
     a flips, b last step, c average, d labels, e tint, f [0, 1], g place, h copies, i clip, j T
     """
     found = f()
-    if found is None:
-        return None
     right = ['flips on digits', 'noise in the last step', 'an average that lags',
              'labels shuffled', 'a tint', 'data in [0, 1]', "the stride's place for its index",
              'copies', 'no clip', 'T trained and T drawn differ']
     assert len(found) == 10, 'ten names are asked for'
     wrong = [letter for letter, mine, true in zip('abcdefghij', found, right) if mine != true]
     assert not wrong, f'{10 - len(wrong)} of ten; look again at {", ".join(wrong)}'
-    return True
 
 
 check = Checks(check_tinted, check_rounds)

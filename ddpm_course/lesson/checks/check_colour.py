@@ -1,9 +1,7 @@
-from collections.abc import Callable
-
-from ..answers import Checks
+from ..answers import Answer, Checks
 
 
-def check_gpu_hours(f: Callable) -> bool | None:
+def check_gpu_hours(f: Answer) -> None:
     """Now you can read a recipe and say what it costs you, before you pay.
 
     How many images does the network see in the whole run?
@@ -14,8 +12,6 @@ def check_gpu_hours(f: Callable) -> bool | None:
     `images / images_per_s / 3600 * gpus`
     """
     paper = f(800_000, 128, False, 1, 1000.0)
-    if paper is None:
-        return None
     right = 102_400_000 / 1000 / 3600
     assert abs(paper - 60 * right) > right, 'those are minutes: an hour has 3,600 seconds'
     assert abs(paper - right) < 0.01 * right, 'one GPU with 1,000 images a second takes '\
@@ -29,7 +25,6 @@ def check_gpu_hours(f: Callable) -> bool | None:
         'the same number of steps sees four times as many images'
     assert abs(each - 4 * right) < 0.01 * right, 'four times as many images, at the same speed, '\
         'are four times the GPU-hours'
-    return True
 
 
 check = Checks(check_gpu_hours)

@@ -1,13 +1,11 @@
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from ...data.sets import every_tenth, load_digits, to_float
-from ..answers import Checks, Table, table
+from ..answers import Answer, Checks, Table, table
 
 
-def check_my_to_float(f: Callable) -> bool | None:
+def check_my_to_float(f: Answer) -> None:
     """Images are now centred where the noise is.
 
     Which byte must become -1, and which 1?
@@ -18,18 +16,15 @@ def check_my_to_float(f: Callable) -> bool | None:
     """
     every = torch.arange(256, dtype=torch.uint8)
     found = f(every.clone())
-    if found is None:
-        return None
     low, high = found[[0, 255]].tolist()
     assert (low, high) != (0, 1), 'this is [0, 1]: noise is centred at 0, so must be the data'
     assert low == -1, f'black is the byte 0; it became {low:g}, not -1'
     assert abs(high - 1) < 1e-6, f'white is the byte 255; it became {high:g}, not 1'
     assert found.dtype == torch.float32, f'networks compute in float32, this is {found.dtype}'
     assert torch.allclose(found, torch.linspace(-1, 1, 256), atol=1e-6), 'the steps are not equal'
-    return True
 
 
-def check_my_to_uint8(f: Callable) -> bool | None:
+def check_my_to_uint8(f: Answer) -> None:
     """Any sample becomes a picture, also where it goes beyond the ends.
 
     What happens to 255.7 when it becomes a byte? And to 256?
@@ -38,8 +33,6 @@ def check_my_to_uint8(f: Callable) -> bool | None:
 
     `return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)`
     """
-    if f(torch.zeros(1)) is None:
-        return None
     assert f(torch.zeros(1)).dtype == torch.uint8, 'images are kept as bytes: torch.uint8'
     beyond = f(torch.tensor([-1.3, 1.02])).tolist()
     assert beyond == [0, 255], f'-1.3 and 1.02 became {beyond}: bytes beyond the ends wrap around'
@@ -49,10 +42,9 @@ def check_my_to_uint8(f: Callable) -> bool | None:
     back = f(every / 127.5 - 1)
     wrong = every[back != every].tolist()
     assert not wrong, f'the byte {wrong[0]} does not survive the way to [-1, 1] and back'
-    return True
 
 
-def check_held_out(f: Callable) -> bool | None:
+def check_held_out(f: Answer) -> None:
     """Every class now gives its tenth, whatever the order of a set.
 
     Tenth of what? In the file of the digits all zeros come first, then all ones.
@@ -63,8 +55,6 @@ def check_held_out(f: Callable) -> bool | None:
     """
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3), [25, 12, 9]))
     found = f(labels.copy())
-    if found is None:
-        return None
     assert getattr(found, 'shape', None) == labels.shape and found.dtype == bool, (
         f'expected {len(labels)} values of type bool, one for each image')
     assert not np.array_equal(found, every_tenth(len(labels))), (
@@ -74,7 +64,6 @@ def check_held_out(f: Callable) -> bool | None:
         f'of 25, 12 and 9 images {counts} are held out: how many times does ten go into each?')
     places = [int(k) + 1 for c in range(3) for k in np.flatnonzero(found[labels == c])]
     assert places == [10, 20, 10], f'held out are the images {places} of their classes, from 1 on'
-    return True
 
 
 def loaders() -> Table:
@@ -87,7 +76,7 @@ def loaders() -> Table:
                   for name, y in made.items()}, ['least', 'greatest', 'mean', 'standard deviation'])
 
 
-def check_loading_mistakes(f: Callable) -> bool | None:
+def check_loading_mistakes(f: Answer) -> None:
     """Four numbers are enough to find these mistakes before a network is trained on them.
 
     Look at the range first. Which mistakes change it, and how?
@@ -98,14 +87,11 @@ def check_loading_mistakes(f: Callable) -> bool | None:
     `return '2431'`
     """
     found = f()
-    if found is None:
-        return None
     assert sorted(str(found)) == list('1234'), 'four mistakes, each made once: a string like 1234'
     a, b, c, d = list(str(found))
     assert a == '2', f'A gets hardly any spread, everything near -1: can mistake {a} do that?'
     assert b == '4', f'B has the right range and the wrong sign of the mean: is this mistake {b}?'
     assert (c, d) == ('3', '1'), 'C has mean 0, D has nothing below 0: which one divided by 255?'
-    return True
 
 
 check = Checks(check_my_to_float, check_my_to_uint8, check_held_out, check_loading_mistakes)

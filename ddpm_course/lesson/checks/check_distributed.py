@@ -4,13 +4,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..answers import Checks
+from ..answers import Answer, Checks
 
 SYMPTOMS = {                            # of each letter: its cause, and where it shows
     'A': (6, 'the gradient, half of the healthy one'),
@@ -20,7 +19,7 @@ SYMPTOMS = {                            # of each letter: its cause, and where i
     'E': (2, 'the weights, which differ between the ranks'), 'F': (4, 'the steps, half as many')}
 
 
-def check_causes(f: Callable) -> bool | None:
+def check_causes(f: Answer) -> None:
     """A few numbers from every rank name a fault that the loss does not show.
 
     Compare each row with the healthy one: in which column do you see it first?
@@ -30,15 +29,12 @@ def check_causes(f: Callable) -> bool | None:
     A halves the gradient, which is cause 6; so begin `return {'A': 6, ...}`.
     """
     answer = f()
-    if not answer:
-        return None
     assert set(answer) == set(SYMPTOMS), 'a number for each of the letters A to F'
     for letter, (cause, symptom) in SYMPTOMS.items():
         assert answer[letter] == cause, f'{letter}: look at {symptom}'
-    return True
 
 
-def check_hanging(f: Callable) -> bool | None:
+def check_hanging(f: Answer) -> None:
     """A collective that some do not call makes all others wait; nothing else does.
 
     Which of the calls are collectives? To print and to save are none.
@@ -48,14 +44,11 @@ def check_hanging(f: Callable) -> bool | None:
     Three of the five can hang, by rank, by share and by loss: `return 'ACD'`.
     """
     letters = f()
-    if not letters:
-        return None
     for letter, why in {'A': 'only rank 0 calls it', 'C': 'rank 3 sends 99 times, the others 100',
                         'D': 'one process may skip a backward that the others wait in'}.items():
         assert letter in letters, f'{letter} hangs: {why}'
     for letter, why in {'B': 'all call it, one prints', 'E': 'to save is no collective'}.items():
         assert letter not in letters, f'{letter} does not hang: {why}'
-    return True
 
 
 class OtherProcess:
@@ -80,7 +73,7 @@ class Parcel:
         self.vector.mul_(4)
 
 
-def check_bucketed(f: Callable) -> bool | None:
+def check_bucketed(f: Answer) -> None:
     """A few large messages that travel together cost less than many small ones in a row.
 
     When is a bucket full? Before the gradient that would bring it over `most`.
@@ -91,8 +84,7 @@ def check_bucketed(f: Callable) -> bool | None:
     """
     shapes = [(3,), (2, 2), (2,), (3, 3), (1,)]
     gradients, other = [torch.full(s, float(k + 1)) for k, s in enumerate(shapes)], OtherProcess()
-    if f(gradients, other.send, 2, 8) is None:
-        return None
+    f(gradients, other.send, 2, 8)
     sent, calls = [n for what, n in other.log if what == 'send'], [what for what, _ in other.log]
     assert sent == [7, 2, 9, 1], f'messages of [7, 2, 9, 1] numbers were expected, not {sent}'
     assert calls == ['send'] * 4 + ['wait'] * 4, (
@@ -100,7 +92,6 @@ def check_bucketed(f: Callable) -> bool | None:
     means = [g.unique().tolist() for g in gradients]    # ours and three times ours: twice ours
     assert means == [[2 * k + 2.0] for k in range(5)], f'2, 4, 6, 8, 10 are right, not {means}'
     assert [tuple(g.shape) for g in gradients] == shapes, 'the shapes have changed'
-    return True
 
 
 def begin(path: Path, world: int, *words: str) -> subprocess.Popen:
@@ -139,7 +130,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor], within: float = 1e-3) -> bo
     return all(torch.allclose(a[name].double(), b[name].double(), within, within) for name in b)
 
 
-def check_script(f: Callable) -> bool | None:
+def check_script(f: Answer) -> None:
     """One run on 1, 2 or 3 processes, stopped or not: your script trains as it should.
 
     Which numbers of your script depend on the rank, or on how many processes there are?
@@ -149,10 +140,8 @@ def check_script(f: Callable) -> bool | None:
     `loss = each.sum() * world / len(chosen)`, with a `torch.Generator` seeded by epoch and step.
     """
     name = f()
-    if not name:
-        return None
     path = Path(name).resolve()
-    assert path.exists(), f'there is no {path}'
+    assert path.is_file(), f'there is no {path}'
     folder = Path(tempfile.mkdtemp())
     place = {world: str(folder / f'{world}.pt') for world in (1, 2, 3)}
     two = losses(begin(path, 2, '2', place[2]), 2)
@@ -170,7 +159,6 @@ def check_script(f: Callable) -> bool | None:
     assert apart(one[1:], rest) < 0.01, 'after a stop the losses are others: what starts anew?'
     last = torch.load(place[3], weights_only=False)['average']
     assert same(saved[1]['average'], last), 'after a stop the average is another: is it loaded?'
-    return True
 
 
 check = Checks(check_causes, check_hanging, check_bucketed, check_script)

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +5,7 @@ from torch import Tensor
 from ...data.sets import load_digits, to_float
 from ...draws import Purpose, normal
 from ...editing import noised
-from ..answers import Checks
+from ..answers import Answer, Checks
 from ...model import Model
 from ...sampling import class_keys
 from ...steps import ddim_step, sampling_indices
@@ -43,7 +41,7 @@ def sick(model: Model) -> Tensor:
     return torch.cat([top, *(completed(model, picture[0], fault) for fault in ROWS.values())])
 
 
-def check_faults(f: Callable) -> bool | None:
+def check_faults(f: Answer) -> None:
     """The same look finds the fault in a loop of yours.
 
     What must be the same in all eight pictures of a row, and what must differ?
@@ -53,8 +51,6 @@ def check_faults(f: Callable) -> bool | None:
     Equal pictures: 3. Grain in the known half: 4. Another upper half: 1. Halves do not meet: 2.
     """
     found = f()
-    if found is None:
-        return None
     assert sorted(found) == list('ABCDE') and sorted(found.values()) == [0, 1, 2, 3, 4], (
         'each of the rows A to E has a number, and each number from 0 to 4 belongs to one row')
     looks = ['nothing is wrong there: the known half is the one on top, and the halves meet',
@@ -62,10 +58,9 @@ def check_faults(f: Callable) -> bool | None:
              'compare the eight pictures with each other', 'look closely at the black above']
     for row, fault in ROWS.items():
         assert found[row] == fault, f'row {row}: {looks[fault]}'
-    return True
 
 
-def check_put_back(f: Callable) -> bool | None:
+def check_put_back(f: Answer) -> None:
     """One number for each pixel: part of a picture may change a little, and another a lot.
 
     A pixel of strength 0.3 walks the last 0.3 of the way. May it move when 0.5 of it is left?
@@ -78,8 +73,6 @@ def check_put_back(f: Callable) -> bool | None:
     picture, x = torch.ones(1, 16, 16), torch.full((2, 1, 16, 16), 7.0)
     eps = normal((1, 16, 16), 0, Purpose.LESSON, 3, range(2))
     found = f(x, picture, strength, 0.5, 0.64, eps)
-    if found is None:
-        return None
     assert found.shape == x.shape, f'the shape is that of x, {tuple(x.shape)}'
     waits, moves = found[:, :, :8], found[:, :, 8:]         # the upper rows have less than 0.5
     assert not (waits == 7).all(), 'a strength of 0 keeps a pixel, and yours lets it move'
@@ -91,7 +84,6 @@ def check_put_back(f: Callable) -> bool | None:
         'the waiting pixels are sqrt(abar) picture + sqrt(1 - abar) eps')
     last = f(x, picture, strength, 0.0, 1.0, eps)
     assert (last[:, :, 0] == 1).all(), 'at the end, left = 0, a pixel of strength 0 is the picture'
-    return True
 
 
 check = Checks(check_faults, check_put_back)

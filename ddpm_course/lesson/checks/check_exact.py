@@ -1,11 +1,9 @@
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from ...exact import dataset_denoiser
 from ...forward import q_posterior
-from ..answers import Checks
+from ..answers import Answer, Checks
 from ...schedules import Schedule, cosine
 
 ENDS = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
@@ -21,7 +19,7 @@ def mean_square(steps: int) -> float:
     return x.square().mean().item()
 
 
-def check_walk(f: Callable) -> bool | None:
+def check_walk(f: Answer) -> None:
     """With these lines you can sample from any data set; put a network in the place of the exact
     denoiser, and you have the sampler of chapter 05.
 
@@ -34,8 +32,6 @@ def check_walk(f: Callable) -> bool | None:
     """
     point = torch.tensor([[0.5, -2.0, 3.0]], dtype=torch.float64)
     found = f(point, cosine(20), 7, torch.Generator().manual_seed(0))
-    if found is None:
-        return None
     assert found.shape == (7, 3), f'{tuple(found.shape)} came back, and (7, 3) was expected'
     off = (found - point).abs().max().item()
     assert off < 1e-6, (f'with a single data point every walk ends there; yours is {off:.2f} off: '
@@ -57,10 +53,9 @@ def check_walk(f: Callable) -> bool | None:
         f'after four steps between -1 and 1 the mean square is {ends:.2f}, and should be '
         f'{right:.2f}: is the noise multiplied by the root of the variance, and is it new in '
         f'each step?')
-    return True
 
 
-def check_two_points(f: Callable) -> bool | None:
+def check_two_points(f: Answer) -> None:
     """This one curve is the whole denoiser of a world with two points.
 
     A softmax of two logits depends on one number only. Which?
@@ -76,8 +71,6 @@ def check_two_points(f: Callable) -> bool | None:
         return dataset_denoiser(x[:, None], 0, points, one_step)[:, 0]
 
     found = f(torch.tensor([-5.0, -0.1, 0.0, 0.1, 5.0], dtype=torch.float64), 0.5)
-    if found is None:
-        return None
     assert found[0] < 0 < found[4], (
         'an x_t above 0 comes rather from 1, one below rather from -1, so that the mean is below 0 '
         'there: is this a probability?')
@@ -95,7 +88,6 @@ def check_two_points(f: Callable) -> bool | None:
     for abar in (0.02, 0.36, 0.9):
         worst = (f(x, abar) - exact(x, abar)).abs().max().item()
         assert worst < 1e-9, f'{worst:.3f} off at abar = {abar}: write down both logits once more'
-    return True
 
 
 POINTS, FEW = torch.tensor([[-1.0], [0.2], [1.0]], dtype=torch.float64), cosine(4)
@@ -124,7 +116,7 @@ def check_chosen(first: Tensor, rows: Tensor, pair: Tensor) -> None:
         f'are {[round(w, 2) for w in wanted.tolist()]}: the likeliest is not the only one possible')
 
 
-def check_drawn_step(f: Callable) -> bool | None:
+def check_drawn_step(f: Answer) -> None:
     """Such a step is exact, however long it is; exercise 5 puts it to use.
 
     `dataset_weights` says how likely each data point is. A mean is one use of it. And a draw?
@@ -137,8 +129,6 @@ def check_drawn_step(f: Callable) -> bool | None:
     random = torch.Generator().manual_seed(0)
     same = torch.full((20_000, 1), 0.6, dtype=torch.float64)
     first = f(same, 0, POINTS, FEW, random)
-    if first is None:
-        return None
     assert first.shape == same.shape, f'{tuple(same.shape)} was expected, not {tuple(first.shape)}'
     pair = torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(500, 1)
     check_chosen(first, f(pair, 0, POINTS, cosine(1000), random), pair)
@@ -154,7 +144,6 @@ def check_drawn_step(f: Callable) -> bool | None:
     ratio = (found.var() / variance).item()                        # chance alone: about 0.01 off
     assert ratio > 0.95, f'{ratio:.2f} of the variance is there: is the noise there, and its root?'
     assert ratio < 1.05, f'{ratio:.2f} times the right variance: which one has a posterior?'
-    return True
 
 
 check = Checks(check_walk, check_two_points, check_drawn_step)

@@ -1,9 +1,7 @@
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from ..answers import Checks
+from ..answers import Answer, Checks
 from ...run.runs import load_model
 from ...share.graphs import AGraph, part_graph, record
 from ...unet import ResidualBlock, Stage, UNet
@@ -75,7 +73,7 @@ def drawings() -> list[AGraph]:
     return found
 
 
-def check_count_skips(f: Callable) -> bool | None:
+def check_count_skips(f: Answer) -> None:
     """Skips, residual connections and guidance all bring two ways together: which is which?
 
     By which operation does a skip arrive, and by which a residual connection?
@@ -85,8 +83,6 @@ def check_count_skips(f: Callable) -> bool | None:
     Count the `Cat` of whose two predecessors one is among all that the other was computed from.
     """
     found = f(block_graph())
-    if found is None:
-        return None
     assert found == 0, f'the residual block has no skips, not {found}: an addition is no skip'
     for blocks, widths, attention in ((1, (1, 2), ()), (2, (1, 1, 2), (4,)), (2, (1,), (16,))):
         found = f(unet_graph(blocks, widths, attention))
@@ -95,10 +91,9 @@ def check_count_skips(f: Callable) -> bool | None:
             f'{len(widths)} levels of {blocks} stages have {expected} skips, not {found}')
     found = f(guided_graph())
     assert found == 6, f'two answers at once still cross six skips, not {found}'
-    return True
 
 
-def check_faults(f: Callable) -> bool | None:
+def check_faults(f: Answer) -> None:
     """Nothing but the drawing told you: the shapes fit, and the loss falls.
 
     Count the orange arrows of each drawing, and the pale ones. Which boxes have none?
@@ -109,8 +104,6 @@ def check_faults(f: Callable) -> bool | None:
     Two orange arrows from one part: 1. A stage without a pale arrow: 2. No orange one arrives: 3.
     """
     found = f()
-    if found is None:
-        return None
     assert sorted(found) == list('ABCD') and sorted(found.values()) == [0, 1, 2, 3], (
         'each of A to D has a number, and each number from 0 to 3 belongs to one of them')
     looks = ['four orange arrows and eight pale ones: nothing is wrong there',
@@ -119,7 +112,6 @@ def check_faults(f: Callable) -> bool | None:
              'does an orange arrow arrive at every stage?']
     for name, fault in NETWORKS.items():
         assert found[name] == fault, f'{name}: {looks[fault]}'
-    return True
 
 
 check = Checks(check_count_skips, check_faults)

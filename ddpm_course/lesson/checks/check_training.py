@@ -1,12 +1,10 @@
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
-from ..answers import Checks
+from ..answers import Answer, Checks
 
 
-def check_shares(f: Callable) -> bool | None:
+def check_shares(f: Answer) -> None:
     """Now you can say of any average how old it is.
 
     Follow the first weights through two steps: what does each step leave of them?
@@ -16,8 +14,6 @@ def check_shares(f: Callable) -> bool | None:
     `[1, 1 - d_0, 1 - d_1, ...]` times the product of all later decays, a `cumprod` from the end.
     """
     two = f(torch.tensor([0.5, 0.75], dtype=torch.float64))
-    if two is None:
-        return None
     two = torch.as_tensor(two, dtype=torch.float64)
 
     def near(*numbers: float) -> bool:
@@ -41,10 +37,9 @@ def check_shares(f: Callable) -> bool | None:
     many = torch.as_tensor(f(decays), dtype=torch.float64)
     assert torch.allclose(many, average, rtol=1e-9, atol=1e-12), (
         'over a hundred steps with warm-up, the average itself has other shares')
-    return True
 
 
-def check_rate(f: Callable) -> bool | None:
+def check_rate(f: Answer) -> None:
     """A schedule without an off-by-one: the first step moves, the last one is at the floor.
 
     Write the first and the last step of each part on paper, with their rates.
@@ -56,8 +51,6 @@ def check_rate(f: Callable) -> bool | None:
     `floor + (lr - floor) * 0.5 * (1 + cos(pi * (step - warmup) / (steps - 1 - warmup)))`.
     """
     got = [f(k, 16, 5, 0.4, 0.1) for k in range(16)]
-    if None in got:
-        return None
 
     def near(a: float, b: float) -> bool:
         return abs(a - b) < 1e-9
@@ -85,10 +78,9 @@ def check_rate(f: Callable) -> bool | None:
         raise AssertionError(
             'without a warm-up its length is 0, and nothing can be divided by that') from None
     assert all(near(a, b) for a, b in zip(cold, fall)), 'without a warm-up step 0 has lr'
-    return True
 
 
-def check_clipped(f: Callable) -> bool | None:
+def check_clipped(f: Answer) -> None:
     """One factor for all: the step becomes shorter, and points where it pointed before.
 
     What is the length of all gradients together, if you lay them end to end as one vector?
@@ -99,8 +91,6 @@ def check_clipped(f: Callable) -> bool | None:
     """
     gradients = [torch.tensor([2.0, 4.0]), torch.tensor([[4.0]])]
     found = f([g.clone() for g in gradients], 3.0)
-    if found is None:
-        return None
     assert [g.shape for g in found] == [g.shape for g in gradients], 'the shapes have changed'
     before, after = (torch.cat([g.flatten() for g in some]) for some in (gradients, found))
     assert not torch.allclose(after, before.clamp(-3, 3)), (
@@ -122,7 +112,6 @@ def check_clipped(f: Callable) -> bool | None:
     nn.utils.clip_grad_norm_(layer.parameters(), 0.1)       # in place
     assert all(torch.allclose(a, g, rtol=1e-3) for a, g in zip(ours, given)), (
         'for a layer of a network clip_grad_norm_ finds something else')
-    return True
 
 
 check = Checks(check_shares, check_rate, check_clipped)
