@@ -22,9 +22,9 @@ import torch
 from common import arguments, keep
 from torch import Tensor, nn
 
-from ddpm_course.data.sets import digit_points
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.forward import q_posterior, q_sample
+from ddpm_course.lesson.toys import digit_points
 from ddpm_course.schedules import cosine
 
 SCHEDULE = cosine(200)

@@ -131,17 +131,6 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def digit_points(n: int, seed: int = 0, digit: int = 3) -> Tensor:
-    "(n, 2) float32 in [-1, 1]: points in the shape of a bundled digit; x to the right, y upwards."
-    images = load_digits('train', 28)
-    ink = images.pixels[np.flatnonzero(images.labels == digit)[0], 0].astype(np.float64)
-    random = generator(seed, Purpose.LESSON, step=digit)
-    row, column = np.divmod(random.choice(ink.size, n, p=ink.ravel() / ink.sum()), 28)
-    inside = random.random((n, 2))
-    points = np.stack([(column + inside[:, 0]) / 14 - 1, 1 - (row + inside[:, 1]) / 14], axis=1)
-    return torch.from_numpy(points).float()
-
-
 @lru_cache(maxsize=4)
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     "A shuffle of 0..n-1, its own for each epoch."

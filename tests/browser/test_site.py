@@ -23,11 +23,12 @@ from safetensors.torch import save_file
 
 from ddpm_course import SamplingConfig, load_model, sample
 from ddpm_course.config import RunConfig, override, to_json
-from ddpm_course.data.sets import digit_points, load_digits, to_float
+from ddpm_course.data.sets import load_digits, to_float
 from ddpm_course.draws import Purpose, generator, normal
 from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.forward import q_sample
+from ddpm_course.lesson.toys import digit_points
 from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_model
 from ddpm_course.sampling import plan, walk
