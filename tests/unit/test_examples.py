@@ -1,12 +1,16 @@
-"""Entries from outside the package, examples/*.py: each trains and samples, and does what its paper says."""
+"""examples/*.py: a loop of one's own learns; entries from outside the package train, sample, and do what papers say."""
 
 import importlib.util
 import json
 import math
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ddpm_course import Run, RunConfig, SamplingConfig, load_data, load_digits, override, sample
 from ddpm_course.draws import normal
@@ -15,9 +19,9 @@ from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_network
 from ddpm_course.sampling import plan, walk
 from ddpm_course.schedules import cosine
-from helpers import ROOT, ddpm, one_sentence
+from helpers import ROOT, ddpm, environment, one_sentence
 
-DOORS = ROOT / "examples"
+EXAMPLES = ROOT / "examples"
 SMALL = "--steps 12 --batch 8 --size 8 --multipliers 1,2 --T 50 --grid-every 0 --precision fp32 --device cpu".split()
 POINTS = torch.tensor([[-0.9], [0.1], [0.7]]).double()
 ENTRIES = {  # file -> words for the run, words for samples
@@ -33,7 +37,7 @@ ENTRIES = {  # file -> words for the run, words for samples
 
 
 @pytest.fixture(scope="module")
-def doors():
+def examples():
     "The five files as modules; what they enter stays for this module only."
     import ddpm_course
 
@@ -42,7 +46,7 @@ def doors():
     before = [dict(registry) for registry in registries]
     modules = {}
     for name in ENTRIES:
-        spec = importlib.util.spec_from_file_location(f"door_{name}", DOORS / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
         modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(modules[name])
     yield modules
@@ -51,12 +55,19 @@ def doors():
         registry.update(entries)
 
 
+def test_a_loop_of_ones_own_learns_and_draws(tmp_path):
+    command = [sys.executable, EXAMPLES / "training.py", "--steps", "50"]
+    out = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True).stdout
+    loss = float(re.search(r"step 50: loss (.+)", out)[1])
+    assert 0.1 < loss < 0.7 and Image.open(tmp_path / "digits.png").width > 400, out
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_trains_and_samples_from_the_command_line(name, tmp_path):
     digits = load_digits("train", 28)
     np.savez(tmp_path / "digits.npz", images=digits.pixels[:300:2, 0], labels=digits.labels[:300:2])
     train, draw = (words.split() for words in ENTRIES[name])
-    plugin = ["--plugin", DOORS / f"{name}.py"]
+    plugin = ["--plugin", EXAMPLES / f"{name}.py"]
     out, _, _ = ddpm("train", *plugin, *train, *SMALL, "--out", "run", cwd=tmp_path)
     assert "wrote run" in out
     ddpm("sample", "run", *plugin, *draw, "--steps", "8", "--n", "1", "--out", "a.png", cwd=tmp_path)
@@ -70,7 +81,7 @@ def test_trains_and_samples_from_the_command_line(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_trains_and_samples_from_python(name, tmp_path, doors):
+def test_trains_and_samples_from_python(name, tmp_path, examples):
     train, draw = (words.split() for words in ENTRIES[name])
     pick = lambda words: (
         {a.strip("-"): b for a, b in zip(words[::2], words[1::2]) if a != "--set"}
@@ -88,7 +99,7 @@ def test_trains_and_samples_from_python(name, tmp_path, doors):
 
 
 def test_a_misspelt_setting_is_one_sentence(tmp_path):
-    plugin = ["--plugin", DOORS / "dit.py"]
+    plugin = ["--plugin", EXAMPLES / "dit.py"]
     for words, sentence in (
         ("--network dit --set pach=2", "no entry has a setting for 'pach=2'"),
         ("--network dit --set patch=two", "patch of the network dit must be of type int, not 'two'"),
@@ -113,8 +124,8 @@ def ends(how, schedule, start):
 START = normal((1,), 0, 9, 0, range(300)).double()
 
 
-def test_flow_matching_is_ddim_after_a_change_of_names(doors):
-    schedule = doors["flow_matching"].straight(400)
+def test_flow_matching_is_ddim_after_a_change_of_names(examples):
+    schedule = examples["flow_matching"].straight(400)
     euler, ddim = (
         torch.stack(ends(SamplingConfig(name, steps=50, clip=False), schedule, START)) for name in ("euler", "ddim")
     )
@@ -125,12 +136,12 @@ def test_flow_matching_is_ddim_after_a_change_of_names(doors):
 
 
 @pytest.mark.parametrize("churn", ["0", "20"])
-def test_samplers_from_outside_reach_the_data(doors, churn):
+def test_samplers_from_outside_reach_the_data(examples, churn):
     own = (f"churn={churn}", "rho=7") if churn != "0" else ("rho=7",)
     edm = SamplingConfig("churn", steps=40, spacing="rho", clip=False, own=own)
     for how, schedule in (
         (edm, cosine(1000)),
-        (SamplingConfig("euler", steps=200, clip=False), doors["flow_matching"].straight(1000)),
+        (SamplingConfig("euler", steps=200, clip=False), examples["flow_matching"].straight(1000)),
     ):
         last = ends(how, schedule, START)[-1]
         nearest = (last - POINTS.T).abs().min(1).values
@@ -138,33 +149,33 @@ def test_samplers_from_outside_reach_the_data(doors, churn):
         assert nearest.max() < 0.05 and all(abs(share - 1 / 3) < 4 * math.sqrt(2 / 9 / 300) for share in counts)
 
 
-def test_rho_spacing_is_even_in_its_root(doors):
+def test_rho_spacing_is_even_in_its_root(examples):
     schedule = cosine(1000)
-    indices = doors["edm"].rho(1000, 10, schedule=schedule, rho=7.0)
+    indices = examples["edm"].rho(1000, 10, schedule=schedule, rho=7.0)
     levels = (1 / schedule.alpha_bars - 1).sqrt()[indices]
     roots = levels ** (1 / 7)
     assert abs(levels[0] / 80 - 1) < 0.1 and indices[-1] == 0 and len(indices) == 10
     assert (roots.diff() / roots.diff().mean() - 1).abs().max() < 0.1  # but for the nearest index
 
 
-def test_preconditioned_answer_has_variance_one(doors):
+def test_preconditioned_answer_has_variance_one(examples):
     "Of data of the expected spread, at any level (EDM, appendix B.6)."
     schedule, x0, eps = (
         cosine(1000),
-        doors["edm"].STD * normal((20_000,), 0, 9, 1, [0])[0],
+        examples["edm"].STD * normal((20_000,), 0, 9, 1, [0])[0],
         normal((20_000,), 0, 9, 2, [0])[0],
     )
     for t in (5, 300, 600, 950):
         signal, sigma = schedule.scales(t, like=x0)
-        F = doors["edm"].answer(x0, eps, signal, sigma)
+        F = examples["edm"].answer(x0, eps, signal, sigma)
         assert abs(F.std() - 1) < 0.03
-        found, noise = doors["edm"].solve(F, signal * x0 + sigma * eps, signal, sigma)
+        found, noise = examples["edm"].solve(F, signal * x0 + sigma * eps, signal, sigma)
         assert torch.allclose(found, x0, atol=1e-3) and torch.allclose(noise, eps, atol=1e-3)
 
 
-def test_post_hoc_average_is_the_one_that_was_not_kept(doors):
+def test_post_hoc_average_is_the_one_that_was_not_kept(examples):
     "On a walk of weights: of a kept length to rounding, of another nearly (EDM2, section 3)."
-    post_hoc, steps = doors["post_hoc"], 800
+    post_hoc, steps = examples["post_hoc"], 800
     plan = override(RunConfig(), size=8, multipliers=(1,), steps=steps, classes=("a",)).training
     network = torch.nn.Linear(30, 30)
     average, third, gen = post_hoc.PostHoc(network, plan, length=0.1), None, torch.Generator().manual_seed(0)
@@ -188,7 +199,7 @@ def test_post_hoc_average_is_the_one_that_was_not_kept(doors):
     assert torch.equal(resumed.combine(steps, 0.07), average.combine(steps, 0.07))
 
 
-def test_dit_has_its_patches(doors):
+def test_dit_has_its_patches(examples):
     plan = override(RunConfig(), size=8, network="dit", own=("depth=2", "patch=4"), classes=("a", "b"))
     network = build_network(plan)
     assert network.place.shape == (1, 4, 128) and len(network.blocks) == 2
