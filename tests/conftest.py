@@ -60,10 +60,18 @@ def pytest_runtest_makereport():
     return report
 
 
+TIERS = {
+    "not thorough and not nightly": "one test of each promise, five pages and those that are touched, a page and the "
+    "cover of the site in a browser. Left out are all pages, faults, processes and the whole site: -m 'not nightly'",
+    "not nightly": "all but what each night alone sees: every explorer in JupyterLab (-m nightly); mypy, the oldest "
+    "versions that settings.ini allows, and the README's first line (.github/workflows/tests.yml)",
+}
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    "What took how long, beside what is promised; and what was left to the second tier."
+    "What took how long, beside what is promised; what was run, and what was left out."
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
     for line in dict.fromkeys(line for report in reports for _, line in report.user_properties):
         terminalreporter.write_line(line)
-    if config.option.markexpr == "not thorough":
-        terminalreporter.write_line("the second tier was left out: python -m pytest -m thorough", yellow=True)
+    if tier := TIERS.get(config.option.markexpr):
+        terminalreporter.write_line(f"run: {tier}", yellow=True)

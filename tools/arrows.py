@@ -1,4 +1,4 @@
-"What leans on what: the imports between the package's modules, and all the modules behind a notebook."
+"What leans on what: the imports between the package's modules, and those of a notebook's cells."
 
 import ast
 import re
@@ -7,12 +7,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ddpm_course"
-COMMAND = r"-m ddpm_course\b|-m', 'ddpm_course'|\bddpm (?:train|test|sample|genseq|topology|export|presets)\b"
 
 
 @cache
 def modules() -> dict[str, Path]:
-    "The modules that notebooks make, `run.training` for ddpm_course/run/training.py."
+    "The modules of the package, `run.training` for ddpm_course/run/training.py."
     found = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
     return {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in found}
 
@@ -54,23 +53,3 @@ def arrows(source: str, own: str = "", known=None) -> set[str]:
     known = modules() if known is None else known
     paths = set().union(*(imported(node, own, known) for node in ast.walk(ast.parse(source))))
     return {module_of(path, known) for path in paths} - {""}
-
-
-@cache
-def behind(name: str) -> frozenset[str]:
-    "A module, and all that it leans on."
-    found, rest = set(), [name]
-    while rest:
-        if (one := rest.pop()) not in found:
-            found.add(one)
-            rest += arrows(modules()[one].read_text(encoding="utf-8"), one)
-    return frozenset(found)
-
-
-def behind_text(text: str) -> set[str]:
-    "All the modules behind a notebook's code: by import, by a script that it writes, by a command that it starts."
-    paths = set(re.findall(r"\bddpm_course\.([\w.]+)", text))
-    for path, names in re.findall(r"from ddpm_course\.?([\w.]*) import ([\w, ]+|\([^)]*\))", text):
-        paths |= {f"{path}.{name}" if path else homes().get(name, name) for name in re.findall(r"\w+", names)}
-    start = {module_of(path, modules()) for path in paths} | ({"cli.main"} if re.search(COMMAND, text) else set())
-    return set().union(*(behind(name) for name in start - {""}))
