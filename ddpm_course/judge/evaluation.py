@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base.group import Group
+from ..base.machine import float32_products
 from ..config import SamplingConfig
 from ..data.sets import ASSETS, epoch_order, to_float, to_uint8
 from .frechet import frechet_distance
@@ -58,12 +59,13 @@ def extract(
     batch: int = 500,               # changes nothing but memory
     group: Group = Group(),         # whose members share the images; the first has the answer
 ) -> tuple[Tensor, Tensor]:         # (N, num_features) and (N, classes), float64 on the CPU
-    "Features and logits of images, where the extractor lives."
+    "Features and logits of images, where the extractor lives, computed in float32."
     device, width = next(iter(extractor.state_dict().values())).device, extractor.num_features
 
     def rows(i: range) -> Tensor:
         return torch.cat(extractor(torch.as_tensor(images[i.start:i.stop]).to(device)), 1).cpu()
-    table = group.map(rows, len(images), batch, to_all=False).double()
+    with float32_products('fp32'):
+        table = group.map(rows, len(images), batch, to_all=False).double()
     return table[..., :width].contiguous(), table[..., width:].contiguous()
 
 

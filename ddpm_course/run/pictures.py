@@ -11,13 +11,13 @@ from ..data.sets import ImageSet
 from ..data.sources import load_data
 
 
-def check_classes(config: RunConfig, classes: Sequence[str], whose: str) -> None:
+def check_classes(config: RunConfig, classes: Sequence[str]) -> None:
     """Raise ValueError where pictures have other classes than a model is told, in another order,
     or none. A model that came without names may know one class more: its label for "no class"."""
     known, there = config.data.classes, tuple(classes)
     unnamed = not config.data.digest and len(known) - len(there) in (0, 1)
     if config.num_classes and known != there and not (unnamed and there):
-        raise ValueError(f'the model knows the classes {",".join(known)}, {whose} has '
+        raise ValueError(f'the model knows the classes {",".join(known)}, the images have '
                          f'{",".join(there) or "none"}')
 
 
@@ -28,7 +28,7 @@ def pictures_of(config: RunConfig, data: str | Path | None = None) -> Pair:
     d = config.data
     source = data or d.data
     images, held_out = load_data(source, d.size, d.image_channels or None)
-    check_classes(config, images.classes, str(source))
+    check_classes(config, images.classes)
     if data is None and d.digest not in ('', images.digest):
         raise ValueError(f'{source} holds other pictures than those this model was trained on, '
                          'or has changed since: name the right ones, or these again, with --data')

@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_course.base.group import Group
+from ddpm_course.cli import compare, main
 from ddpm_course.cli import test as test_command
+from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import ImageSet, load_digits
+from ddpm_course.data.sources import DATA
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.judge import evaluation as ev
 from ddpm_course.judge import frechet, kernel
 from ddpm_course.judge import scores as sc
+from ddpm_course.model import Model
+from helpers import train
 
 COLOUR = ImageSet(np.zeros((9, 3, 8, 8), np.uint8), None)
 GOOD = torch.from_numpy(generator(1, Purpose.LESSON).standard_normal((20, 5)))
@@ -51,6 +57,59 @@ def test_nan_reaches_no_file(refuses, tmp_path):
     with patch.object(test_command, "pick_extractor", lambda *args: judge):
         refuses("test", "--fid", 320, "--steps", 1, sentence="finite")
     assert not list(tmp_path.iterdir())
+
+
+# -- runs and pictures that do not belong together --------------------------------------------------------------------
+
+
+def tiny(folder, images, **more):
+    "A run of one step on some pictures, as a folder's name."
+    small = {"size": 8, "channels": 8, "multipliers": (1, 2), "T": 30, "steps": 1, "batch": 4, "precision": "fp32"}
+    return str(train(folder, override(PRESETS["mnist16"], **small | more), images).folder)
+
+
+def test_other_noise_levels_are_not_compared(tmp_path, refuses):
+    "One denoiser under two schedules is never better than itself."
+    digits = load_digits("train", 8)
+    runs = [tiny(tmp_path / name, digits, schedule=name) for name in ("cosine", "linear")]
+    refuses("compare", *runs, sentence="linear and " + runs[0])
+
+
+@pytest.mark.parametrize("command", ["test", "doctor", "compare"])
+def test_commands_ask_for_the_pictures_of_the_run(tmp_path, refuses, command):
+    "Trained on arrays, a run names none; its setting still says mnist5k, on which it was once measured."
+    run = tiny(tmp_path / "run", ImageSet.of(np.zeros((20, 8, 8), np.uint8)))
+    refuses(command, run, sentence="mnist5k holds other pictures than those this model was trained on")
+
+
+def test_held_out_pictures_that_another_run_has_seen_are_counted(tmp_path, capsys, monkeypatch):
+    "As where a folder has grown: its every tenth picture is another one than before."
+    digits, held_out = load_digits("train", 8), load_digits("test", 8)
+    leaked = ImageSet(*(np.concatenate([getattr(part, name) for part in (digits, held_out)])[300:]
+                        for name in ("pixels", "labels")), digits.classes)  # fmt: skip
+    runs = [tiny(tmp_path / "a", digits), tiny(tmp_path / "b", leaked, data="leaked")]
+    monkeypatch.setitem(DATA, "leaked", lambda size, channels: (leaked, held_out))
+    for count in ("500", "nobody knows how many"):
+        with pytest.warns(UserWarning, match=f"b was trained on other pictures: {count} of the 500 held-out images"):
+            compare.run(compare.Request(tuple(runs), None, (), "fp32", None), Group())
+        monkeypatch.delitem(DATA, "leaked", raising=False)
+    header, first, second, note = capsys.readouterr().out.splitlines()[:4]
+    assert "minus the first" in header and "±" in second and "95 of 100" in note and "±" not in first
+
+
+def test_batch_is_the_most_that_is_computed_at_a_time(tmp_path, monkeypatch):
+    "Losses, bits, samples and features."
+    run, seen = tiny(tmp_path / "run", load_digits("train", 8)), set()
+
+    def watch(owner, name):
+        call = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda self, x, *more: (seen.add((name, len(x))), call(self, x, *more))[1])
+
+    watch(Model, "answer")
+    watch(ev.Judge, "forward")
+    monkeypatch.chdir(tmp_path)
+    main.dispatch(f"test {run} --bpd --fid 70 --steps 1 --batch 60 --device cpu --precision fp32".split())
+    assert max(seen, key=lambda call: call[1])[1] == 60 and {name for name, _ in seen} == {"answer", "forward"}
 
 
 # -- weights of Inception ---------------------------------------------------------------------------------------------

@@ -44,3 +44,15 @@ def test_an_answer_without_a_variance_is_refused():
     x = torch.zeros(1, 1, 16, 16)
     with pytest.raises(ValueError, match="this network has learned no variance"):
         output_bound(replace(GREY, variance="learned"), x, x, x, torch.tensor([3]))
+
+
+def test_the_bound_is_float32_whatever_the_model_says():
+    "No TF32 inside the network either: its ten bits cost .0003 bits per dimension."
+    seen = set()
+
+    def network(xt, t, y):
+        seen.add((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, xt.dtype))
+        return xt / 2
+
+    bits_per_dim(replace(GREY, network=network, precision="bf16"), FEW, 2)
+    assert seen == {("highest", False, torch.float32)}

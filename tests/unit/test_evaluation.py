@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch.nn import functional as F
 
-from ddpm_course.base.intervals import student
+from ddpm_course.base.intervals import interval
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ASSETS, ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
@@ -177,6 +177,30 @@ def test_kernel_distance_is_not_biased(n, m, shift=0.5):
     assert np.sqrt((tries[:, 1] ** 2).mean()) > 0.9 * tries[:, 0].std()
 
 
+def test_many_are_compared_in_blocks(monkeypatch):
+    "All pairs of 50,000 take a quarter of an hour. Blocks are not biased either, and of no more than so many."
+    a, b = random_features(200, 5), random_features(430, 5, stretch=0.7, seed=1)
+    exact, value = kernel.kernel_distance(a, b), kernel.kernel_distance(a, b, most=50)
+    assert abs(value[0] - exact[0]) < 3 * value[1] and exact[1] < value[1] < 3 * exact[1]
+    sizes, all_pairs = [], kernel.all_pairs
+    monkeypatch.setattr(kernel, "all_pairs", lambda x, y: (sizes.append((len(x), len(y))), all_pairs(x, y))[1])
+    kernel.kernel_distance(a, b, most=60)
+    assert sizes == [(50, 60)] * 4
+
+
+# -- copies -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_picture_is_found_in_any_part(monkeypatch):
+    "And no more than 64 MB of training pictures are floats at a time: a million of 64x64 would need 49 GB."
+    random, seen = generator(9, Purpose.LESSON), []
+    train = random.integers(0, 256, (70_000, 1, 16, 16), dtype=np.uint8)
+    to_float = ev.to_float
+    monkeypatch.setattr(ev, "to_float", lambda x: (seen.append(len(x)), to_float(x))[1])
+    assert ev.nearest_distances(train[[5, 69_999]], train).max() < 0.05
+    assert max(seen) * 256 * 4 <= 64 * 2**20 and sum(seen) == 70_002
+
+
 # -- all of it on generators whose faults are known -------------------------------------------------------------------
 
 
@@ -186,7 +210,7 @@ def test_what_is_printed_can_be_read_alone(scores):
         "Fréchet distance (digits judge, 64 features)",
         f"{s.distance:.2f}",
         f"n = 500 against 4,500 training images; real against real {s.floor:.2f} at n = 500",
-        f"Kernel distance {s.kernel:.4f} ± {student(s.n - 1) * s.kernel_se:.4f}; real against real {s.kernel_floor:.4f}",
+        f"Kernel distance {interval(s.kernel, s.kernel_se, 500)}; real against real {s.kernel_floor:.4f}",
         "Inception Score",
         "nearest training image",
         "guidance 1",
@@ -227,7 +251,18 @@ def test_model_without_classes(digits):
     assert found.accuracy is None and found.n == 66 and "class as asked" not in str(found)
 
 
-# -- other eyes -------------------------------------------------------------------------------------------------------
+# -- which eyes -------------------------------------------------------------------------------------------------------
+
+
+def test_the_judge_of_digits_looks_at_what_it_can_read(digits):
+    "Ten grey classes, called 0 to 9 or not called anything, were taken for digits: KMNIST in folders, say."
+    random, test = generator(10, Purpose.LESSON), digits["test"]
+    noise = ImageSet.of(random.integers(0, 256, (300, 16, 16), dtype=np.uint8), np.arange(300) % 10)
+    some = ImageSet(test.pixels[::2], test.labels[::2], test.classes)
+    shuffled = ImageSet(test.pixels, random.permutation(test.labels), test.classes)
+    colour = ImageSet(np.repeat(test.pixels, 3, 1), test.labels, test.classes)
+    found = [sc.are_digits(each) for each in (test, some, load_digits("train", 8), noise, shuffled, colour)]
+    assert found == [True, True, True, False, False, False]
 
 
 def test_colour_images_get_an_fid():
