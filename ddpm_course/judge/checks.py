@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..config import SamplingConfig
 from ..data.sets import ImageSet, to_uint8
@@ -281,16 +280,6 @@ def not_finite(p: Patient) -> Finding:
                    'go back to a checkpoint before it; a smaller --lr; not fp16')
 
 
-def blank(p: Patient) -> Finding:
-    "Whether samples have no contrast."
-    def share(x: Tensor) -> float:
-        return (x.flatten(1).std(1) < 0.02).float().mean().item()
-    mine, real = share(p.samples), share(p.real)
-    return Finding('samples without contrast', f'{mine:.0%}, of real pictures {real:.0%}',
-                   mine > real + 0.1, 'look at the last step and at the range of the pictures',
-                   'likely')
-
-
 def tint(p: Patient) -> Finding:
     "Whether samples are brighter, darker or of another tint than real pictures."
     mine, real = (x.nan_to_num().mean((2, 3)).double() for x in (p.samples, p.real))
@@ -362,7 +351,6 @@ CHECKS: dict[str, Check] = {        # causes before consequences
     'more noise than told': Check(more_noise_than_told, ('model', 'held_out')),
     'copies': Check(copies, ('model', 'images', 'held_out')),
     'not finite': Check(not_finite, ('model',)),
-    'blank': Check(blank, ('model', 'held_out')),
     'tint': Check(tint, ('model', 'held_out'), least=2),
     'colour from grey': Check(colour_from_grey, ('model', 'held_out')),
     'out of range': Check(out_of_range, ('model',)),

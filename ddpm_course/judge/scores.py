@@ -143,8 +143,8 @@ def in_words(s: Scores) -> str:
     how = f', {s.how}' if s.how else ''
     lines.append(f'Inception Score {s.inception_score:.2f} (its ten splits scatter by '
                  f'{s.inception_sd:.2f}; real {s.real_score:.2f}); '
-                 f'nearest training image {s.nearest:.2f} (held-out images {s.nearest_held_out:.2f}){right}; '
-                 f'guidance {s.guidance:g}, seed {s.seed}{how}')
+                 f'nearest training image {s.nearest:.2f} '
+                 f'(held-out images {s.nearest_held_out:.2f}){right}; guidance {s.guidance:g}, seed {s.seed}{how}')
     return '\n'.join(lines)
 
 # %% ../../nbs/deep_dives/15a_scores.ipynb #8e36022e
