@@ -14,7 +14,8 @@ from ..base.files import output, write_by
 from ..base.group import Group
 from ..config import SamplingConfig, to_json
 from ..data.sets import to_uint8
-from ..editing import Edit, plan_edit, read_mask, read_picture, sample_edits
+from ..editing import sample_edits
+from ..edits import Edit, plan_edit, read_mask, read_picture
 from ..film import column_titles, grid_image
 from ..flow import sample_between
 from ..model import Model

@@ -1,0 +1,56 @@
+"What may be edited: a picture, a mask, and how far back the walk goes."
+
+import math
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from ddpm_course import load_model
+from ddpm_course.config import SamplingConfig
+from ddpm_course.edits import Edit, plan_edit, read_mask, read_picture
+
+GREY, LOWER = torch.zeros(1, 16, 16), torch.arange(16)[:, None].expand(16, 16) >= 8
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (dict(picture=GREY[0]), "a picture is (C, H, W), with numbers in [-1, 1]"),
+        (dict(picture=GREY + 2), "a picture is (C, H, W), with numbers in [-1, 1]"),
+        (dict(picture=GREY * math.nan), "a picture is (C, H, W), with numbers in [-1, 1]"),
+        (dict(strength=0), "strength lies above 0 and is at most 1, not 0"),
+        (dict(strength=1.5), "strength lies above 0 and is at most 1, not 1.5"),
+        (dict(mask=LOWER.float()), "a mask is bool, with the height and width"),
+        (dict(mask=LOWER[:, :8]), "a mask is bool, with the height and width"),
+        (dict(mask=LOWER & ~LOWER), "the mask marks no pixel to be drawn anew"),
+        (dict(mask=LOWER, rounds=0), "rounds are 1 or more, not 0"),
+        (dict(rounds=2), "more than one round is for pictures with a mask"),
+    ],
+)
+def test_an_edit_that_makes_no_sense_is_one_sentence(wrong, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Edit(**dict(picture=GREY, strength=0.5) | wrong)
+
+
+def test_strength_says_how_far_back_the_walk_goes():
+    model = load_model()
+
+    def planned(strength, **how):
+        return list(plan_edit(model, Edit(GREY, strength), SamplingConfig(**{"steps": 10} | how)).indices)
+
+    assert planned(0.3) == [299, 199, 99, -1] and planned(0.01) == [99, -1] and planned(1)[0] == 999
+    with pytest.raises(ValueError, match="starts where the image is not yet noise"):
+        planned(1, spacing="quadratic")
+    with pytest.raises(ValueError, match=re.escape("the picture is (1, 8, 16), and the model draws (1, 16, 16)")):
+        plan_edit(model, Edit(GREY[:, 8:], 1), SamplingConfig())
+
+
+def test_files_are_brought_to_the_shape_of_a_model(tmp_path):
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "wide.png")
+    assert torch.equal(read_picture(tmp_path / "wide.png", (1, 16, 16)), torch.ones(1, 16, 16))
+    hole = Image.new("RGBA", (320, 320), "black")
+    hole.paste((0, 0, 0, 0), (0, 160, 320, 320))  # transparent below
+    hole.save(tmp_path / "hole.png")
+    assert torch.equal(read_mask(tmp_path / "hole.png", (3, 16, 16)), LOWER)
