@@ -2,14 +2,13 @@
 import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 from ..base.fields import accepted
 from ..base.registry import look_up
 from ..config import PRESETS, SECTIONS, RunConfig, SamplingConfig, override
-
 
 class Parser(argparse.ArgumentParser):
     "An argument parser that raises its complaints."
@@ -144,26 +143,14 @@ def read_sampling(args: argparse.Namespace, **usual: Any) -> SamplingConfig:
     return SamplingConfig(**usual | given_fields(args, SamplingConfig()))
 
 
-@dataclass(frozen=True)
-class Source:
-    "Where a model comes from, and what its network computes in."
-    run: str | None                 # a run's folder; None: the model that ships
-    weights: str | None             # a diffusers pipeline, in place of a run
-    plugins: tuple[str, ...]        # those that are loaded
-    precision: str
-
-    def load(self, device: Any) -> tuple[Any, RunConfig]:
-        "The model and its configuration. Raises ValueError or FileNotFoundError where it cannot be."
-        from ..data.sets import ASSETS
-        from ..run.runs import load_run
-        from ..share.published import load_published
-        if self.run and Path(self.run, 'model_index.json').exists():
-            raise ValueError(f'{self.run} holds published weights: name them with --weights')
-        if self.weights:
-            return load_published(self.weights, device, self.precision)
-        return load_run(self.run or ASSETS / 'mnist16', device, self.plugins, self.precision)
-
-
-def read_source(args: argparse.Namespace) -> Source:
-    "The model that flags name."
-    return Source(args.run, args.weights, args.plugins, args.precision)
+def read_loader(args: argparse.Namespace) -> Callable[..., Any]:
+    "What loads the model that flags name: given a device, it returns model and configuration."
+    from ..data.sets import ASSETS  # and PyTorch with it
+    from ..run.runs import load_run
+    from ..share.published import load_published
+    if args.weights:
+        return partial(load_published, args.weights, precision=args.precision)
+    if args.run and Path(args.run, 'model_index.json').exists():
+        raise ValueError(f'{args.run} holds published weights: name them with --weights')
+    return partial(load_run, args.run or ASSETS / 'mnist16', plugins=args.plugins,
+                   precision=args.precision)

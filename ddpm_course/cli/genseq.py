@@ -1,22 +1,24 @@
 "`ddpm genseq`: film how samples come to be."
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ..base.files import output, write_by
 from ..base.group import Group
-from ..config import SamplingConfig
+from ..config import RunConfig, SamplingConfig
 from ..film import Film, film_strip, save_gif, sequence
-from .flags import Source, add_grid, add_model, add_processes, read_sampling, read_source
-from .sample import chosen_classes, load
+from ..model import Model
+from ..sampling import plan
+from .flags import add_grid, add_model, add_processes, read_loader, read_sampling
+from .sample import chosen_classes
 from .terminal import say
-
 
 @dataclass(frozen=True)
 class Request:
     "What is filmed, of which model, and where it goes."
-    source: Source
+    load: Callable[..., tuple[Model, RunConfig]]    # the model, on a device
     how: SamplingConfig
     classes: str | None
     n: int                          # samples of each class
@@ -35,7 +37,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 
 def read(args: argparse.Namespace) -> Request:
     "Flags as values."
-    return Request(read_source(args), read_sampling(args), args.classes, args.n,
+    return Request(read_loader(args), read_sampling(args), args.classes, args.n,
                    args.frames == 'all', Path(args.out or Path(args.run or '', 'denoising.gif')))
 
 
@@ -52,7 +54,8 @@ def save_film(film: Film, path: Path, frames: int = 40) -> None:
 
 def run(request: Request, group: Group) -> None:
     "Write a GIF, one row per class, and a strip of x_t and predicted x_0."
-    model = load(request.source, request.how, group)
+    model, _ = request.load(group.device or 'cpu')
+    plan(request.how, model)                            # complains before anything is written
     columns = chosen_classes(request.classes, model)
     paths = output(request.out), output(strip_beside(request.out))
     film = sequence(model, columns, request.n, request.how, group)

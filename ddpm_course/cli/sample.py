@@ -1,8 +1,7 @@
 "`ddpm sample`: draw a grid of samples, from noise, from a picture, or from one seed to another."
 import argparse
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +11,15 @@ from PIL import Image
 from .. import sampling
 from ..base.files import output, write_by
 from ..base.group import Group
-from ..config import SamplingConfig, to_json
+from ..config import RunConfig, SamplingConfig
 from ..data.sets import to_uint8
 from ..editing import sample_edits
 from ..edits import Edit, plan_edit, read_mask, read_picture
 from ..film import column_titles, grid_image
 from ..flow import sample_between
 from ..model import Model
-from .flags import Source, add_grid, add_model, add_processes, file, read_sampling, read_source, whole
+from .flags import add_grid, add_model, add_processes, file, read_loader, read_sampling, whole
 from .terminal import say
-
 
 @dataclass(frozen=True)
 class Beginning:
@@ -35,7 +33,7 @@ class Beginning:
 @dataclass(frozen=True)
 class Request:
     "What is drawn, of which model, and where it goes."
-    source: Source
+    load: Callable[..., tuple[Model, RunConfig]]    # the model, on a device
     how: SamplingConfig
     classes: str | None             # names or numbers, with commas; None: all
     n: int                          # samples of each class
@@ -83,16 +81,8 @@ def read(args: argparse.Namespace) -> Request:
         beginning = Beginning(args.picture, args.mask, usual if args.strength is None
                               else args.strength, args.rounds or 1)
     out = Path(args.run, 'drawn.png') if args.run else Path('samples.png')
-    return Request(read_source(args), read_sampling(args), args.classes, args.n, beginning,
+    return Request(read_loader(args), read_sampling(args), args.classes, args.n, beginning,
                    args.to_seed, Path(args.out or out), args.npz, args.images)
-
-
-def load(source: Source, how: SamplingConfig, group: Group) -> Model:
-    "The model. Raises ValueError where it cannot be drawn from in this way."
-    model, config = source.load(group.device or 'cpu')
-    logging.info('settings of the model: %s', to_json(config))
-    sampling.plan(how, model)
-    return model
 
 
 def chosen_classes(text: str | None, model: Model) -> list[int]:
@@ -124,7 +114,8 @@ def places(folder: str, labels: Sequence[int], names: Sequence[str]) -> list[Pat
 def run(request: Request, group: Group) -> None:
     "Draw the grid, one column per class, and write it."
     r, start = request, request.beginning
-    model = load(r.source, r.how, group)
+    model, _ = r.load(group.device or 'cpu')
+    sampling.plan(r.how, model)                         # complains before anything is written
     columns, edit = chosen_classes(r.classes, model), None
     if start:
         mask = None if start.mask is None else read_mask(start.mask, model.shape)
@@ -133,7 +124,7 @@ def run(request: Request, group: Group) -> None:
     labels = (columns if model.classes else [-1] * len(columns)) * r.n
     singles = places(r.images, labels, model.classes) if r.images else []
     output(r.out, *((start.picture, start.mask) if start else ()))
-    for more in [r.npz] * bool(r.npz) + singles[:1]:
+    for more in [*singles[:1], *([Path(r.npz)] if r.npz else [])]:
         output(more)
     if edit:
         images = sample_edits(model, edit, columns, r.n, r.how, group)

@@ -1,7 +1,7 @@
 "`ddpm test`: measure a model on held-out images."
 import argparse
 import json
-import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,22 @@ from ..base.files import output, write_by, write_whole
 from ..base.group import Group
 from ..base.intervals import interval
 from ..bits import bits_per_dim, plot_bits
-from ..config import SamplingConfig, to_json
+from ..config import RunConfig, SamplingConfig
 from ..criteria import build_criterion
 from ..data.sets import ImageSet
 from ..heldout import heldout_loss
 from ..judge.scores import evaluate_samples, pick_extractor
+from ..model import Model
 from ..run.pictures import pictures_of
 from ..sampling import plan
-from .flags import (Source, add_model, add_processes, file, given_fields, read_sampling,
-                    read_source, whole)
+from .flags import add_model, add_processes, file, given_fields, read_loader, read_sampling, whole
 from .terminal import say
-
 
 @dataclass(frozen=True)
 class Request:
     "What is measured, of which model, on which images, and where the numbers go."
-    source: Source
+    name: str                       # of the model
+    load: Callable[..., tuple[Model, RunConfig]]    # the model, on a device
     how: SamplingConfig
     data: str | None                # None: what the run was trained on
     bpd: str | None                 # 'estimate', or 'full': all T terms
@@ -59,8 +59,9 @@ def read(args: argparse.Namespace) -> Request:
     if (given or args.inception is not None) and args.fid is None:
         raise ValueError(f'--{next(iter(given), "inception")} is for samples: ddpm test draws them '
                          'for --fid N')
-    return Request(read_source(args), read_sampling(args), args.data, args.bpd, args.fid,
-                   args.inception, args.batch, Path(args.out or Path(args.run or '', 'test.json')))
+    return Request(args.weights or args.run or 'shipped', read_loader(args), read_sampling(args),
+                   args.data, args.bpd, args.fid, args.inception, args.batch,
+                   Path(args.out or Path(args.run or '', 'test.json')))
 
 
 def loss_table(found: dict[str, dict], n: int, name: str) -> str:
@@ -78,8 +79,7 @@ def loss_table(found: dict[str, dict], n: int, name: str) -> str:
 def run(request: Request, group: Group) -> None:
     "Held-out loss and, where asked, bits per dimension and the quality of samples; also test.json."
     r = request
-    model, config = r.source.load(group.device or 'cpu')
-    logging.info('settings of the model: %s', to_json(config))
+    model, config = r.load(group.device or 'cpu')
     plan(r.how, model)
     path = output(r.out)
     paths = [path, *([output(path.with_name('bits.png'))] if r.bpd else [])]
@@ -94,8 +94,7 @@ def run(request: Request, group: Group) -> None:
     losses = {split: heldout_loss(model, part, criterion, **many)
               for split, part in (('test', held_out), ('train', some))}
     say(group, loss_table(losses, len(held_out), config.loss_name))
-    result: dict[str, Any] = {'model': r.source.weights or r.source.run or 'shipped',
-                              'images': len(held_out), 'losses': losses}
+    result: dict[str, Any] = {'model': r.name, 'images': len(held_out), 'losses': losses}
     if r.bpd:
         terms = model.schedule.T if r.bpd == 'full' else 16
         bits = bits_per_dim(model, held_out, terms, **many)

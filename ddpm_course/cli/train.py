@@ -5,9 +5,10 @@ import math
 import shlex
 import signal
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,12 @@ from .flags import add_preset, add_processes, read_settings
 from .genseq import save_film
 from .terminal import say
 
-
 @dataclass(frozen=True)
 class Request:
     "What is trained, where, and who is told."
     config: RunConfig
     out: Path
-    trackers: tuple[str, ...]
+    trackers: tuple[Callable[..., Tracker], ...]        # what starts each
     line: str                       # what to type to go on
 
 
@@ -61,7 +61,8 @@ def read(args: argparse.Namespace) -> Request:
     if config.data.data != PRESETS[config.preset].data.data:
         named = [config.preset] * (args.preset != RunConfig().preset)
         parts = [*named, Path(config.data.data).resolve().name]
-    return Request(config, Path(args.out or Path('runs', '-'.join(parts))), tuple(args.log),
+    return Request(config, Path(args.out or Path('runs', '-'.join(parts))),
+                   tuple(partial(start_tracker, name) for name in args.log),
                    shlex.join(['ddpm', *args.words]))
 
 
@@ -183,8 +184,8 @@ def run(request: Request, group: Group) -> None:
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
-        for name in request.trackers if group.rank == 0 else ():
-            trackers.append(start_tracker(name, out, run.config, run.began))
+        for start in request.trackers if group.rank == 0 else ():
+            trackers.append(start(out, run.config, run.began))
             last.callback(trackers[-1].close)
         began = [f'continuing {out} from step_{run.began:08d}'] if run.began else []
         notes = [f'changed: {note}' for note in run.notes]

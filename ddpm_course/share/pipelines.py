@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from ..base.registry import look_up
 from ..base.files import write_whole
+from ..base.registry import look_up
 from ..config import RunConfig, flatten, override, to_json
 from ..model import Model
-from .published import SCHEDULER_NAMES, linear_ends, to_diffusers
 from ..unet import UNet
-
+from .published import SCHEDULER_NAMES, linear_ends, to_diffusers
 
 def scheduler_settings(config: RunConfig) -> dict[str, Any]:
     "A `DDPMScheduler` with our noise. Raises ValueError for a schedule or objective it lacks."
