@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -138,6 +139,8 @@ def main(words: Sequence[str] | None = None) -> None:
     "Run `ddpm`; an error that the user can fix is one sentence and exit code 2."
     if words is None:                                   # not where a notebook or a script calls
         os.environ['MPLBACKEND'] = 'Agg'
+        if '--debug' not in sys.argv:                   # who waits for a thread hears its error
+            threading.excepthook = lambda told: None
     os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
     if 'OMP_WAIT_POLICY' not in os.environ:
         os.environ.setdefault('GOMP_SPINCOUNT', '10000')    # waiting threads soon leave their core

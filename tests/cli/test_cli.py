@@ -55,9 +55,10 @@ def test_second_start_continues_or_refuses(run, refuses):
 
 def test_folder_of_colour_images(tmp_path, refuses):
     colour_folder(tmp_path / "data")
-    out, _, _ = ddpm("train", *TINY, "--data", tmp_path / "data", cwd=tmp_path)
+    out, _, _ = ddpm("train", *TINY, "--data", "data", cwd=tmp_path)
     assert "24 images of 16x16, 2 classes" in out
     run = tmp_path / "runs/data"
+    assert json.loads((run / "config.json").read_text())["data"]["data"] == str(tmp_path / "data")  # from anywhere
     ddpm("sample", run, "--classes", "reds", "--n", 2, "--steps", 4, "--npz", "s.npz", "--images", "pngs", cwd=tmp_path)
     with np.load(tmp_path / "s.npz") as stored:
         assert stored["images"].shape == (2, 16, 16, 3) and stored["labels"].tolist() == [1, 1]

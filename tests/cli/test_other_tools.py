@@ -7,7 +7,10 @@ import pytest
 
 from helpers import contents, ddpm, refused
 
-RUN = "train --steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 2 --T 8 --threads 1 --out run"
+RUN = (
+    "train --steps 6 --batch 8 --channels 8 --T 8 --threads 1 --out run "
+    "--log-every 2 --save-every 3 --eval-every 3 --grid-every 2"
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,7 @@ def test_tensorboard_shows_losses_quarters_rate_and_grids(followed):
         assert told == pytest.approx({step: line[name] for step, line in kept.items()}, rel=1e-6)
     assert {f"loss by quarter of t/{k}" for k in (1, 2, 3, 4)} <= set(events.Tags()["scalars"])
     assert {event.step for event in events.Images("samples")} >= {2, 4, 6}
+    assert [event.step for event in events.Scalars("heldout/loss")] == [3, 6]
 
 
 def test_unknown_tracker_is_one_sentence(tmp_path):
