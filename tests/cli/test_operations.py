@@ -220,7 +220,7 @@ def test_losses_again_and_quality_of_samples(tmp_path, refuses):
 
 def test_other_images_than_the_run_knows(tmp_path, refuses):
     colour_folder(tmp_path / "data")
-    sentence = "the model knows the classes 0,1,2,3,4,5,6,7,8,9, data has blues,reds"
+    sentence = "the model knows the classes 0,1,2,3,4,5,6,7,8,9, the images have blues,reds"
     refuses("test", "--data", "data", sentence=sentence)
     assert not (tmp_path / "test.json").exists()
 
