@@ -121,27 +121,6 @@ def test_run_of_the_old_version_goes_on(tmp_path, digits, loss):
     same_bits(tmp_path / "new", tmp_path / "old")
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, digits, monkeypatch):
-    "It waits where the next one is due, at the end of the run, and for the lock."
-    ready, honest = threading.Event(), checkpoints.flush
-
-    def slow(path):
-        assert ready.wait(30)
-        honest(path)
-
-    with Run.open(tmp_path / "run", PLAN, digits) as run:
-        records = iter(run)
-        monkeypatch.setattr(checkpoints, "flush", slow)
-        assert [next(records)["step"] for _ in range(5)] == [1, 2, 3, 4, 5]  # step 3 is on its way
-        assert newest_checkpoint(run.folder) is None
-        ready.set()
-        assert next(records)["step"] == 6
-        assert newest_checkpoint(run.folder).name == "step_00000006"
-    monkeypatch.setattr(checkpoints, "flush", honest)
-    train(tmp_path / "quick", PLAN, digits)
-    same_bits(tmp_path / "run", tmp_path / "quick")
-
-
 def test_a_run_that_fails_leaves_what_was_begun(tmp_path, digits, monkeypatch):
     "The folder is free only when nothing is written any more."
     began, honest = threading.Event(), checkpoints.flush
