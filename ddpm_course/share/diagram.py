@@ -87,9 +87,8 @@ sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog='dot', args=sys.argv
 def render(graph: AGraph, *paths: Path) -> list[Path]:
     """Draw a graph into files whose names end in .svg or .png; a PNG has at most 4,000 pixels
     a side. Returns the paths. Raises ValueError where Graphviz cannot draw it."""
-    large = ' -Gsplines=line -Gnslimit=1' if graph.number_of_nodes() > 300 else ''
     for path in paths:
-        how = '-q' + large + ' -Gdpi=144 -Gsize=27,27' * (path.suffix == '.png')
+        how = '-q' + ' -Gdpi=144 -Gsize=27,27' * (path.suffix == '.png')
         command = [sys.executable, '-P', '-W', 'ignore', '-c', _DRAW, path.suffix[1:], how]
         done = subprocess.run(command, input=graph.to_string().encode(), capture_output=True)
         if done.returncode:
@@ -102,11 +101,10 @@ def render(graph: AGraph, *paths: Path) -> list[Path]:
 def draw_all(network: nn.Module, step: Callable[..., Mapping[str, Tensor]],
              inputs: Mapping[str, Tensor], out: Path) -> list[Path]:
     """Into a folder: the diagram, and the step around the network (see `record`) with each of its
-    parts and with few boxes, as SVG and PNG, and with every node; what was written. Raises
-    ValueError without pygraphviz, or where there is no U."""
+    parts and with few boxes, as SVG and PNG; what was written. Raises ValueError without
+    pygraphviz, or where there is no U."""
     seen = record(network, step, inputs)
     in_few = part_graph(seen, lambda part: part.split('.')[0])      # 'down.3': 'down'
     graphs = {'diagram': block_diagram(seen), 'unet': part_graph(seen), 'diffusion': in_few}
-    paths = [path for name, graph in graphs.items()
-             for path in render(graph, out / f'{name}.svg', out / f'{name}.png')]
-    return paths + render(seen.raw, out / 'diffusion_raw.svg')
+    return [path for name, graph in graphs.items()
+            for path in render(graph, out / f'{name}.svg', out / f'{name}.png')]

@@ -201,6 +201,18 @@ def test_rows_of_all_processes_are_gathered(n):
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
+def test_what_went_wrong_first(tmp_path, monkeypatch):
+    "A sentence, though what others met in its wake was recorded before; who was killed; else what was met."
+    found = lambda **codes: meeting.failure(str(tmp_path), {int(rank[1:]): code for rank, code in codes.items()})
+    assert found(r0=1) is None and "rank 1 was ended by SIGKILL" in str(found(r0=1, r1=-9))
+    for rank, error in enumerate((RuntimeError("lost the connection"), FileNotFoundError("no such folder"))):
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / f"{rank}/error.json"))
+        (tmp_path / f"{rank}").mkdir()
+        meeting.record(error)
+        first = found(r0=1, r1=2)
+        assert type(first) is (RuntimeError, OSError)[rank] and str(first) == str(error)
+
+
 PLUGIN = """
 import os
 from ddpm_course import {registry}
@@ -373,6 +385,10 @@ def test_what_is_final(tmp_path, monkeypatch, attempts, final):
             if error:
                 meeting.record(error)
     with pytest.raises(ValueError, match=final) if final else nullcontext():
+        meeting.check_restart()
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(ValueError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
         meeting.check_restart()
 
 

@@ -189,7 +189,7 @@ def test_drawings_make_room_for_themselves(model, tmp_path):
     "In a stranger's folder, links to a file of mine under the names of the drawings."
     pytest.importorskip("pygraphviz")
     (tmp_path / "mine").write_text("mine")
-    for name in ("diagram.png", "diffusion.svg", "diffusion_raw.svg"):
+    for name in ("diagram.png", "diffusion.svg"):
         (tmp_path / name).symlink_to(tmp_path / "mine")
     inputs = {"xt": torch.zeros(1, 1, 8, 8), "t": torch.tensor([5]), "y": torch.tensor([1])}
     paths = draw_all(model.network, lambda xt, t, y: {"answer": model.network(xt, t, y)}, inputs, tmp_path)

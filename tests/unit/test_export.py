@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_course.config import PRESETS, override
+from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.model import build_model
+from ddpm_course.sampling import plan, walk
 from ddpm_course.share.pipelines import save_onnx, save_pipeline
 from ddpm_course.share.published import load_published
 
@@ -57,6 +58,22 @@ def test_a_model_comes_back_as_it_was(name, tmp_path):
         ours, theirs = (m.network(*question(model)) for m in (model, back))
     assert ours.std() > 0.1 and apart(ours, theirs) < 1e-5
     save_pipeline(model, config, tmp_path / "out")  # once more, into its own folder
+
+
+def test_diffusers_draws_the_same_from_what_is_exported(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    config = override(CONFIGS["grey"], conditional=False, classes=(), T=20, precision="fp32")
+    model = awake(config)
+    save_pipeline(model, config, tmp_path)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
+    pipeline.set_progress_bar_config(disable=True)
+    dice = torch.Generator().manual_seed(0)
+    theirs = pipeline(batch_size=2, generator=dice, num_inference_steps=20, output_type="np").images
+    dice = torch.Generator().manual_seed(0)
+    route = plan(SamplingConfig(sampler="ddpm", steps=20), model)
+    *_, (_, x, _) = walk(model, route, lambda t: torch.randn(2, 1, 16, 16, generator=dice))
+    ours = (x[:, 0].clamp(-1, 1) + 1) / 2  # as they do it: 0 to 1
+    assert abs(theirs[..., 0] - ours.numpy()).max() < 1e-3 < 0.05 < theirs.std()
 
 
 def test_a_student_that_cannot_be_guided_comes_back_so(tmp_path):

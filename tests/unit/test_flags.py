@@ -1,12 +1,15 @@
 "From words to values: what a flag reads, and what `--set` gives to an entry."
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from ddpm_course.base.registry import look_up
-from ddpm_course.cli.flags import file, given_fields, numbers, whole
+from ddpm_course.cli.flags import file, given_fields, numbers, read_settings, whole
 from ddpm_course.cli.main import make_parser
-from ddpm_course.config import SamplingConfig
+from ddpm_course.cli.sample import chosen_classes
+from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.schedules import SCHEDULES, make_schedule
 
 PARSER = make_parser("sample")
@@ -52,6 +55,22 @@ def test_betas_in_place_of_a_schedule(monkeypatch):
     monkeypatch.setitem(SCHEDULES, "mine", lambda T: torch.linspace(1e-4, 0.02, T))
     with pytest.raises(ValueError, match=r"the schedule mine gives no Schedule: expected Schedule\(betas\)"):
         make_schedule("mine", 30)
+
+
+def test_classes_are_chosen_by_name_or_number():
+    model = SimpleNamespace(classes=("cat", " dog", "1"))
+    assert chosen_classes("dog, cat", model) == [1, 0] and chosen_classes("0,1", model) == [0, 2]  # a name comes first
+    assert chosen_classes(None, model) == [0, 1, 2] and len(chosen_classes(None, SimpleNamespace(classes=()))) == 10
+    for classes, known in ((model.classes, "cat, dog,1"), ((), "none")):
+        with pytest.raises(ValueError, match=f"no class is called 10: expected some of {known}"):
+            chosen_classes("10", SimpleNamespace(classes=classes))
+
+
+def test_settings_are_the_preset_with_the_flags_laid_over():
+    read = lambda line: read_settings(make_parser("train").parse_args(["train", *line.split()]))
+    changed = read("--preset cifar10 --steps 10 --attention 16,8 --augment none --lr 1e-3")
+    assert read("") == PRESETS["mnist16"]
+    assert changed == override(PRESETS["cifar10"], steps=10, attention=(16, 8), augment="none", lr=1e-3)
 
 
 def test_what_a_flag_reads():
