@@ -87,14 +87,15 @@ def are_digits(images: ImageSet) -> bool:
 
 def pick_extractor(images: ImageSet, n: int, weights: str | Path | None = None) -> Any:
     """The digits judge for training images that it can read, Inception for all others, if n
-    images are to be judged; `weights`: a file of Inception's. Raises what `can_fit` and then
-    `Inception` raise, and ValueError for weights where the judge looks."""
+    images are to be judged; `weights`: a file of Inception's. Raises what `Inception` and then
+    `can_fit` raise, and ValueError for weights where the judge looks."""
     digits = are_digits(images)
-    can_fit(n, Judge.num_features if digits else Inception.num_features, len(images))
     if digits and weights is not None:
         raise ValueError('these images are grey digits, and the judge of digits looks at them: '
                          'it needs no Inception weights')
-    return load_judge() if digits else Inception(weights)
+    judge = load_judge() if digits else Inception(weights)
+    can_fit(n, judge.num_features, len(images))
+    return judge
 
 # %% ../../nbs/deep_dives/15a_scores.ipynb #6128da30
 @dataclass(frozen=True)

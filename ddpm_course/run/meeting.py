@@ -52,10 +52,12 @@ def failure(folder: str, codes: Mapping[int, int] = {}) -> Exception | None:
         kind, _, sentence = message['message'].partition(': ')
         errors.append(TOLD[kind](sentence))
         errors[-1].add_note(message['extraInfo']['py_callstack'])       # beside a traceback
-    if killed := [rank for rank, code in codes.items() if code == -signal.SIGKILL]:
-        errors.append(OSError(
-            f'rank {killed[0]} was ended by SIGKILL, as by the system where memory runs out: what '
-            'was saved is intact, go on with fewer processes or a smaller batch'))
+    for rank, code in codes.items():
+        if code < 0 and code != -signal.SIGTERM:        # with which torchrun ends the others
+            why = ', as by the system where memory runs out' * (code == -signal.SIGKILL)
+            errors.append(OSError(
+                f'rank {rank} was ended by {signal.Signals(-code).name}{why}: what was saved is '
+                'intact, go on with fewer processes or a smaller batch'))
     return min(errors, key=lambda error: type(error) is RuntimeError, default=None)     # the wake
 
 

@@ -183,3 +183,10 @@ def test_moments_that_have_no_distance():
             frechet.frechet_from_moments(mean, cov, zero, 1e200 * one)
     with pytest.raises(ValueError, match="finite"):  # finite features, whose covariances are not
         ev.frechet_distance(1e200 * GOOD, GOOD)
+
+
+def test_what_is_missing_is_said_before_what_is_too_few(monkeypatch, recwarn):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(ValueError, match="FID needs torch-fidelity"):
+        sc.pick_extractor(COLOUR, 20)
+    assert not recwarn.list
