@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -51,28 +52,6 @@ def check_hanging(f: Answer) -> None:
         assert letter not in letters, f'{letter} does not hang: {why}'
 
 
-class OtherProcess:
-    "Plays the second of two processes: its gradients are three times ours."
-
-    def __init__(self) -> None:
-        self.log: list[tuple[str, int]] = []
-
-    def send(self, vector: Tensor) -> 'Parcel':
-        self.log.append(('send', vector.numel()))
-        return Parcel(self.log, vector)
-
-
-class Parcel:
-    "A vector on its way; the sum is there once it was waited for."
-
-    def __init__(self, log: list[tuple[str, int]], vector: Tensor) -> None:
-        self.log, self.vector = log, vector
-
-    def wait(self) -> None:
-        self.log.append(('wait', self.vector.numel()))
-        self.vector.mul_(4)
-
-
 def check_bucketed(f: Answer) -> None:
     """A few large messages that travel together cost less than many small ones in a row.
 
@@ -83,9 +62,15 @@ def check_bucketed(f: Answer) -> None:
     `handles = [send(v) for v in vectors]`; later `g.copy_(part.view_as(g) / world)`.
     """
     shapes = [(3,), (2, 2), (2,), (3, 3), (1,)]
-    gradients, other = [torch.full(s, float(k + 1)) for k, s in enumerate(shapes)], OtherProcess()
-    f(gradients, other.send, 2, 8)
-    sent, calls = [n for what, n in other.log if what == 'send'], [what for what, _ in other.log]
+    gradients = [torch.full(s, float(k + 1)) for k, s in enumerate(shapes)]
+    sent, calls = [], []
+
+    def send(vector: Tensor) -> SimpleNamespace:
+        "To a second process, whose gradients are three times ours; the sum is there after `wait`."
+        sent.append(vector.numel())
+        calls.append('send')
+        return SimpleNamespace(wait=lambda: calls.append('wait') or vector.mul_(4))
+    f(gradients, send, 2, 8)
     assert sent == [7, 2, 9, 1], f'messages of [7, 2, 9, 1] numbers were expected, not {sent}'
     assert calls == ['send'] * 4 + ['wait'] * 4, (
         f'send everything before you wait for anything, and wait for each: {calls}')
@@ -94,18 +79,14 @@ def check_bucketed(f: Answer) -> None:
     assert [tuple(g.shape) for g in gradients] == shapes, 'the shapes have changed'
 
 
-def begin(path: Path, world: int, *words: str) -> subprocess.Popen:
-    "`torchrun --standalone --nproc-per-node=WORLD PATH ...`, on the CPU."
+def losses(path: Path, world: int, until: int, file: str, printed: int) -> list[float]:
+    "The losses that `torchrun PATH UNTIL FILE` prints, on the CPU: so many."
     told = {'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), 'CUDA_VISIBLE_DEVICES': '',
             'OMP_NUM_THREADS': '1', 'TORCH_CPP_LOG_LEVEL': 'ERROR'}
-    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
-    return subprocess.Popen([*start, f'--nproc-per-node={world}', str(path), *words], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=path.parent,
-                            env={**os.environ, **told})
-
-
-def losses(process: subprocess.Popen, epochs: int) -> list[float]:
-    "What a script printed, a loss for each epoch."
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone',
+               f'--nproc-per-node={world}', str(path), str(until), file]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               cwd=path.parent, env={**os.environ, **told})
     try:
         said, errors = process.communicate(timeout=120)
     except subprocess.TimeoutExpired:
@@ -115,8 +96,8 @@ def losses(process: subprocess.Popen, epochs: int) -> list[float]:
     why = [line for line in errors.splitlines() if re.search(r'Error\b.*:', line)]
     assert process.returncode == 0, f'the script ended with: {[*why, errors[-200:]][0]}'
     lines = [json.loads(found)['loss'] for found in re.findall(r'{[^{}]*}', said)]
-    assert len(lines) == epochs, (f'{epochs} lines with a loss were expected, not {len(lines)}: '
-                                  'one process prints, once for each epoch that it trains')
+    assert len(lines) == printed, (f'{printed} lines with a loss were expected, not {len(lines)}: '
+                                   'one process prints, once for each epoch that it trains')
     return lines
 
 
@@ -144,18 +125,18 @@ def check_script(f: Answer) -> None:
     assert path.is_file(), f'there is no {path}'
     folder = Path(tempfile.mkdtemp())
     place = {world: str(folder / f'{world}.pt') for world in (1, 2, 3)}
-    two = losses(begin(path, 2, '2', place[2]), 2)
+    two = losses(path, 2, 2, place[2], 2)
     saved = {2: torch.load(place[2], weights_only=False)}
     assert {'network', 'average'} <= set(saved[2]), "'network' and 'average' belong into FILE"
     assert not same(saved[2]['average'], saved[2]['network']), 'the average is the network itself'
-    one = losses(begin(path, 1, '2', place[1]), 2)
+    one = losses(path, 1, 2, place[1], 2)
     saved[1] = torch.load(place[1], weights_only=False)
     far = apart(one, two)
     assert far < 0.01, f'one process and two are {far:.2f} % apart: what depends on the rank?'
     assert same(saved[1]['average'], saved[2]['average']), 'the averages of one and two differ'
-    three = losses(begin(path, 3, '1', place[3]), 1)
+    three = losses(path, 3, 1, place[3], 1)
     assert apart(one[:1], three) < 0.01, 'three processes are another run: do shares count alike?'
-    rest = losses(begin(path, 1, '2', place[3]), 1)
+    rest = losses(path, 1, 2, place[3], 1)
     assert apart(one[1:], rest) < 0.01, 'after a stop the losses are others: what starts anew?'
     last = torch.load(place[3], weights_only=False)['average']
     assert same(saved[1]['average'], last), 'after a stop the average is another: is it loaded?'
