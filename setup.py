@@ -20,6 +20,7 @@ setup(
     version=cfg["version"],
     description=cfg["description"],
     author=cfg["author"],
+    url=cfg["git_url"] or None,
     license="Apache-2.0",
     keywords=cfg["keywords"],
     classifiers=[

@@ -1,5 +1,10 @@
 # Sphinx's settings; tools/site.py gives it the pages.
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))      # from build/site/source
+from address import address  # noqa: E402
 
 project, author = "ddpm_course", "the ddpm_course authors"
 copyright = "2026, the ddpm_course authors; code Apache 2.0, texts and figures CC BY 4.0"
@@ -28,8 +33,8 @@ html_theme_options = {
     "use_fullscreen_button": False,
 }
 
-repository = os.environ.get("GITHUB_REPOSITORY")        # GitHub's workflow says it: lessons open in Colab, too
+repository, html_baseurl = address()        # once it is known: a link, and lessons open in Colab, too
 if repository:
-    html_theme_options |= {"repository_url": f"https://github.com/{repository}", "repository_branch": "main",
+    html_theme_options |= {"repository_url": repository, "repository_branch": "main",
                            "path_to_docs": "nbs", "use_repository_button": True,
                            "launch_buttons": {"colab_url": "https://colab.research.google.com"}}

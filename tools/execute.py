@@ -33,6 +33,8 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
+from clean import cleaned, text
+
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FOLDED = {"text/html": "<!-- folded: run the cell, or click here -->"}  # else its first line is in sight
@@ -136,9 +138,7 @@ def run(path: Path, skipped: set[str]) -> dict:
         cell.update(outputs=before + stored(outputs, alt_text(source)), execution_count=None)
     for box in values:
         move_controls(box, path.name)
-    for name in ("language_info", "executed"):  # the first as nbdev_clean leaves it
-        nb["metadata"].pop(name, None)
-    return nb
+    return cleaned(nb)
 
 
 def next_to(control):
@@ -270,7 +270,7 @@ def main(words: list[str] | None = None) -> None:
             if found := list(differences(kept, nb)):
                 sys.exit(f"{path.name}: run tools/execute.py where this is wished\n" + "\n".join(found))
         else:
-            path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+            path.write_text(text(nb), encoding="utf-8")
         print(f"{took:5.1f} s  {path.name}", flush=True)
 
     paths = [path.resolve() for path in (found if args.all else args.notebooks)]

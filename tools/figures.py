@@ -9,16 +9,33 @@ from scipy import ndimage
 PAGE = 18  # the grey of a dark page
 
 
+def trimmed(ink: np.ndarray, place: tuple[slice, slice]) -> tuple[slice, slice]:
+    "A rectangle without tick marks: up to ten rows and columns at its edges go if they are mostly empty."
+    ends = []
+    for axis, side in ((1, place[0]), (0, place[1])):
+        full = np.flatnonzero(ink[place].mean(axis) > 0.5)
+        tight = slice(side.start + full[0], side.start + full[-1] + 1) if len(full) else side
+        ends.append(tight if max(tight.start - side.start, side.stop - tight.stop) <= 10 else side)
+    return ends[0], ends[1]
+
+
 def pictures(ink: np.ndarray) -> np.ndarray:
-    "Which pixels lie in pictures, such as digits: rectangles whose four edges are all ink, (H, W) bool both."
+    "Which pixels lie in pictures (digits, maps, colour bars): rectangles with edges all of ink, (H, W) bool both."
     inside = np.zeros_like(ink)
     parts, _ = ndimage.label(ink)
-    for place in ndimage.find_objects(parts):
+    for found in ndimage.find_objects(parts):
+        place = trimmed(ink, found)
         box = ink[place]
         edges = np.concatenate([box[0], box[-1], box[:, 0], box[:, -1]])
         if min(box.shape) >= 10 and edges.mean() > 0.98 and box.mean() > 0.4:
             inside[place] = True
     return inside
+
+
+def colourful(light: np.ndarray) -> bool:
+    "Whether a figure, (H, W, 3), is of pictures in colour: many coarse colours, each on more than 0.05 % of it."
+    coarse = (light // 24).astype(int) @ (121, 11, 1)
+    return bool((np.bincount(coarse.ravel()) > 5e-4 * coarse.size).sum() > 80)  # line plots have 30, maps up to 60
 
 
 def shaded(light: np.ndarray) -> bool:
@@ -37,12 +54,12 @@ def dark(light: np.ndarray) -> np.ndarray:
 
 
 def darken(path: Path) -> None:
-    """Beside a figure or a film, NAME.png or NAME.gif, its like for dark pages, NAME-dark. One whose greys mean
-    something stays as it is."""
+    """Beside a figure or a film, NAME.png or NAME.gif, its like for dark pages, NAME-dark. One whose colours or greys
+    mean something stays as it is."""
     with Image.open(path) as image:
         frames = [np.asarray(frame.convert("RGB")).astype(np.float32) for frame in ImageSequence.Iterator(image)]
         times = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
-    if 2 * sum(map(shaded, frames)) < len(frames):
+    if 2 * sum(colourful(frame) or shaded(frame) for frame in frames) < len(frames):
         frames = list(map(dark, frames))
     first, *rest = (Image.fromarray(frame.astype(np.uint8)) for frame in frames)
     film = {"save_all": True, "append_images": rest, "duration": times, "loop": 0} if rest else {}

@@ -7,8 +7,11 @@ kind. Lines that begin with `#|` go, a guess becomes a field in the page, and no
 import ast
 import html
 import json
+import os
 import re
 from pathlib import Path
+
+from address import address
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "nbs"
@@ -50,16 +53,15 @@ checks holds in JupyterLab, where you can change every cell.
     "push *taken* to the right each time. With eta 0, what stays the same? And with eta 1?": """draw, first with *ddim*,
 which is eta 0, then with *ddpm*, much like eta 1. What stays the same?""",
     "With eta 0 the digits hardly change. With eta 1": "With *ddim* the digits hardly change. With *ddpm*",
-    "sliders, guesses and checks need JupyterLab. (On the site many sliders work without.)": "checks need JupyterLab.",
-    "In JupyterLab, run the last code cell of `nbs/index.ipynb` to see how good yours were.": """Yours, so far, in this
-browser:
+}
+EXERCISES = "## Exercises\n\n*In JupyterLab a check answers below each cell; [how to open it]({up}index.ipynb).*"
+SHOWN = {NOTEBOOKS: "", ROOT / "docs": "docs", ROOT / "benchmarks/results": "results"}  # folder -> where on the site
+YOURS = """Yours, so far, in this browser:
 
 ```{raw} html
 <ul id="guesses"><li>none yet</li></ul>
 ```
-""",
-}
-EXERCISES = "## Exercises\n\n*In JupyterLab a check answers below each cell; [how to open it]({up}index.ipynb).*"
+"""
 ROOMS = {"": "The ideas", "base": "What all stand on", "data": "Data", "run": "Runs", "judge": "Judging",
          "share": "Sharing", "cli": "The command line"}  # fmt: skip
 
@@ -74,6 +76,15 @@ def title(path: Path) -> str:
     return re.search(r"^# ([^:\n]*)", "\n".join(texts), re.M)[1].replace(" · ", " ").replace("`", "").strip()
 
 
+def on_site(path: Path) -> str:
+    "Where a file of the checkout stands on the site, or the page of a folder in nbs/; '' if it does not."
+    for folder, there in SHOWN.items():
+        if path.is_relative_to(folder) and (path.is_file() or folder == NOTEBOOKS):
+            found = (Path(there) / path.relative_to(folder)).as_posix()
+            return {"index.ipynb": "course.ipynb"}.get(found, f"{found}.md" if path.is_dir() else found)
+    return ""
+
+
 def prose(text: str, path: Path) -> str:
     "Markdown with links that hold inside the site; the index of the notebooks is the page `course`."
 
@@ -81,12 +92,14 @@ def prose(text: str, path: Path) -> str:
         words, to = found.groups()
         if to.startswith("#"):  # as MyST names headings
             return f"[{words}]({re.sub(r'[^#a-z0-9-]', '', to.lower())})"
-        place = (path.parent / to).resolve()
-        if place.parent == ROOT / "benchmarks/results":
-            return f"[{words}](results/{place.name})"
-        if re.match("[a-z]+:", to) or place.is_relative_to(NOTEBOOKS):
-            return found[0].replace("index.ipynb", "course.ipynb")
-        return words  # outside of the site
+        if re.match("[a-z]+:", to):
+            return found[0]
+        name, mark, heading = to.partition("#")
+        place = (path.parent / name).resolve()
+        if there := on_site(place):
+            return f"[{words}]({os.path.relpath(there, Path(on_site(path)).parent)}{mark}{heading})"
+        repository, _ = address()
+        return f"[{words}]({repository}/blob/main/{place.relative_to(ROOT)})" if repository else words
 
     up = "" if path.parent == NOTEBOOKS else "../"
     text = re.sub(r"^## Exercises$", EXERCISES.format(up=up), text, flags=re.M)
@@ -176,13 +189,15 @@ def code(cell: dict, path: Path, told: str) -> dict | None:
 
 
 def overview(path: Path) -> list[dict]:
-    "The cells of the course's own page: the table of its lessons first, and no picture of the site itself."
+    "The cells of the course's own page: the table of its lessons first, the reader's guesses last."
     first, *others = read(path)["cells"]
     table = next(cell for cell in others if "".join(cell["source"]).startswith("## Read the course"))
-    text = re.sub(r"!\[[^\]]*\]\(images/cover.gif\)\n\n\*The course is a web site.*\n\n", "", "".join(first["source"]))
-    text = text.replace("# ddpm_course: learn diffusion models by building one", "## About the course")
-    name = {**first, "source": "# The whole course"}
-    return [name, table, {**first, "id": "about", "source": text}, *(cell for cell in others if cell is not table)]
+    text = "".join(first["source"]).replace(
+        "# ddpm_course: learn diffusion models by building one", "## About the course"
+    )
+    last = {**first, "id": "yours", "source": YOURS}
+    rest = [cell for cell in others if cell is not table]
+    return [{**first, "source": "# The whole course"}, table, {**first, "id": "about", "source": text}, *rest, last]
 
 
 def page(path: Path) -> dict:
@@ -214,31 +229,52 @@ def page(path: Path) -> dict:
 
 
 def deep_dives() -> str:
-    "The table of the deep_dives, as the index has it."
-    text = "".join("".join(cell["source"]) for cell in read(NOTEBOOKS / "index.ipynb")["cells"])
-    return prose(
-        "\n" + re.search(r"^\| workshop \|.*?(?=\n\n)", text, re.M | re.S)[0] + "\n", NOTEBOOKS / "index.ipynb"
-    )
+    "The table of the deep dives, as docs/design.md has it."
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| deep dive \|.*?(?=\n\n|\Z)", text, re.M | re.S)[0]
+    return "\n" + table.replace("../nbs/", "") + "\n"
+
+
+def documentation() -> dict[str, str]:
+    "The pages of docs/, by name."
+    return {path.name: prose(path.read_text(encoding="utf-8"), path) for path in sorted((ROOT / "docs").glob("*.md"))}
+
+
+def public(path: Path) -> dict[str, ast.FunctionDef | ast.ClassDef]:
+    "The functions and classes of a module that are for others: those of `__all__`, or without an underscore."
+    text = path.read_text(encoding="utf-8")
+    listed = re.search(r"__all__ = (\[.*?\])", text, re.S)
+    found = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names = ast.literal_eval(listed[1]) if listed else [name for name in found if not name.startswith("_")]
+    return {name: node for name, node in found.items() if name in names}
+
+
+def modules(room: str) -> dict[str, Path]:
+    "The modules of a room that have public names, by their dotted names."
+    found = sorted((ROOT / "ddpm_course" / room).glob("[!_]*.py"))
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in found if public(p)}
 
 
 def interface(room: str) -> str:
-    "The public names of the modules in a room: signatures with their comments, docstrings, and where each is made."
+    "The public names of the modules in a room: signatures with their comments, and docstrings."
     parts = [f"# {ROOMS[room]}", ""]
-    for path in sorted((ROOT / "ddpm_course" / room).glob("*.py")):
+    for module, path in modules(room).items():
         text = path.read_text(encoding="utf-8")
         made = re.search(r"File to edit: (?:\.\./)*nbs/(.*)\.ipynb", text)
-        public = re.search(r"__all__ = (\[.*?\])", text, re.S)
-        if not made or not public:
-            continue
-        names, lines, blocks = ast.literal_eval(public[1]), text.splitlines(), []
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names:
-                first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
-                about = ast.get_docstring(node) is not None
-                last = node.body[0].end_lineno if about else node.body[0].lineno - 1
-                blocks.append("\n".join(lines[first - 1 : last]))
-        if blocks:
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            parts += [f"## {module}", "", f"Made in [{made[1]}](../{made[1]}.ipynb).", ""]
-            parts += [f"```python\n{block}\n```\n" for block in blocks]
+        parts += [f"## {module}", "", *([f"Made in [{made[1]}](../{made[1]}.ipynb).", ""] if made else [])]
+        for node in public(path).values():
+            first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
+            last = node.body[0].end_lineno if ast.get_docstring(node) is not None else node.body[0].lineno - 1
+            parts.append("```python\n" + "\n".join(text.splitlines()[first - 1 : last]) + "\n```\n")
     return "\n".join(parts)
+
+
+def interfaces() -> str:
+    "A line for each module: the first of its docstring, or else its public names."
+    rows = ["", "| module | what is in it |", "|---|---|"]
+    for room in ROOMS:
+        for module, path in modules(room).items():
+            said = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+            here = f"api/{room or 'ideas'}.md#{module.replace('.', '-').replace('_', '-')}"
+            rows.append(f"| [{module.removeprefix('ddpm_course.')}]({here}) | {said or ', '.join(public(path))} |")
+    return "\n".join(rows) + "\n"

@@ -1,16 +1,19 @@
 """Write README.md from nbs/index.ipynb, and into each chapter its links to the one before, the index, the next.
 
-    python tools/readme.py            # writes README.md, and the links
+    python tools/readme.py            # writes README.md, the links, and the addresses in CITATION.cff
     python tools/readme.py --check    # exit code 1 when one of them differs
 
 Markdown cells are taken as they are, code cells become fenced blocks with the text they printed, and cells marked
-`#| hide` are left out. Links that are relative to nbs/ are rewritten to be relative to the top folder.
+`#| hide` are left out. Links that are relative to nbs/ are rewritten to be relative to the top folder. Once the address
+of the repository is known (tools/address.py), README.md names it and the site.
 """
 
 import json
 import re
 import sys
 from pathlib import Path
+
+from address import address
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +22,21 @@ def relink(text: str) -> str:
     "Point links and images that are relative to nbs/ at the same file seen from the top folder."
     below = re.sub(r"(\]\(|src=\")(?![a-z]+:|#|/)(?=[^)\"\s])", r"\1nbs/", text)
     return re.sub(r"(\]\(|src=\")nbs/\.\./", r"\1", below)
+
+
+def addressed(text: str, repository: str, site: str) -> str:
+    "Fill in where the repository and the site are, or name neither."
+    if repository:
+        text = text.replace("Clone this repository", f"Clone this repository (`git clone {repository}`)")
+    there = f"The course is also [a site]({site}), where a model draws digits in your browser."
+    return text.replace("<!-- site -->\n\n", there + "\n\n" if site else "")
+
+
+def citation(text: str, repository: str, site: str) -> str:
+    "CITATION.cff with both addresses, or with none."
+    text = re.sub(r"^(repository-code|url): .*\n", "", text, flags=re.M)
+    lines = f"repository-code: {repository}\nurl: {site}\n" if repository else ""
+    return text.replace("license:", lines + "license:", 1)
 
 
 def readme(nb: dict) -> str:
@@ -39,7 +57,7 @@ def readme(nb: dict) -> str:
 
 
 def navigated(path: Path, lessons: list[Path]) -> str:
-    "A chapter with its links below its title and at its end; a workshop's lead to its own lesson and the next."
+    "A chapter with its links below its title and at its end; a deep dive's lead to its own lesson and the next."
     nb = json.loads(path.read_text(encoding="utf-8"))
     number = lambda p: p.name.partition("_")[0]
     up = "" if path.parent.name == "nbs" else "../"
@@ -58,7 +76,9 @@ def main() -> None:
     chapters = [p for folder in ("nbs", "nbs/deep_dives") for p in sorted((ROOT / folder).glob("[0-9]*.ipynb"))]
     lessons = [p for p in chapters if p.parent.name == "nbs"]
     made = {path: navigated(path, lessons) for path in chapters}
-    made[ROOT / "README.md"] = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
+    text = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
+    made[ROOT / "README.md"] = addressed(text, *address())
+    made[ROOT / "CITATION.cff"] = citation((ROOT / "CITATION.cff").read_text(encoding="utf-8"), *address())
     for path, text in made.items():
         if path.read_text(encoding="utf-8") == text:
             continue

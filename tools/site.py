@@ -9,7 +9,6 @@ nothing is loaded from another host.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from PIL import Image
 
 import figures
 import pages
+from address import address
 from ddpm_course.data.sets import load_digits
 
 ROOT = pages.ROOT
@@ -40,6 +40,7 @@ BESIDE = [
     "notation",
     "references",
     "errata",
+    *(f"docs/{name.removesuffix('.md')}" for name in pages.documentation()),
 ]
 
 
@@ -79,21 +80,20 @@ def write_sources(source: Path) -> None:
     for room in pages.ROOMS:
         (source / "api" / f"{room or 'ideas'}.md").write_text(pages.interface(room), encoding="utf-8")
 
-    if "GITHUB_REPOSITORY" in os.environ:
-        there = f"[the repository](https://github.com/{os.environ['GITHUB_REPOSITORY']})"
-        cover = (
-            (source / "index.md")
-            .read_text(encoding="utf-8")
-            .replace("a clone of the repository", f"a clone of {there}")
-        )
-        (source / "index.md").write_text(cover, encoding="utf-8")
+    (source / "docs").mkdir()
+    for name, text in pages.documentation().items():
+        (source / "docs" / name).write_text(text, encoding="utf-8")
+    cover = (source / "index.md").read_text(encoding="utf-8")
+    if repository := address()[0]:
+        cover = cover.replace("a clone of the repository", f"a clone of [the repository]({repository})")
+    (source / "index.md").write_text(cover, encoding="utf-8")
 
     lessons = [path for path in notebooks if path.parent == pages.NOTEBOOKS and path.stem[0].isdigit()]
     below = {name: [entry(p) for p in notebooks if p.parent.name == name] for name in ("deep_dives", "solutions")}
     below["api"] = [f"api/{room or 'ideas'}" for room in pages.ROOMS]
     for name, entries in below.items():
         with (source / f"{name}.md").open("a", encoding="utf-8") as file:
-            file.write(pages.deep_dives() if name == "deep_dives" else "")
+            file.write({"deep_dives": pages.deep_dives, "api": pages.interfaces}.get(name, str)())
             file.write(tree({"deep_dives": ":hidden:", "api": ":maxdepth: 2"}.get(name, ":maxdepth: 1"), entries))
     parts = {part: [entry(p) for p in lessons if p.stem.startswith(numbers)] for part, numbers in PARTS.items()}
     parts["Beside the lessons"] = [*BESIDE, *below, "licences"]

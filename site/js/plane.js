@@ -26,9 +26,11 @@ function changed() {
   layers = null;
   learned = copies = '';
   story = null;
-  if ($('who').value === 'network' && points.length > 2) worker.postMessage({ points: known(), abars: SCHEDULES[$('schedule').value](T) });
+  const points = $('who').value === 'network' ? known() : [];                     // without points the worker rests
+  worker.postMessage({ points, abars: SCHEDULES[$('schedule').value](T) });
 }
 worker.onmessage = ({ data }) => {
+  if ($('who').value !== 'network') return;                                       // it was on its way
   layers = data.layers;
   learned = `step ${data.n.toLocaleString('en')}, loss ${data.loss.toFixed(3)}`;
 };

@@ -94,9 +94,9 @@ def test_readme_begins_with_the_line_that_trains():
 
 
 def test_readme_commands_are_understood():
-    "Each `ddpm` command of the README, wherever it stands in its line, is one that the command line knows."
+    "Each `ddpm` line of README and docs/commands.md is one that the command line knows, and together they show all."
     parser, known = make_parser(*COMMANDS), []
-    for line in shell_lines((ROOT / "README.md").read_text()):
+    for line in shell_lines("".join((ROOT / name).read_text() for name in ("README.md", "docs/commands.md"))):
         for part in line.split(" && "):
             words = part.split()
             name = words[0].rpartition("/")[2]

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import yaml
 
 import ddpm_course
 from floors import floors
-from helpers import NOTEBOOKS, ROOT, read, script
+from helpers import ROOT, read
 
 
 def test_ruff_finds_nothing():
@@ -52,25 +51,6 @@ def test_licences_of_the_site_name_what_is_installed():
         name.lower(): version for kind in ("dependencies", "devDependencies") for name, version in node[kind].items()
     }
     assert {name.lower(): version for name, version in listed.items()} == fixed | node
-
-
-def test_words_of_the_site_stand_in_the_notebooks():
-    "What the site says otherwise is still said in a lesson."
-    import pages
-
-    lessons = [path for path in NOTEBOOKS if path.parent.name == "nbs"]
-    said = "\n".join("".join(cell["source"]) for path in lessons for cell in json.loads(read(path))["cells"])
-    assert not [words for words in pages.WORDS if words not in said]
-
-
-def test_clean_leaves_the_notebooks_as_they_are(tmp_path):
-    for name in ("settings.ini", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "runs"))
-    (tmp_path / "ddpm_course").mkdir()
-    subprocess.run([script("nbdev_clean")], cwd=tmp_path, check=True)
-    changed = [p.name for p in NOTEBOOKS if read(p) != read(tmp_path / p.relative_to(ROOT))]
-    assert not changed, f"nbdev_clean changes {changed}: run tools/execute.py, or nbdev_clean"
 
 
 def test_one_version():

@@ -1,0 +1,207 @@
+"Pages for readers: README, docs/, the site's sources, how notebooks are stored, and the addresses they all take."
+
+import base64
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import address
+import clean
+import figures
+import pages
+import readme
+from ddpm_course.cli.main import COMMANDS, make_parser
+from helpers import NOTEBOOKS, ROOT, environment, free_port, read, wait_for
+
+
+def prose(path):
+    "The Markdown of a page."
+    if path.suffix == ".md":
+        return read(path)
+    return "\n\n".join("".join(c["source"]) for c in json.loads(read(path))["cells"] if c["cell_type"] == "markdown")
+
+
+def anchors(text):
+    "The names of a page's headings, as GitHub makes them."
+    return {
+        re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+
+
+def test_no_relative_link_is_dead():
+    "In README, docs/, the notebooks and the site's own pages, whose links are those of the notebooks."
+    dead = []
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *NOTEBOOKS, *ROOT.glob("site/pages/*.md")]:
+        text = re.sub(r"^```.*?^```|`[^`\n]*`|\$[^$\n]*\$", "", prose(path), flags=re.M | re.S)
+        for to in re.findall(r"\]\(([^)\s]+)\)", text):
+            name, _, heading = to.partition("#")
+            if re.match(r"[a-z]+:", to):
+                continue
+            folder = ROOT / "nbs" if path.parent.name == "pages" else path.parent
+            there = (folder / name).resolve() if name else path
+            made = path.parent.name == "pages" and name in ("course.ipynb", "plane.md")
+            if (
+                not made
+                and not there.exists()
+                or path.suffix == ".md"
+                and heading
+                and there.suffix == ".md"
+                and heading not in anchors(prose(there))
+            ):
+                dead.append(f"{path.name}: {to}")
+    assert not dead
+
+
+def test_readme_is_short():
+    assert len(read(ROOT / "README.md").split()) < 1350
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_docs_name_every_flag():
+    "That every command stands there, too, and is understood: tests/cli/test_install.py."
+    (found,) = [action for action in make_parser(*COMMANDS)._actions if isinstance(action.choices, dict)]
+    flags = {word for p in found.choices.values() for a in p._actions for word in a.option_strings if word[:2] == "--"}
+    named = set(re.findall(r"--[\w-]+", read(ROOT / "docs/commands.md")))
+    assert not {flag for flag in flags - named - {"--help"} if not flag.startswith("--no-")}
+
+
+def test_the_line_that_opens_the_course_serves_the_whole_repository(tmp_path):
+    "README's own line, without its installation and its browser: the index's pictures and CONTRIBUTING can be reached."
+    (line,) = [line for line in read(ROOT / "README.md").splitlines() if "jupyter lab" in line]
+    assert line in read(ROOT / "site/pages/index.md")
+    *_, words = line.split(" && ")
+    port = free_port()
+    command = [sys.executable, "-m", "jupyterlab", *shlex.split(words)[3:], "--no-browser", "--allow-root"]
+    assert shlex.split(words)[:3] == ["OMP_WAIT_POLICY=PASSIVE", ".venv/bin/jupyter", "lab"]
+    command += [f"--port={port}", "--ip=127.0.0.1", "--IdentityProvider.token=x", "--LabApp.news_url="]
+    env = environment(JUPYTER_CONFIG_DIR=str(tmp_path), JUPYTER_DATA_DIR=str(tmp_path / "data"))
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+
+    def answer(name):
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/files/{name}?token=x", timeout=5).status == 200
+        except OSError:
+            return None
+
+    try:
+        wait_for(lambda: answer("README.md"), server)
+        shown = re.findall(r"\]\(\.\./([\w./-]+)", prose(ROOT / "nbs/index.ipynb"))
+        assert shown and all(map(answer, ["CONTRIBUTING.md", "nbs/images/denoising.gif", *shown]))
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+
+def test_one_setting_holds_the_addresses(tmp_path):
+    settings, there = tmp_path / "settings.ini", "https://github.com/Someone/ddpm_course"
+
+    def fill(url):
+        settings.write_text(re.sub(r"^git_url =.*$", f"git_url = {url}", read(ROOT / "settings.ini"), flags=re.M))
+        return address.address(settings)
+
+    assert fill("") == ("", "")
+    both = fill(there)
+    assert both == (there, "https://someone.github.io/ddpm_course/")
+    for placeholder in (
+        "https://github.com/OWNER/ddpm_course",
+        "https://example.com/x",
+        "https://github.com/your-name/x",
+    ):
+        with pytest.raises(SystemExit, match="real owner"):
+            fill(placeholder)
+    index = readme.readme(json.loads(read(ROOT / "nbs/index.ipynb")))
+    assert all(url in readme.addressed(index, *both) for url in both)
+    assert "<!-- site" not in readme.addressed(index, "", "") and "github.io" not in readme.addressed(index, "", "")
+    named = readme.citation(read(ROOT / "CITATION.cff"), *both)
+    assert f"repository-code: {both[0]}\nurl: {both[1]}\n" in named
+    assert "repository-code" not in readme.citation(named, "", "")
+
+
+def test_a_release_needs_the_address():
+    done = subprocess.run([sys.executable, ROOT / "tools/address.py"], capture_output=True, text=True)
+    assert bool(done.returncode) == (address.address() == ("", ""))
+    assert "python3 tools/address.py" in read(ROOT / ".github/workflows/release.yml")
+
+
+def test_no_placeholder_is_shown():
+    shown = [
+        ROOT / "README.md",
+        ROOT / "CITATION.cff",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("site/pages/*.md"),
+        *NOTEBOOKS,
+    ]
+    assert not [path.name for path in shown if re.search(r"example\.com|github\.com/OWNER", read(path))]
+
+
+# -- the site's sources -----------------------------------------------------------------------------------------------
+
+
+def test_words_of_the_site_stand_in_the_notebooks():
+    "What the site says otherwise is still said in a lesson."
+    said = "\n".join(prose(path) for path in NOTEBOOKS if path.parent.name == "nbs")
+    assert not [words for words in pages.WORDS if words not in said]
+
+
+def test_modules_that_no_notebook_makes_are_on_the_site():
+    said = pages.interface("cli")
+    assert "## ddpm_course.cli.main" in said and "def make_parser(" in said and "def _" not in said
+    overview = pages.interfaces()
+    assert all(f"| [{name.removeprefix('ddpm_course.')}]" in overview for name in pages.modules("run"))
+
+
+def drawn(stem):
+    "The figures of a page, (cell, pixels)."
+    cells = json.loads(read(ROOT / f"nbs/{stem}.ipynb"))["cells"]
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                yield "".join(cell["source"]), np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
+
+
+def darkened(pixels, folder):
+    Image.fromarray(pixels).save(folder / "figure.png")
+    figures.darken(folder / "figure.png")
+    return np.asarray(Image.open(folder / "figure-dark.png").convert("RGB"))
+
+
+def test_dark_pages_tell_the_truth(tmp_path):
+    "Pictures in colour are the same in both modes, lines are turned light, and a map and its colour bar agree."
+    coloured = [pixels for _, pixels in drawn("22_colour") if figures.colourful(pixels)]
+    assert len(coloured) >= 6 and all((darkened(pixels, tmp_path) == pixels).all() for pixels in coloured)
+    lines = next(pixels for source, pixels in drawn("02_schedules") if "imshow" not in source and ".plot(" in source)
+    assert lines.mean() > 200 and darkened(lines, tmp_path).mean() < 80
+    (barred,) = [p for source, p in drawn("06_attention") if "colorbar" in source and not figures.shaded(p)]
+    parts = barred[figures.pictures(barred.min(2) < 250)]
+    for colour in ((5, 48, 97), (103, 0, 31)):  # both ends of the colour bar lie in what stays
+        near = np.abs(barred.astype(int) - colour).max(2) < 30
+        assert near.any() and (darkened(barred, tmp_path)[near] == barred[near]).mean() > 0.9 and len(parts)
+
+
+# -- how notebooks are stored -----------------------------------------------------------------------------------------
+
+
+def test_a_palette_is_not_seen():
+    random = np.random.default_rng(0)
+    colours, greys = (random.integers(0, 256, (60, 60, n), np.uint8) for n in (3, 1))
+    greys[:20] = 255
+    for pixels, small in ((colours, False), (greys.repeat(3, 2), True)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "png")
+        stored = Image.open(io.BytesIO(clean.few_colours(file.getvalue())))
+        apart = np.abs(np.asarray(stored.convert("RGB")).astype(int) - pixels)
+        assert (stored.mode == "P") == small and apart.max() <= 64 and (apart[pixels == 255] == 0).all()
