@@ -1,7 +1,7 @@
 """The notebooks as files (outputs, size, links), and as pages that are run from top to bottom.
 
 A page is run once, in a process forked from one that has imported everything: see tools/execute.py. By default those
-run that are touched, and a few others; `-m "not nightly"` runs them all.
+run that are touched, and a few others; `-m "not nightly"` runs all that take less than a minute.
 """
 
 import json
@@ -246,10 +246,17 @@ def leans_on(path: Path) -> set[Path]:
 
 
 CHANGED = touched()
-PAGES = [
-    pytest.param(p, id=p.stem, marks=[] if p.stem in FEW or leans_on(p) & CHANGED else [pytest.mark.thorough])
-    for p in NOTEBOOKS
-]
+
+
+def tier(path: Path) -> list[pytest.MarkDecorator]:
+    "The first runs a few pages and what is touched, the second the others; those that take a minute run at night."
+    if path.stem in FEW or leans_on(path) & CHANGED:
+        return []
+    takes_long = re.search(r"runs in (?:about|under) a minute", "\n".join(cells(path, "markdown")))
+    return [pytest.mark.nightly if takes_long else pytest.mark.thorough]
+
+
+PAGES = [pytest.param(p, id=p.stem, marks=tier(p)) for p in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", PAGES)

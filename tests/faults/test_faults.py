@@ -130,11 +130,6 @@ def test_wrong_types(bench, name):
     assert refused > 50
 
 
-def header(text, data=b""):
-    "A safetensors file with this header."
-    return len(text).to_bytes(8, "little") + text.encode() + data
-
-
 def weights(change):
     "What makes a safetensors file from the one that is there."
 
@@ -147,12 +142,8 @@ def weights(change):
 
 
 SAFETENSORS = {
-    "header of a terabyte": (1 << 40).to_bytes(8, "little") + b"{}",
-    "empty header": header("{}"),
-    "deep header": header("[" * 100_000),
-    "unknown type": header('{"a":{"dtype":"Q7","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
-    "offsets beyond": header('{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}', bytes(4)),
-    "a shape that overflows": header('{"a":{"dtype":"F32","shape":[4294967296,4294967296,2],"data_offsets":[0,0]}}'),
+    "header of a terabyte": lambda path: path.write_bytes((1 << 40).to_bytes(8, "little") + b"{}"),
+    "empty header": lambda path: path.write_bytes((2).to_bytes(8, "little") + b"{}"),
     "half the names": weights(lambda kept, one: [kept.pop(name) for name in list(kept)[::2]]),
     "a name too many": weights(lambda kept, one: kept.update(extra=torch.zeros(3))),
     "another shape": weights(lambda kept, one: kept.update({one: torch.zeros(3)})),
@@ -166,11 +157,7 @@ SAFETENSORS = {
 def test_strangers_weights(bench, tmp_path, kind):
     "Weights whose sums are right, and that are none."
     folder = shutil.copytree(bench.good / "run", tmp_path / "run") / "checkpoints/step_00000004"
-    content = SAFETENSORS[kind]
-    if callable(content):
-        content(folder / "ema.safetensors")
-    else:
-        (folder / "ema.safetensors").write_bytes(content)
+    SAFETENSORS[kind](folder / "ema.safetensors")
     meta = json.loads((folder / "meta.json").read_text())
     meta["files"]["ema.safetensors"] = checksum((folder / "ema.safetensors").read_bytes())
     (folder / "meta.json").write_text(json.dumps(meta))
@@ -328,13 +315,6 @@ def test_a_largest_file(bench):
 
 # -- places that cannot be written or read -----------------------------------------------------------------------------
 
-NO_WORK = """
-from ddpm_course.model import Model
-def never(*args, **kwargs):
-    raise AssertionError('the work began, and its result cannot be kept')
-Model.answer = never
-"""
-
 
 @faults
 def test_permissions(bench):
@@ -342,7 +322,6 @@ def test_permissions(bench):
     closed = lambda name, mode=0o555: lambda folder: (folder / name).chmod(mode)
     going = PLAIN | STOPPED
     yield from (
-        Try("sample in a locked run", closed("run"), SAMPLE, (2,), {**PLAIN, "code": NO_WORK}, "run"),
         Try("train in a locked folder", closed("."), DATA, (2,), going, "new"),
         Try("checkpoints locked", closed("run/checkpoints"), GO_ON, (2,), going, "checkpoints", GO),
         Try("a class locked", closed("photos/cats", 0), DATA, (2,), PLAIN, "cats"),
@@ -394,7 +373,7 @@ def test_signals(bench):
         yield Try(f"{kind.name} in a step", words=GO_ON, **how)
     code = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + gone["code"]
     yield Try("SIGHUP under nohup", words=[*TRAIN, 6], codes=(0,), how={"code": code})
-    code = NO_WORK.replace("raise AssertionError", "import os; os.kill(os.getpid(), 2) #")
+    code = "import os\nfrom ddpm_course.model import Model\nModel.answer = lambda *args, **how: os.kill(os.getpid(), 2)"
     yield Try("SIGINT while sampling", codes=(130,), how={"code": code})
 
 
