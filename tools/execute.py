@@ -169,7 +169,7 @@ def move_controls(box, page: str) -> None:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 NUMBER = r"[-+]?\b\d+(?:,\d{3})*(?:\.\d*)?(?:e[-+]?\d+)?|\bnan\b"
-VARIES = r"\.backward\(|\bfit\(|perf_counter|ddpm train"  # a page that trains or reads a clock
+VARIES = r"\.backward\(|\b(?:fit|distil|race)\(|\bimport time\b|timeit|perf_counter|images_per_s|ddpm train"  # trains, reads clocks
 
 
 def text_of(output: dict) -> str:
