@@ -15,6 +15,7 @@ from ..run.runs import load_run
 from .flags import add_precision, add_processes, file
 from .terminal import say
 
+
 @dataclass(frozen=True)
 class Request:
     "Which runs are compared, on what."

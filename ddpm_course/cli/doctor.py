@@ -28,6 +28,7 @@ from ..share.published import load_published
 from .flags import add_sampling, file, given_fields, read_sampling, whole
 from .terminal import say
 
+
 @dataclass(frozen=True)
 class Request:
     "What is examined, and how samples of it are drawn."

@@ -6,6 +6,7 @@ from ..run.runs import load_run
 from ..share.pipelines import save_onnx, save_pipeline
 from .flags import file
 
+
 @dataclass(frozen=True)
 class Request:
     "Which run is written, and where to."

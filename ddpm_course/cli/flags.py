@@ -10,6 +10,7 @@ from ..base.fields import accepted
 from ..base.registry import look_up
 from ..config import PRESETS, SECTIONS, RunConfig, SamplingConfig, override
 
+
 class Parser(argparse.ArgumentParser):
     "An argument parser that raises its complaints."
 

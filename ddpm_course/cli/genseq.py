@@ -15,6 +15,7 @@ from .flags import add_grid, add_model, add_processes, read_loader, read_samplin
 from .sample import chosen_classes
 from .terminal import say
 
+
 @dataclass(frozen=True)
 class Request:
     "What is filmed, of which model, and where it goes."

@@ -21,6 +21,7 @@ from ..model import Model
 from .flags import add_grid, add_model, add_processes, file, read_loader, read_sampling, whole
 from .terminal import say
 
+
 @dataclass(frozen=True)
 class Beginning:
     "A picture to begin with, what of it is drawn anew, and how."

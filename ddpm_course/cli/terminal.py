@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any, TextIO
 
+
 def printable(text: str) -> str:
     "A text whose control characters, but for the ends of lines, are written out."
     return ''.join(c if c.isprintable() or c == '\n' else repr(c)[1:-1] for c in text)

@@ -23,6 +23,7 @@ from ..sampling import plan
 from .flags import add_model, add_processes, file, given_fields, read_loader, read_sampling, whole
 from .terminal import say
 
+
 @dataclass(frozen=True)
 class Request:
     "What is measured, of which model, on which images, and where the numbers go."

@@ -18,6 +18,7 @@ from ..share.diagram import draw_all
 from .flags import FOUND_IN_DATA, add_preset, read_settings
 from .terminal import say
 
+
 @dataclass(frozen=True)
 class Request:
     "What is drawn, and where to."

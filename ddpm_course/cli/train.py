@@ -35,6 +35,7 @@ from .flags import add_preset, add_processes, read_settings
 from .genseq import save_film
 from .terminal import say
 
+
 @dataclass(frozen=True)
 class Request:
     "What is trained, where, and who is told."

@@ -10,6 +10,7 @@ from ..base.files import write_whole
 from ..unet import Downsample, Stage, Upsample
 from .graphs import AGraph, Call, Topology, empty_graph, part_graph, record, skips
 
+
 def caption(module: nn.Module, call: Call) -> str:
     "What a part does, in a few words: 'residual 128→256'."
     words = {Stage: 'residual', Downsample: 'halve', Upsample: 'double',

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+
 def nodes_between(outputs: Collection[Tensor], inputs: Collection[Tensor] = ()) -> list[Any]:
     "Autograd nodes behind `outputs` and not behind `inputs`, each once, leaves left aside."
     end, todo = {x.grad_fn for x in inputs}, [x.grad_fn for x in outputs]

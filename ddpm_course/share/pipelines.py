@@ -16,6 +16,7 @@ from ..model import Model
 from ..unet import UNet
 from .published import SCHEDULER_NAMES, linear_ends, to_diffusers
 
+
 def scheduler_settings(config: RunConfig) -> dict[str, Any]:
     "A `DDPMScheduler` with our noise. Raises ValueError for a schedule or objective it lacks."
     d, settings = config.diffusion, {}

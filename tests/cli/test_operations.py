@@ -1,7 +1,6 @@
 """Every command on every kind of data, in fresh processes, as a person runs them one after the other."""
 
 import json
-import os
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -223,9 +222,3 @@ def test_other_images_than_the_run_knows(tmp_path, refuses):
     sentence = "the model knows the classes 0,1,2,3,4,5,6,7,8,9, the images have blues,reds"
     refuses("test", "--data", "data", sentence=sentence)
     assert not (tmp_path / "test.json").exists()
-
-
-def test_published_weights_that_are_not_there(tmp_path, monkeypatch):
-    monkeypatch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
-    sentence = "nobody/nothing is no folder and could not be fetched from the hub"
-    refused("sample", "--weights", "nobody/nothing", cwd=tmp_path, sentence=sentence)

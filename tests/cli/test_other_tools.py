@@ -36,11 +36,6 @@ def test_tensorboard_shows_losses_quarters_rate_and_grids(followed):
     assert [event.step for event in events.Scalars("heldout/loss")] == [3, 6]
 
 
-def test_unknown_tracker_is_one_sentence(tmp_path):
-    refused(*RUN.split(), "--log", "mlflow", cwd=tmp_path, sentence="no tracker is called 'mlflow'")
-    assert not list(tmp_path.iterdir())
-
-
 def test_export_and_back(followed):
     before = contents(followed / "run")
     ddpm("export", "run", "out", "--onnx", "net.onnx", cwd=followed)

@@ -1,26 +1,18 @@
 "What is around a command must not change what it does: closed streams, foreign code in the folder, processes."
 
-import json
 import subprocess
 import sys
 
 import pytest
 
 from ddpm_course.run.checkpoints import newest_checkpoint
-from helpers import ddpm, environment, warm
+from helpers import ddpm, environment
 
 TINY = "train --steps 3 --batch 8 --channels 8 --T 8 --log-every 1 --grid-every 0 --threads 1 --out run".split()
 
 
 def survived(folder):
     return newest_checkpoint(folder / "run").name == "step_00000003" and (folder / "run/loss.png").exists()
-
-
-@pytest.mark.parametrize("how", ["full", pytest.param("gone", marks=pytest.mark.thorough)])
-def test_run_survives_its_error_stream(tmp_path, how):
-    "A stream that takes no more, or that nobody reads any longer."
-    done = warm().run(TINY, tmp_path, stderr=how)
-    assert done.code == 0 and done.ended and survived(tmp_path)
 
 
 def test_run_without_an_error_stream(tmp_path):
@@ -38,13 +30,6 @@ def test_processes_run_no_code_from_the_folder(tmp_path):
         [sys.executable, "-c", program, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stdout == "wrote samples.png\n", done.stderr
-
-
-@pytest.mark.thorough
-def test_asked_channels_reach_all_processes(tmp_path):
-    out = ddpm(*TINY, "--image-channels", 3, "--nproc", 2, cwd=tmp_path)[0]
-    assert "in 2 processes" in out
-    assert json.loads((tmp_path / "run/config.json").read_text())["data"]["image_channels"] == 3
 
 
 @pytest.mark.thorough
