@@ -169,7 +169,8 @@ def move_controls(box, page: str) -> None:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 NUMBER = r"[-+]?\b\d+(?:,\d{3})*(?:\.\d*)?(?:e[-+]?\d+)?|\bnan\b"
-VARIES = r"\.backward\(|\b(?:fit|distil|race)\(|\bimport time\b|timeit|perf_counter|images_per_s|ddpm train"  # trains, reads clocks
+# of a page that trains or reads a clock
+VARIES = r"\.backward\(|\b(?:fit|distil|race)\(|\bimport time\b|timeit|perf_counter|images_per_s|ddpm train"
 
 
 def text_of(output: dict) -> str:
