@@ -284,18 +284,6 @@ def test_drawing(visit, masked):
 
 
 @pytest.mark.thorough
-def test_noise(visit, site):
-    "The package's normal numbers: those of the long tail, too."
-    page = visit("index.html")
-    drawn(page)
-    script = f"""async () => {{ const {{ normal }} = await import('{site}/_static/noise.js');
-      return [0, 1, 2 ** 32 - 1].flatMap(s => [...normal(30000, s, 7, 3, 5n * 2n ** 32n + 2n)]); }}"""
-    theirs = [normal((30000,), seed, Purpose.SAMPLE, 3, [5 * 2**32 + 2]) for seed in (0, 1, 2**32 - 1)]
-    apart = (torch.tensor(page.evaluate(script)) - torch.cat(theirs, 1)[0]).abs()
-    assert apart.max() < 1e-6 and (apart > 0).float().mean() < 1e-3
-
-
-@pytest.mark.thorough
 def test_explorers(visit, site):
     "Each control of each explorer changes what it draws; schedules and digits are the package's."
     kept = json.loads((ROOT / "site/static/digits.json").read_text())
