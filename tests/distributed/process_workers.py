@@ -66,6 +66,11 @@ def run(group: DDPGroup | Group, config, threads: int, double: bool) -> tuple[li
     return losses, torch.cat([p.detach().flatten() for p in state.network.parameters()])
 
 
+def squares(group: DDPGroup | Group, n: int, to_all: bool) -> torch.Tensor:
+    "A row (k, k^2) for each of n, three at a time; nobody asks for none."
+    return group.map(lambda i: torch.tensor([[k, k * k] for k in i], dtype=torch.float64), n, 3, to_all)
+
+
 def late(group: DDPGroup, seconds: float) -> int:
     "The last rank comes to the barrier so much later than the others."
     time.sleep(seconds * (group.rank + 1 == group.world))
