@@ -176,6 +176,10 @@ def set_rest(state: TrainState, content: bytes) -> None:
         kept = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     old = {'memory': kept['memory']} if 'memory' in kept else {}            # as in version 0.1
     state.optimizer.load_state_dict(kept['optimizer'])
+    for weight, memory in state.optimizer.state.items():        # laid out in memory as its weight:
+        for name, value in memory.items():                      # a GPU's, with channels last, too
+            if isinstance(value, torch.Tensor) and value.ndim == 4:
+                memory[name] = torch.empty_like(weight).copy_(value)
     state.scaler.load_state_dict(kept['scaler'])
     state.criterion.load_state_dict(kept.get('criterion', old))
     state.average.load_state_dict(kept.get('average', {}))

@@ -11,7 +11,9 @@ from ddpm_course.base.files import read_json, write_whole
 from ddpm_course.base.machine import autocast, pick_device, pick_precision, to_device, torch_settings
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
+from ddpm_course.run.checkpoints import load_checkpoint, newest_checkpoint, weights_of
 from ddpm_course.run.runs import Run, load_model
+from ddpm_course.run.training import new_state
 
 
 @pytest.mark.parametrize("kind", ["cut", "deep", "image", "long", "pipe", "zeros"])
@@ -119,9 +121,24 @@ def test_settings_are_put_back_where_something_goes_wrong():
     assert how() == before
 
 
+def test_a_checkpoint_of_a_cpu_fits_channels_last(tmp_path):
+    "AdamW's fused steps want weights and moments laid out alike."
+    digits = load_digits("train", 16)
+    config = override(PRESETS["mnist16"], steps=1, batch=4, channels=8, T=20, optimizer="adamw", precision="fp32")
+    with Run.open(tmp_path / "run", config, digits) as run:
+        list(run)
+    state = new_state(run.config)
+    state.network.to(memory_format=torch.channels_last)
+    load_checkpoint(newest_checkpoint(tmp_path / "run"), state)
+    for weight, moments in state.optimizer.state.items():
+        assert all(moments[name].stride() == weight.stride() for name in ("exp_avg", "exp_avg_sq"))
+    assert all(map(torch.equal, state.network.parameters(), run.state.network.parameters()))
+    for mine, theirs in zip(state.optimizer.state.values(), run.state.optimizer.state.values()):
+        assert torch.equal(mine["exp_avg"], theirs["exp_avg"])
+
+
 def test_channels_are_last_on_a_gpu_only():
     "And a checkpoint holds them first, wherever it was written."
-    from ddpm_course.run.checkpoints import weights_of
 
     def network():
         torch.manual_seed(0)
