@@ -351,7 +351,9 @@ def test_plane(visit, site):
     page.wait_for_function("() => document.getElementById('facts').textContent.startsWith('4 points')")
     page.select_option("#who", "network")
     page.wait_for_function("() => /step [1-9]/.test(document.getElementById('facts').textContent)", timeout=60_000)
-    assert not page.wrong
+    page.select_option("#who", "exact")  # then nothing is trained
+    page.wait_for_timeout(1000)
+    assert "step" not in page.text_content("#facts") and not page.wrong
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import urllib.request
+import zlib
 
 import numpy as np
 import pytest
@@ -193,6 +194,23 @@ def test_dark_pages_tell_the_truth(tmp_path):
 
 
 # -- how notebooks are stored -----------------------------------------------------------------------------------------
+
+
+def test_notebooks_are_stored_clean(monkeypatch):
+    "As `python tools/clean.py` stores them, but for pictures: another version of Pillow makes other bytes."
+    from ipykernel.ipkernel import IPythonKernel
+    from ipykernel.kernelspec import get_kernel_dict
+
+    stored = clean.kernel(sys.version.split()[0])
+    assert stored["kernelspec"]["display_name"] == get_kernel_dict()["display_name"]
+    assert stored["language_info"] == IPythonKernel.language_info
+    monkeypatch.setattr(clean, "few_colours", lambda png: png)
+    changed = [p.name for p in NOTEBOOKS if read(p) != clean.text(clean.cleaned(json.loads(read(p))))]
+    assert not changed, f"run python tools/clean.py: {changed}"
+
+
+def test_a_commit_of_all_notebooks_is_small():
+    assert sum(len(zlib.compress(path.read_bytes())) for path in NOTEBOOKS) < 4_000_000
 
 
 def test_a_palette_is_not_seen():
