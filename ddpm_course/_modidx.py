@@ -116,8 +116,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.distances': ('deep_dives/lab.html#distances', 'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.paired': ('deep_dives/lab.html#paired', 'ddpm_course/judge/lab.py'),
-                                       'ddpm_course.judge.lab.plot_differences': ( 'deep_dives/lab.html#plot_differences',
-                                                                                   'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.race': ('deep_dives/lab.html#race', 'ddpm_course/judge/lab.py'),
                                        'ddpm_course.judge.lab.seconds_of_a_step': ( 'deep_dives/lab.html#seconds_of_a_step',
                                                                                     'ddpm_course/judge/lab.py'),

@@ -177,16 +177,18 @@ def test_same_samples_and_losses(tmp_path):
     pictures, tests = {}, {}
     for n in (1, 3):
         grid = f"sample --classes 4 --n 7 --steps 4 --sampler ddpm --npz {n}.npz --nproc {n}"
-        numbers = f"test --out {n}.json --nproc {n}"
+        numbers = f"test --out {n}.json --fid 66 --steps 1 --nproc {n}"
         printed = {words: ddpm(*words.split(), cwd=tmp_path)[0] for words in (grid, numbers)}
         assert printed[grid] == f"wrote samples.png {n}.npz\n" and printed[numbers].count("wrote") == 1
         with np.load(tmp_path / f"{n}.npz") as stored:
             pictures[n] = stored["images"].astype(int)
-        tests[n] = json.loads((tmp_path / f"{n}.json").read_text())["losses"]
+        tests[n] = json.loads((tmp_path / f"{n}.json").read_text())
     assert abs(pictures[1] - pictures[3]).max() <= 1
     for split in ("test", "train"):
-        for name, found in tests[1][split].items():
-            assert abs(found["mean"] / tests[3][split][name]["mean"] - 1) < 1e-6
+        for name, found in tests[1]["losses"][split].items():
+            assert abs(found["mean"] / tests[3]["losses"][split][name]["mean"] - 1) < 1e-6
+    scores = [{k: v for k, v in tests[n]["samples"].items() if isinstance(v, float)} for n in (1, 3)]
+    assert len(scores[0]) > 9 and scores[1] == pytest.approx(scores[0], rel=0.01)  # the first process has judged
 
 
 @pytest.mark.parametrize("n", [2, 10])  # with two rows, the third process has none
