@@ -78,7 +78,7 @@ class Bits:
         s = self.summary()
         way = f'from {s["strata"]} of {s["T"]} terms'
         way = 'the full sum' if s['strata'] == s['T'] else way
-        mean = interval(s['mean'], s['se'], s['images'], 3)
+        mean = interval(self.mean, self.se, len(self.prior), 3)
         return (f'bits per dimension {mean} (decoder {s["decoder"]:.3f}, '
                 f'steps {s["steps"]:.3f}, prior {s["prior"]:.2g}), {way}, n = {s["images"]}')
 

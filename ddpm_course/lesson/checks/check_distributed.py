@@ -69,7 +69,11 @@ def check_bucketed(f: Answer) -> None:
         "To a second process, whose gradients are three times ours; the sum is there after `wait`."
         sent.append(vector.numel())
         calls.append('send')
-        return SimpleNamespace(wait=lambda: calls.append('wait') or vector.mul_(4))
+
+        def wait() -> None:
+            calls.append('wait')
+            vector.mul_(4)
+        return SimpleNamespace(wait=wait)
     f(gradients, send, 2, 8)
     assert sent == [7, 2, 9, 1], f'messages of [7, 2, 9, 1] numbers were expected, not {sent}'
     assert calls == ['send'] * 4 + ['wait'] * 4, (
