@@ -28,9 +28,9 @@ from ..simple import Simple
 from ..data.decoding import Pair
 from ..data.sets import ImageSet
 from ..heldout import heldout_draws
-from .evaluation import allot_classes, draw_samples, extract
+from .evaluation import allot_classes, draw_samples, extract, load_judge
 from .frechet import frechet_distance
-from .scores import pick_extractor
+from .scores import Inception, are_digits
 from ..model import Model, build_schedule
 from ..run.checkpoints import versions
 from ..run.runs import Run, load_run
@@ -177,7 +177,7 @@ def distances(
     how: SamplingConfig = SamplingConfig('ddpm', guidance=1),
 ) -> dict[str, np.ndarray]:             # (seeds, 1) Fréchet distances of each variant
     "How far n samples of each network of a race are from real images, all from the same noise."
-    eyes, y = pick_extractor(real, n), allot_classes(real.labels, n)
+    eyes, y = load_judge() if are_digits(real) else Inception(), allot_classes(real.labels, n)
     target, _ = extract(eyes, real.pixels)
 
     def distance(name: str, seed: int) -> float:
