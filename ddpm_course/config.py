@@ -209,9 +209,7 @@ def to_json(config: RunConfig, **extra: Any) -> str:
     return json.dumps({**dataclasses.asdict(config), **extra}, indent=2) + '\n'
 
 
-_LATER = {'network': 'unet', 'optimizer': 'adamw', 'init': '', 'loss': 'simple', 'accumulate': 1,
-          'compile': False, 'average': 'ema', 'own': (), 'count': 0,
-          'eval_every': 0}              # what held where a setting is missing
+_LATER = {'average': 'ema', 'own': (), 'count': 0, 'eval_every': 0}    # where a setting is missing
 
 
 def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
@@ -221,8 +219,6 @@ def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
     try:
         stored = json.loads(text, object_hook=plain)
         found = _LATER | {k: v for part in SECTIONS for k, v in stored[part].items()}
-        if 'flip' in found:             # as it was called in version 0.1
-            found['augment'] = {True: 'flip', False: 'none'}[found.pop('flip')]
         config = RunConfig(stored['preset'], plugins=stored.get('plugins', ()))
         every = {name: found[name] for name in flatten(config)}     # none is missing
         return override(config, **every | found)

@@ -1,6 +1,5 @@
-"Runs that live on: of fewer steps, made by an older version, beside a slow disk. The rest: 11a, 11b; faults."
+"Runs that live on: of fewer steps, with other threads, beside a slow disk. The rest: 11a, 11b; faults."
 
-import json
 import os
 import signal
 import threading
@@ -12,7 +11,7 @@ import torch
 from ddpm_course import PRESETS, ImageSet, Run, heldout_loss, load_digits, override, plot_losses
 from ddpm_course.base.group import Group
 from ddpm_course.run import checkpoints, stopping
-from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_metrics
+from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
 from ddpm_course.run.stopping import Interrupt, must_stop
 from ddpm_course.run.trackers import curves
 from ddpm_course.run.training import ema_decay, lr_at, make_batch
@@ -87,38 +86,6 @@ def test_held_out_losses_on_the_way_change_no_bit(tmp_path, digits):
 def test_few_of_many_are_evenly_spaced(digits):
     assert load_digits("test", 16).spread(10).labels.tolist() == list(range(10))
     assert digits.spread(5000).digest == digits.digest
-
-
-def old_version(run):
-    "Turn a run's files into those that version 0.1 wrote, before loss, slices and compilation were settings."
-    config = json.loads((run / "config.json").read_text())
-    config.pop("plugins")
-    config["data"]["flip"] = config["data"].pop("augment") == "flip"
-    for name in ("optimizer", "init", "accumulate", "compile"):
-        del config["training"][name]
-    del config["network"]["network"]
-    if config["diffusion"]["loss"] == "simple":
-        del config["diffusion"]["loss"]
-    (run / "config.json").write_text(json.dumps(config))
-    end = newest_checkpoint(run)
-    kept = torch.load(end / "optimizer.pt", weights_only=True)
-    kept["memory"] = kept.pop("criterion").get("memory", torch.zeros(0, dtype=torch.float64))
-    torch.save(kept, end / "optimizer.pt")
-    meta = json.loads((end / "meta.json").read_text())
-    del meta["processes"], meta["settings"]
-    meta["files"]["optimizer.pt"] = checksum((end / "optimizer.pt").read_bytes())
-    (end / "meta.json").write_text(json.dumps(meta | {"sha256": "of all that is in it"}))
-
-
-@pytest.mark.parametrize("loss", ["simple", "vlb"])
-def test_run_of_the_old_version_goes_on(tmp_path, digits, loss):
-    changes = dict(loss="vlb", variance="learned", T=2) if loss == "vlb" else {}
-    plan = override(PLAN, steps=9, optimizer="adamw", **changes)
-    train(tmp_path / "new", plan, digits)
-    train(tmp_path / "old", plan, digits, stop_after=6)
-    old_version(tmp_path / "old")
-    assert train(tmp_path / "old", plan, digits).notes == []
-    same_bits(tmp_path / "new", tmp_path / "old")
 
 
 def test_a_run_that_fails_leaves_what_was_begun(tmp_path, digits, monkeypatch):
