@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .config import SamplingConfig
@@ -45,18 +44,11 @@ class Edit:
     rounds: int = 1                 # how often each step is taken, where there is a mask
 
     def __post_init__(self):
-        picture, mask = self.picture, self.mask
-        if picture.ndim != 3 or not (picture.abs() <= 1).all():
-            raise ValueError('a picture is (C, H, W), with numbers in [-1, 1]')
         if not 0 < self.strength <= 1:
             raise ValueError(f'strength lies above 0 and is at most 1, not {self.strength}')
-        if mask is not None and (mask.dtype != torch.bool or mask.shape != picture.shape[1:]):
-            raise ValueError('a mask is bool, with the height and width of its picture')
-        if mask is not None and not mask.any():
-            raise ValueError('the mask marks no pixel to be drawn anew')
         if self.rounds < 1:
             raise ValueError(f'rounds are 1 or more, not {self.rounds}')
-        if self.rounds > 1 and mask is None:
+        if self.rounds > 1 and self.mask is None:
             raise ValueError('more than one round is for pictures with a mask')
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import steps
-from ..base.files import output, own_folder
+from ..base.files import output
 from ..base.group import Group
 from ..base.registry import check_own
 from ..config import RunConfig, override
@@ -68,6 +68,6 @@ def run(request: Request) -> None:
     inputs = {'x_t': x, 't': torch.full((1,), index), 'z': torch.ones_like(x)}
     if model.classes:
         inputs['y'] = torch.zeros(1, dtype=torch.long)
-    out = request.out or own_folder(Path(request.run or '', 'topology'))
+    out = request.out or Path(request.run or '', 'topology')
     output(out / 'diagram.png')
     say(Group(), 'wrote', *draw_all(model.network, step, inputs, out))

@@ -58,17 +58,17 @@ SILENCE = 10                                # seconds that one waits for others 
 
 
 @contextmanager
-def lock(path: Path, patience: float = -1) -> Iterator[bool]:
+def lock(path: Path, patience: float) -> Iterator[bool]:
     """Hold a lock file while the block runs, after others; False where the disk refuses, or others
-    hold it for longer than `patience` in seconds (-1: for ever)."""
+    hold it for longer than `patience` in seconds."""
     holder = FileLock(path, fallback_to_soft=False)
     try:
         with suppress(OSError):             # a disk without locks, or a link; or a Timeout
             try:
                 holder.acquire(SILENCE)
             except Timeout:
-                most = f' for up to {patience / 60:.0f} minutes' if patience > 0 else ''
-                warnings.warn(f'waiting{most} for the process that holds {path}', stacklevel=4)
+                warnings.warn(f'waiting for up to {patience / 60:.0f} minutes for the process that '
+                              f'holds {path}', stacklevel=4)
                 holder.acquire(patience)
         yield holder.is_locked
     finally:

@@ -71,12 +71,9 @@ def decode(images: Sequence[str] | np.ndarray, out: np.ndarray,
     with 1 channel all become grey. Gives the unreadable rows, and whether the others are grey."""
     part = lambda first: decode_rows(images[first:first + PART], out, first, channels)
     bad, grey = [], True
-    sizes = [os.path.getsize(name) for name in images[:PART]
-             if isinstance(name, str) and os.path.isfile(name)]
-    threads = min(8, cores()) if sum(sizes) > len(sizes) << 14 else 1       # 16 KB on average
     bar = tqdm(total=len(images), desc='decoding', unit=' images', delay=1, maxinterval=30,
                mininterval=0.2 if sys.stderr.isatty() else 30)
-    with warnings.catch_warnings(), bar, ThreadPoolExecutor(threads) as pool:
+    with warnings.catch_warnings(), bar, ThreadPoolExecutor(min(8, cores())) as pool:
         warnings.filterwarnings('ignore', module='PIL')         # ours name the file
         for found, all_grey in pool.map(part, range(0, len(images), PART)):
             bad += found                    # an error here cancels what nobody has begun

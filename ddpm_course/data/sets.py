@@ -14,33 +14,26 @@ from torch import Tensor
 from ..draws import Purpose, generator
 
 
-def check_images(pixels: np.ndarray, labels: np.ndarray | None, classes: Sequence[str]) -> None:
-    "Raise ValueError, with one sentence, where the three make no `ImageSet`."
-    shape = pixels.shape
-    square = len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]
-    if pixels.dtype != np.uint8 or not square or not pixels.size:
-        raise ValueError(f'the pixels are {pixels.dtype} of shape {shape}: expected uint8, 0 to '
-                         '255, of shape (N, 1, size, size) or (N, 3, size, size)')
-    if labels is None and not len(classes):
-        return
-    if labels is None or labels.dtype != np.int64 or labels.shape != shape[:1]:
-        found = 'missing' if labels is None else f'{labels.dtype} of shape {labels.shape}'
-        raise ValueError(f'the labels are {found}: expected int64 of shape {shape[:1]}')
-    if labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(f'the labels go from {labels.min()} to {labels.max()}: expected 0 or '
-                         f'more, and less than {len(classes)}, the number of classes')
-
-
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    "Images with or without classes. Raises ValueError (see `check_images`) for anything else."
+    "Images with or without classes. Raises ValueError for anything else."
     pixels: np.ndarray              # (N, C, H, W) uint8, C = 1 or 3, H = W
     labels: np.ndarray | None       # (N,) int64 in 0..len(classes)-1; None without classes
     classes: tuple[str, ...] = ()   # the classes' names, in label order
     known_digest: str = ''          # the digest, where it is known already
 
     def __post_init__(self) -> None:
-        check_images(self.pixels, self.labels, self.classes)
+        pixels, labels, shape = self.pixels, self.labels, self.pixels.shape
+        square = len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3]
+        if pixels.dtype != np.uint8 or not square or not pixels.size:
+            raise ValueError(f'the pixels are {pixels.dtype} of shape {shape}: expected uint8, 0 '
+                             'to 255, of shape (N, 1, size, size) or (N, 3, size, size)')
+        if labels is None:
+            return
+        if labels.shape != shape[:1] or labels.min() < 0 or labels.max() >= len(self.classes):
+            raise ValueError(f'the labels are of shape {labels.shape}, from {labels.min()} to '
+                             f'{labels.max()}: expected shape {shape[:1]}, and from 0 to less '
+                             f'than {len(self.classes)}, the number of classes')
 
     @classmethod
     def of(cls, pixels: Any, labels: Any = None, names: Sequence[str] = ()) -> 'ImageSet':
@@ -50,10 +43,9 @@ class ImageSet:
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         if pixels.shape[3:] in ((1,), (3,)):                        # channels last
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        if labels is not None and labels.dtype.kind in 'iu':
+        if labels is not None:
             labels = labels.astype(np.int64)
-            count = min(int(labels.max(initial=-1)) + 1, 10_000)    # 10**9 would fill the memory
-            names = names if len(names) else [str(label) for label in range(count)]
+            names = names if len(names) else [str(label) for label in range(labels.max() + 1)]
         return cls(pixels, labels, tuple(names))
 
     def __len__(self) -> int:
@@ -79,8 +71,12 @@ class ImageSet:
 
     @cached_property
     def digest(self) -> str:
-        "Of pixels and labels, see `digest_of`."
-        return self.known_digest or digest_of(self.pixels, self.labels)
+        "16 hexadecimal digits, equal for equal pixels and labels."
+        if self.known_digest:
+            return self.known_digest
+        total = sha256(np.ascontiguousarray(self.pixels).data)
+        total.update(b'' if self.labels is None else np.ascontiguousarray(self.labels).data)
+        return total.hexdigest()[:16]
 
 
 ASSETS = Path(str(files('ddpm_course'))) / 'assets'
@@ -141,10 +137,3 @@ def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
     "(batch,) indices into n images for a step from 0 on: each once per epoch, in its own order."
     places = np.arange(step * batch, (step + 1) * batch)
     return np.array([epoch_order(n, seed, place // n)[place % n] for place in places])
-
-
-def digest_of(pixels: np.ndarray, labels: np.ndarray | None) -> str:
-    "16 hexadecimal digits, equal for equal pixels and labels."
-    total = sha256(np.ascontiguousarray(pixels).data)
-    total.update(b'' if labels is None else np.ascontiguousarray(labels).data)
-    return total.hexdigest()[:16]

@@ -79,14 +79,12 @@ def one_listing(train: Any, test: Any) -> Listing:
 
 
 def read_batches(path: Path) -> Listing:
-    "CIFAR-10 from its folder. Raises ValueError where a checksum is not CIFAR-10's."
+    "CIFAR-10 from its folder. Raises ValueError where a file is missing or damaged."
     from torchvision.datasets import CIFAR10
     here = type('CIFAR10', (CIFAR10,), {'base_folder': ''})     # whatever the folder is called
     with suppress(RuntimeError):
         return one_listing(here(path, train=True), here(path, train=False))
-    for name, _ in CIFAR10.train_list + CIFAR10.test_list:
-        open(path / name, 'rb').close()     # missing, or not to be read: an OSError says so
-    raise ValueError(f'{path} is damaged or not CIFAR-10 for Python: its checksum is another')
+    raise ValueError(f'{path} is not CIFAR-10 for Python, or a file is missing or damaged')
 
 
 def stamp(paths: Iterable[Path]) -> list[File]:
@@ -127,7 +125,7 @@ def load_torchvision(name: str, size: int, channels: int | None = None,
             raise FileNotFoundError(f'{name} is not whole in {root} and could not be downloaded '
                                     f'({" ".join(str(error).split())})') from error
 
-    with lock(root / f'{name}.lock'):           # one of several processes downloads
+    with lock(root / f'{name}.lock', 3600):     # one of several processes downloads
         if not (root / place).is_dir():
             part(True)
     read = lambda: one_listing(part(True), part(False))
@@ -166,10 +164,10 @@ def from_anywhere(source: str) -> str:
 
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
     """Training and held-out images: of a name in `DATA` (with a path, NAME:PATH, where the entry
-    takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own files. They become `size` x `size` with 1 or 3
-    `channels` (None: as the data are). The first call may take minutes: call it before processes
-    join a group, which gives up waiting. Raises FileNotFoundError or ValueError with one sentence;
-    warns of files that are left out."""
+    takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own files. They become
+    `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may take minutes:
+    call it before processes join a group, which gives up waiting. Raises FileNotFoundError or
+    ValueError with one sentence; warns of files that are left out."""
     path = os.path.expanduser(source)
     name, _, inside = str(source).partition(':')
     if inside and name in DATA:

@@ -275,13 +275,10 @@ def test_cifar_is_read_and_what_others_made_is_refused_unread(tmp_path, monkeypa
     for name in ("data_batch_3", "test_batch", "batches.meta"):
         whole = Path("renamed", name).read_bytes()
         Path("renamed", name).write_bytes(pickle.dumps(Trap()))
-        with pytest.raises(ValueError, match="renamed is damaged or not CIFAR-10 for Python: its checksum"):
+        with pytest.raises(ValueError, match="renamed is not CIFAR-10 for Python, or a file is missing or damaged"):
             silent(load_data, "renamed", 32)
         Path("renamed", name).write_bytes(whole)
     assert not Path("caught").exists()
-    Path("renamed/data_batch_3").unlink()
-    with pytest.raises(FileNotFoundError, match="data_batch_3"):  # nor is it damage where a file may not be read
-        silent(load_data, "renamed", 32)
     train, _ = silent(load_data, f"cifar10:{tmp_path / 'd'}", 32)
     assert np.array_equal(train.pixels.reshape(50, 3072), np.concatenate(images[:5]))
 
@@ -502,12 +499,9 @@ NIGHT = np.zeros((3, 1, 8, 8), np.uint8)
     [
         (NIGHT / 255, None, (), "the pixels are float64 of shape (3, 1, 8, 8): expected uint8"),
         (NIGHT[:, :, :5], None, (), "of shape (3, 1, 5, 8): expected"),
-        (NIGHT, np.array([0, 1]), "ab", "the labels are int64 of shape (2,): expected int64 of"),
-        (NIGHT, np.array([0.0, 1, 1]), "ab", "the labels are float64"),
-        (NIGHT, np.array([1, 2, 2]), "ab", "the labels go from 1 to 2: expected 0 or more, and less"),
-        (NIGHT, None, ["coal"], "the labels are missing: expected int64"),
+        (NIGHT, np.array([0, 1]), "ab", "the labels are of shape (2,), from 0 to 1: expected shape (3,)"),
+        (NIGHT, np.array([1, 2, 2]), "ab", "from 1 to 2: expected shape (3,), and from 0 to less than 2"),
         (NIGHT, np.array([0, 0, 0]), (), "less than 0, the number of classes"),
-        (NIGHT, np.array([0, 1, 10**9]), "ab", "the labels go from 0 to 1000000000: expected"),
     ],
 )
 def test_what_makes_no_set_is_one_sentence(pixels, labels, classes, words):
@@ -516,7 +510,7 @@ def test_what_makes_no_set_is_one_sentence(pixels, labels, classes, words):
 
 
 def test_a_set_of_arrays():
-    "Channels first or last, any whole numbers as labels; those without bound fill no memory with names."
+    "Channels first or last, any whole numbers as labels."
     photos = np.zeros((3, 8, 8, 3), np.uint8)
     photos[..., 0] = 200  # red
     named = ImageSet.of(photos, [0, 1, 1], ["rose", "tulip"])
@@ -524,9 +518,6 @@ def test_a_set_of_arrays():
     assert np.array_equal(ImageSet.of(photos.transpose(0, 3, 1, 2)).pixels, named.pixels)
     assert ImageSet.of(photos[..., 0], np.array([0, 1, 1], np.uint8)).classes == ("0", "1")
     assert named.digest != ImageSet.of(photos, [1, 0, 1]).digest != ImageSet.of(photos + 1, [1, 0, 1]).digest
-    for label in (10**9, 2**63):
-        with pytest.raises(ValueError, match="the labels go from -?[0-9]+ to [0-9]+: expected 0 or more"):
-            ImageSet.of(photos, np.array([0, 1, label], np.uint64))
     with pytest.raises(ValueError, match="these images have no classes"):
         ImageSet.of(photos).labels_at([0])
 
