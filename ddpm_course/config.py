@@ -18,7 +18,6 @@ class DataConfig:
     image_channels: int = option(0, '1 grey, 3 colour; 0: as the data are', choices=(0, 1, 3))
     classes: tuple[str, ...] = option((), 'names of the classes, found in the data')
     digest: str = option('', 'checksum of the training images, found in the data')
-    count: int = option(0, 'number of the training images, found in the data', low=0)
 
     def __post_init__(self):
         check(self)
@@ -209,7 +208,7 @@ def to_json(config: RunConfig, **extra: Any) -> str:
     return json.dumps({**dataclasses.asdict(config), **extra}, indent=2) + '\n'
 
 
-_LATER = {'average': 'ema', 'own': (), 'count': 0, 'eval_every': 0}    # where a setting is missing
+_LATER = {'average': 'ema', 'own': (), 'eval_every': 0}    # where a setting is missing
 
 
 def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:

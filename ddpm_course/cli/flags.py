@@ -82,7 +82,7 @@ def add_processes(p: argparse.ArgumentParser) -> None:
                    help='processes on this machine (default: one for each GPU)')
 
 
-FOUND_IN_DATA = ('classes', 'digest', 'count')   # no flags
+FOUND_IN_DATA = ('classes', 'digest')   # no flags
 
 
 def add_preset(p: argparse.ArgumentParser, sections: Sequence[str], out: str,

@@ -46,12 +46,11 @@ def complete_config(
         (pick_precision(wish, device), t.threads or (old.threads if old else usual)))
     return override(
         config, image_channels=images.channels, classes=images.classes, digest=images.digest,
-        count=len(images), init=t.init or (old.init if old else ''), precision=precision,
-        threads=threads)
+        init=t.init or (old.init if old else ''), precision=precision, threads=threads)
 
 
-FREE = {'data', 'count', 'accumulate', 'compile', 'threads', 'log_every', 'save_every',
-        'eval_every', 'grid_every', 'keep'}         # and steps
+FREE = {'data', 'accumulate', 'compile', 'threads', 'log_every', 'save_every', 'eval_every',
+        'grid_every', 'keep'}                       # and steps
 
 
 def fixed(config: RunConfig) -> dict[str, Any]:
@@ -77,9 +76,7 @@ def new_settings(run: Path, begun: RunConfig, config: RunConfig,
     sentence = (f'{run} holds another run, choose another folder (where one may begin from these '
                 'weights)')
     if begun.data.digest != config.data.digest:
-        then = f'{begun.data.count:,} then, ' if begun.data.count else ''
-        raise ValueError(f'{sentence}, or give it its own pictures: they have changed ({then}'
-                         f'{config.data.count:,} now)')
+        raise ValueError(f'{sentence}, or give it its own pictures: they have changed')
     check_settings(sentence, fixed(begun) | {'steps done': done},
                    fixed(config) | {'steps done': min(done, config.training.steps)})
     changed = differences(begun, config)

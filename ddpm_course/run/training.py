@@ -24,11 +24,6 @@ from .muon import muon
 from ..schedules import SCHEDULES
 
 
-def flip(x0: Tensor, u: Tensor) -> Tensor:
-    "Mirror each image (B, C, H, W) whose number `u` (B,) in [0, 1) is below a half."
-    return torch.where((u < 0.5)[:, None, None, None], x0.flip(3), x0)
-
-
 def make_batch(
     images: ImageSet,
     config: RunConfig,
@@ -43,7 +38,8 @@ def make_batch(
     chosen = batch_indices(len(images), training.batch, step, seed)[mine]
     x0 = to_float(images.pixels[chosen])
     if config.data.augment == 'flip':
-        x0 = flip(x0, uniform(seed, Purpose.FLIP, step, mine))
+        mirrored = uniform(seed, Purpose.FLIP, step, mine) < 0.5
+        x0 = torch.where(mirrored[:, None, None, None], x0.flip(3), x0)
     t, weight = criterion.times(uniform(seed, Purpose.TIME, step, mine), config.diffusion.T)
     eps = normal(x0.shape[1:], seed, Purpose.NOISE, step, mine)
     y = None

@@ -50,10 +50,10 @@ def test_threads_and_compilation_may_change(tmp_path, digits):
 
 
 def test_pictures_that_have_changed(tmp_path, digits):
-    "How many there were and are, and what one can do."
+    "That they have, and what one can do."
     train(tmp_path / "run", PLAN, digits, stop_after=2)
     fewer = ImageSet(digits.pixels[1:], digits.labels[1:], digits.classes)
-    with pytest.raises(ValueError, match=r"own pictures: they have changed \(4,500 then, 4,499 now\)$") as said:
+    with pytest.raises(ValueError, match="own pictures: they have changed$") as said:
         train(tmp_path / "run", PLAN, fewer)
     assert "choose another folder (where one may begin from these weights)" in str(said.value)
 
