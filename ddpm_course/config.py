@@ -96,7 +96,8 @@ class TrainingConfig:
                              'end, of all', low=0)
     grid_every: int = option(400, 'steps between two sample grids; 0: none on the way', low=0)
     keep: int = option(2, 'checkpoints kept', low=1)
-    own: tuple[str, ...] = option((), 'settings of your own entries, each NAME=VALUE')
+    own: tuple[str, ...] = option((), 'a setting of an entry of your own; may be repeated',
+                                  name='--set', action='append', metavar='NAME=VALUE')
 
     def __post_init__(self):
         check(self)
@@ -105,7 +106,7 @@ class TrainingConfig:
 @dataclass(frozen=True)
 class RunConfig:
     "Everything needed to repeat a run."
-    preset: str = 'mnist16'
+    preset: str = option('mnist16', 'what is read first, and other flags change; see ddpm presets')
     data: DataConfig = DataConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     network: NetworkConfig = NetworkConfig()
@@ -238,7 +239,8 @@ class SamplingConfig:
     spacing: str = option('trailing', 'which steps are taken: trailing, uniform or quadratic')
     clip: bool = option(True, 'keep the predicted image in [-1, 1]')
     seed: int = option(0, 'of all random draws', low=0, high=2**64 - 1)
-    own: tuple[str, ...] = option((), 'settings of your own entries, each NAME=VALUE')
+    own: tuple[str, ...] = option((), 'a setting of an entry of your own; may be repeated',
+                                  name='--set', action='append', metavar='NAME=VALUE')
 
     def __post_init__(self):
         check(self)

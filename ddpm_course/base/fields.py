@@ -5,10 +5,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 
 def option(default: Any, help: str, low: float = -math.inf, high: float = math.inf,
-           choices: tuple = ()) -> Any:
-    "A dataclass field with what it means, and its limits, included, or the only choices."
-    limits = {'limits': (low, high), 'choices': choices}
-    return field(default=default, metadata={'help': help, **limits})
+           choices: tuple = (), ending: str = '', **flag: Any) -> Any:
+    """A dataclass field with what it means, and its limits, included, the only choices, or how a
+    file's name ends; `flag` holds what argparse is told beside what follows from these."""
+    limits = {'limits': (low, high), 'choices': choices, 'ending': ending}
+    return field(default=default, metadata={'help': help, 'flag': flag, **limits})
 
 
 def accepted(hint: Any) -> tuple[tuple[type, ...], bool]:
@@ -32,5 +33,7 @@ def check(section: Any) -> None:
             expected = f'one of {", ".join(str(c) for c in choices if c is not None)}'
         elif not all(low <= v <= high for v in values if isinstance(v, (int, float))):
             expected = f'at least {low}' if high == math.inf else f'between {low} and {high}'
+        elif value and not str(value).lower().endswith(f.metadata.get('ending', '')):
+            expected = f'the name of a {f.metadata["ending"]} file'
         if expected:
             raise ValueError(f'{f.name} must be {expected}, not {value!r}')

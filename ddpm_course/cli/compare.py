@@ -1,10 +1,10 @@
 "`ddpm compare`: compare runs on the same held-out images."
-import argparse
 import json
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.fields import option
 from ..base.files import output, write_whole
 from ..base.group import Group
 from ..config import RunConfig
@@ -12,33 +12,17 @@ from ..data.sets import ImageSet
 from ..judge.lab import answers, check_levels, paired
 from ..run.pictures import pictures_of, trained_on
 from ..run.runs import load_run
-from .flags import add_precision, add_processes, file
+from .flags import Loaded, Processes
 from .terminal import say
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Processes, Loaded):
     "Which runs are compared, on what."
-    runs: tuple[str, ...]           # all with the first
-    data: str | None                # None: what the first was trained on
-    plugins: tuple[str, ...]
-    precision: str
-    out: str | None
-
-
-def add_flags(p: argparse.ArgumentParser) -> None:
-    "Flags that say which runs are compared, and on what."
-    add_processes(p)
-    p.add_argument('runs', nargs='+', metavar='RUN',
-                   help='folders; all are compared with the first')
-    p.add_argument('--data', help='other images than the first run was trained on')
-    add_precision(p)
-    p.add_argument('--out', type=file('.json'), help='also write the numbers')
-
-
-def read(args: argparse.Namespace) -> Request:
-    "Flags as values."
-    return Request(tuple(args.runs), args.data, args.plugins, args.precision, args.out)
+    runs: tuple[str, ...] = option((), 'folders; all are compared with the first',
+                                   name='runs', nargs='+', metavar='RUN')
+    data: str | None = option(None, 'other images than the first run was trained on')
+    out: str | None = option(None, 'also write the numbers', ending='.json')
 
 
 def say_what_was_seen(runs: dict[str, RunConfig], images: ImageSet, held_out: ImageSet) -> None:

@@ -1,5 +1,4 @@
 "`ddpm doctor`: find what is wrong with a run, a model or pictures."
-import argparse
 import json
 import sys
 import warnings
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..base.fields import option
 from ..base.files import output, read_json, write_whole
 from ..base.group import Group
 from ..base.machine import keep_memory, pick_device
@@ -25,45 +25,21 @@ from ..run.pictures import pictures_of
 from ..run.runs import load_run, read_run
 from ..sampling import plan
 from ..share.published import load_published
-from .flags import add_sampling, file, given_fields, read_sampling, whole
+from .flags import Loaded
 from .terminal import say
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Loaded):
     "What is examined, and how samples of it are drawn."
-    thing: str
-    kind: str                       # 'run', 'model' (a diffusers pipeline) or 'pictures'
-    data: str | None                # to ask a model about; None: what the run was trained on
-    size: int                       # of pictures given alone
-    n: int                          # samples to draw
-    how: SamplingConfig
-    plugins: tuple[str, ...]
-    precision: str
-    device: str
-    out: str | None
-
-
-def add_flags(p: argparse.ArgumentParser) -> None:
-    "Flags that say what is examined, and how samples of it are drawn."
-    p.add_argument('--device', default='auto', help='auto, cpu, cuda or mps')
-    p.add_argument('thing', nargs='?', metavar='RUN|MODEL|DATA',
-                   help='a run, a diffusers pipeline, or pictures (default: the model that ships)')
-    p.add_argument('--data', help='pictures to ask a model about (default: those of the run)')
-    p.add_argument('--size', type=whole(4, 1024), default=32, help='of pictures given alone (32)')
-    p.add_argument('--n', type=whole(20, 10_000), default=100, help='samples to draw (100)')
-    p.add_argument('--out', type=file('.json'), help='also write what was found')
-    add_sampling(p)
-
-
-def read(args: argparse.Namespace) -> Request:
-    "Flags as values. Raises ValueError for those that make no sense together."
-    thing = args.thing or str(ASSETS / 'mnist16')
-    kind = kind_of(thing)
-    if kind == 'pictures' and (args.data or given_fields(args, SamplingConfig())):
-        raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
-    return Request(thing, kind, args.data, args.size, args.n, read_sampling(args, guidance=1.0),
-                   args.plugins, args.precision, args.device, args.out)
+    thing: str | None = option(None, 'a run, a diffusers pipeline, or pictures (default: the model '
+                               'that ships)', name='thing', nargs='?', metavar='RUN|MODEL|DATA')
+    data: str | None = option(None, 'pictures to ask a model about (default: those of the run)')
+    size: int = option(32, 'of pictures given alone', low=4, high=1024)
+    n: int = option(100, 'samples to draw', low=20, high=10_000)
+    how: SamplingConfig = SamplingConfig(guidance=1.0)
+    device: str = option('auto', 'auto, cpu, cuda or mps')
+    out: str | None = option(None, 'also write what was found', ending='.json')
 
 
 def kind_of(thing: str) -> str:
@@ -108,16 +84,20 @@ def read_scores(tested: Path) -> dict[str, Any]:
 def admit(r: Request, device: torch.device | str = 'cpu') -> Patient:
     """Everything that can be known of what was given, as a patient. Raises FileNotFoundError for
     what is not there, and ValueError for what is damaged or does not fit."""
-    if r.kind == 'pictures':
-        return Patient(*load_data(r.thing, r.size))
+    thing = r.thing or str(ASSETS / 'mnist16')
+    kind = kind_of(thing)
+    if kind == 'pictures':
+        if r.data or r.how != Request.how:
+            raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
+        return Patient(*load_data(thing, r.size))
     found: dict[str, Any] = {}
-    if r.kind == 'run':
-        found = of_run(Path(r.thing), r, device)
+    if kind == 'run':
+        found = of_run(Path(thing), r, device)
     else:
-        found['model'], found['config'] = load_published(r.thing, device, r.precision)
+        found['model'], found['config'] = load_published(thing, device, r.precision)
     plan(r.how, found['model'])
     try:
-        if r.data or r.kind == 'run':
+        if r.data or kind == 'run':
             found['images'], found['held_out'] = pictures_of(found['config'], r.data)
     except FileNotFoundError as error:
         if r.data:

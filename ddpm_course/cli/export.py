@@ -1,34 +1,23 @@
 "`ddpm export`: write a run's model for other tools."
-import argparse
 from dataclasses import dataclass
 
+from ..base.fields import option
 from ..run.runs import load_run
 from ..share.pipelines import save_onnx, save_pipeline
-from .flags import file
 
 
 @dataclass(frozen=True)
 class Request:
     "Which run is written, and where to."
-    run: str
-    plugins: tuple[str, ...]
-    folder: str | None              # for a diffusers pipeline
-    onnx: str | None
+    run: str = option('', "a run's folder", name='run')
+    folder: str | None = option(None, 'where a diffusers pipeline is written',
+                                name='folder', nargs='?')
+    onnx: str | None = option(None, 'the network as ONNX, for any batch size', ending='.onnx')
+    plugins: tuple[str, ...] = ()
 
-
-def add_flags(p: argparse.ArgumentParser) -> None:
-    "Flags that say which run is written, and where to."
-    p.add_argument('run', help="a run's folder")
-    p.add_argument('folder', nargs='?', help='where a diffusers pipeline is written')
-    p.add_argument('--onnx', type=file('.onnx'), metavar='FILE',
-                   help='the network as ONNX, for any batch size')
-
-
-def read(args: argparse.Namespace) -> Request:
-    "Flags as values. Raises ValueError where nothing is asked for."
-    if not args.folder and not args.onnx:
-        raise ValueError('where to? name a folder for a pipeline, or a file with --onnx')
-    return Request(args.run, args.plugins, args.folder, args.onnx)
+    def __post_init__(self):
+        if not self.folder and not self.onnx:
+            raise ValueError('where to? name a folder for a pipeline, or a file with --onnx')
 
 
 def run(request: Request) -> None:

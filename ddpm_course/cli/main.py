@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from .. import __version__
-from .flags import Parser
+from .flags import Parser, Processes, add_flags, read
 from .terminal import complain, steady
 
-COMMANDS = {                            # each is a module here: add_flags, read and run
+COMMANDS = {                            # each is a module here: Request and run
     'train': 'train a model (defaults need no data, network or GPU)',
     'test': 'measure a model on held-out images',
     'compare': 'compare runs on the same held-out images',
@@ -45,7 +45,7 @@ def make_parser(*wanted: str) -> Parser:
         p = commands.add_parser(name, allow_abbrev=False, help=help, description=f'{help}.')
         p.set_defaults(command=name, plugins=(), words=())
         if name in wanted:
-            module_of(name).add_flags(p)
+            add_flags(p, module_of(name).Request)
         p.add_argument('--plugin', action='append', default=[], metavar='FILE.py',
                        help='a Python file that adds entries of your own; may be repeated')
         p.add_argument('--debug', action='count', default=0,
@@ -111,22 +111,22 @@ def dispatch(words: Sequence[str]) -> None:
     "Run a command: here, as a worker of torchrun, or by torchrun. Errors come as they are."
     args = prepare(words)
     command = module_of(args.command)
-    request = command.read(args)
-    if not hasattr(args, 'nproc'):
+    request = read(args, command.Request)
+    if not isinstance(request, Processes):
         return command.run(request)
     import torch
 
     from ddpm_course.base.group import Group
     from ddpm_course.base.machine import keep_memory, pick_device
     from ddpm_course.run import meeting
-    device = pick_device(args.device)
+    device = pick_device(request.device)
     meeting.check_srun()
-    count = args.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
+    count = request.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
     if 'RANK' in os.environ:
-        if args.nproc and 'DDPM_LAUNCHED' not in os.environ:
+        if request.nproc and 'DDPM_LAUNCHED' not in os.environ:
             raise ValueError('torchrun has started the processes already: leave --nproc out')
         keep_memory()
-        with meeting.join(args.device) as group:            # at its end at once: others may wait
+        with meeting.join(request.device) as group:            # at its end at once: others may wait
             meeting.end(exit_code(command.run, request, group, debug=args.debug > 0))
     elif count > 1:
         meeting.torchrun(count, words)

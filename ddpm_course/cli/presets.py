@@ -1,7 +1,7 @@
 "`ddpm presets`: the presets, or the entries of all registries; needs no PyTorch for the first."
-import argparse
 from dataclasses import dataclass
 
+from ..base.fields import option
 from ..config import COSTS, PRESETS
 
 REGISTRIES = ('DATA', 'SCHEDULES', 'OBJECTIVES', 'CRITERIA', 'NETWORKS',
@@ -11,18 +11,8 @@ REGISTRIES = ('DATA', 'SCHEDULES', 'OBJECTIVES', 'CRITERIA', 'NETWORKS',
 @dataclass(frozen=True)
 class Request:
     "Which list."
-    entries: bool
-
-
-def add_flags(p: argparse.ArgumentParser) -> None:
-    "The flag that asks for the entries."
-    p.add_argument('--entries', action='store_true',
-                   help='list the entries of all registries, and the settings that these have')
-
-
-def read(args: argparse.Namespace) -> Request:
-    "Flags as values."
-    return Request(args.entries)
+    entries: bool = option(False, 'list the entries of all registries, and the settings that these '
+                           'have', action='store_true')
 
 
 def run(request: Request) -> None:

@@ -1,7 +1,6 @@
 "`ddpm sample`: draw a grid of samples, from noise, from a picture, or from one seed to another."
-import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,81 +8,67 @@ import numpy as np
 from PIL import Image
 
 from .. import sampling
+from ..base.fields import option
 from ..base.files import output, write_by
 from ..base.group import Group
-from ..config import RunConfig, SamplingConfig
+from ..config import SamplingConfig
 from ..data.sets import to_uint8
 from ..editing import sample_edits
 from ..edits import Edit, plan_edit, read_mask, read_picture
 from ..film import column_titles, grid_image
 from ..flow import sample_between
 from ..model import Model
-from .flags import add_grid, add_model, add_processes, file, read_loader, read_sampling, whole
+from .flags import Processes, Source
 from .terminal import say
 
 
 @dataclass(frozen=True)
 class Beginning:
-    "A picture to begin with, what of it is drawn anew, and how."
-    picture: str                    # files
-    mask: str | None
-    strength: float
-    rounds: int
+    "Where samples begin, if not at noise, or end, and what of a picture is drawn anew."
+    to_seed: int | None = option(None, 'the rows lead from --seed to this one',
+                                 low=0, high=2**64 - 1, metavar='SEED')
+    picture: str | None = option(None, 'a picture to begin with, noised, in place of pure noise',
+                                 name='--from', metavar='FILE')
+    strength: float | None = option(
+        None, 'with --from: share of the walk that is done anew, above 0 and at most 1, which keeps '
+        'nothing (0.6; 1 with --mask)', low=0, high=1, metavar='SHARE')
+    mask: str | None = option(None, 'with --from: a picture, white where it is drawn anew; all else '
+                              'stays', metavar='FILE')
+    rounds: int | None = option(None, 'with --mask: how often each step is taken, so that new fits '
+                                'old (1)', low=1, high=1000, metavar='R')
+
+    def __post_init__(self):
+        for name in ('strength', 'mask', 'rounds'):
+            if self.picture is None and getattr(self, name) is not None:
+                raise ValueError(f'--{name} belongs to --from FILE, and there is none')
+        if self.picture and self.to_seed is not None:
+            raise ValueError('argument --to-seed: not allowed with argument --from')
+
+    def edit(self, shape: tuple[int, int, int]) -> Edit | None:
+        "Of images of a shape, (C, H, W); None without a picture. Raises OSError without its file."
+        if self.picture is None:
+            return None
+        for name in filter(None, (self.picture, self.mask)):
+            if not Path(name).is_file():
+                raise FileNotFoundError(f'there is no picture {name}')
+        mask = None if self.mask is None else read_mask(self.mask, shape)
+        strength = (0.6 if mask is None else 1.0) if self.strength is None else self.strength
+        return Edit(read_picture(self.picture, shape), strength, mask, self.rounds or 1)
 
 
 @dataclass(frozen=True)
-class Request:
-    "What is drawn, of which model, and where it goes."
-    load: Callable[..., tuple[Model, RunConfig]]    # the model, on a device
-    how: SamplingConfig
-    classes: str | None             # names or numbers, with commas; None: all
-    n: int                          # samples of each class
-    beginning: Beginning | None     # None: pure noise
-    to_seed: int | None             # the rows lead to this one
-    out: Path                       # the grid
-    npz: str | None
-    images: str | None              # a folder for single pictures
-
-
-def add_flags(p: argparse.ArgumentParser) -> None:
-    "Flags that say what is drawn, of which model, from which beginning, and where it goes."
-    add_processes(p)
-    add_model(p)
-    add_grid(p, 8, '.png', 'drawn.png in the run, samples.png here')
-    group = p.add_argument_group('another beginning')
-    either = group.add_mutually_exclusive_group()
-    either.add_argument('--to-seed', type=whole(0, 2**64 - 1), metavar='SEED',
-                        help='the rows lead from --seed to this one')
-    either.add_argument('--from', dest='picture', metavar='FILE',
-                        help='a picture to begin with, noised, in place of pure noise')
-    group.add_argument('--strength', type=float, metavar='SHARE',
-                       help='with --from: share of the walk that is done anew, above 0 and at '
-                            'most 1, which keeps nothing (0.6; 1 with --mask)')
-    group.add_argument('--mask', metavar='FILE',
-                       help='with --from: a picture, white where it is drawn anew; all else stays')
-    group.add_argument('--rounds', type=whole(1, 1000), metavar='R',
-                       help='with --mask: how often each step is taken, so that new fits old (1)')
-    p.add_argument('--npz', type=file('.npz'), help='also keep the images as an array')
-    p.add_argument('--images', metavar='DIR', help='also keep each image as a PNG')
-
-
-def read(args: argparse.Namespace) -> Request:
-    "Flags as values. Raises ValueError for those that make no sense together."
-    if args.picture is None:
-        for name in ('strength', 'mask', 'rounds'):
-            if getattr(args, name) is not None:
-                raise ValueError(f'--{name} belongs to --from FILE, and there is none')
-        beginning = None
-    else:
-        for name in filter(None, (args.picture, args.mask)):
-            if not Path(name).is_file():
-                raise FileNotFoundError(f'there is no picture {name}')
-        usual = 0.6 if args.mask is None else 1.0
-        beginning = Beginning(args.picture, args.mask, usual if args.strength is None
-                              else args.strength, args.rounds or 1)
-    out = Path(args.run, 'drawn.png') if args.run else Path('samples.png')
-    return Request(read_loader(args), read_sampling(args), args.classes, args.n, beginning,
-                   args.to_seed, Path(args.out or out), args.npz, args.images)
+class Request(Processes):
+    "What is drawn, of which model, from which beginning, and where it goes."
+    source: Source = Source()
+    how: SamplingConfig = SamplingConfig()
+    classes: str | None = option(None, 'names, with commas (default: all)')
+    n: int = option(8, 'rows: samples of each class, of ten where there are none',
+                    low=1, high=100_000)
+    out: str | None = option(None, 'where it goes (default: drawn.png in the run, samples.png here)',
+                             ending='.png')
+    beginning: Beginning = Beginning()
+    npz: str | None = option(None, 'also keep the images as an array', ending='.npz')
+    images: str | None = option(None, 'also keep each image as a PNG', metavar='DIR')
 
 
 def chosen_classes(text: str | None, model: Model) -> list[int]:
@@ -115,31 +100,31 @@ def places(folder: str, labels: Sequence[int], names: Sequence[str]) -> list[Pat
 def run(request: Request, group: Group) -> None:
     "Draw the grid, one column per class, and write it."
     r, start = request, request.beginning
-    model, _ = r.load(group.device or 'cpu')
+    model, _ = r.source.load(group.device or 'cpu')
     sampling.plan(r.how, model)                         # complains before anything is written
-    columns, edit = chosen_classes(r.classes, model), None
-    if start:
-        mask = None if start.mask is None else read_mask(start.mask, model.shape)
-        edit = Edit(read_picture(start.picture, model.shape), start.strength, mask, start.rounds)
+    columns, edit = chosen_classes(r.classes, model), start.edit(model.shape)
+    if edit:
         plan_edit(model, edit, r.how)
     labels = (columns if model.classes else [-1] * len(columns)) * r.n
     singles = places(r.images, labels, model.classes) if r.images else []
-    output(r.out, *((start.picture, start.mask) if start else ()))
+    run = r.source.run
+    path = output(r.out or (Path(run, 'drawn.png') if run else 'samples.png'),
+                  start.picture, start.mask)
     for more in [*singles[:1], *([Path(r.npz)] if r.npz else [])]:
         output(more)
     if edit:
         images = sample_edits(model, edit, columns, r.n, r.how, group)
-    elif r.to_seed is not None:
-        images = sample_between(model, r.to_seed, columns, r.n, r.how, group)
+    elif start.to_seed is not None:
+        images = sample_between(model, start.to_seed, columns, r.n, r.how, group)
     else:
         images = sampling.sample(model, columns, r.n, r.how, group=group)
     if group.rank == 0:
         grid = grid_image(images, len(columns), column_titles(model, columns))
-        write_by(r.out, grid.save, 'PNG')
+        write_by(path, grid.save, 'PNG')
         pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
         if r.npz:
             write_by(Path(r.npz), np.savez_compressed, images=pixels, labels=np.array(labels, np.int64))
         for path, image in zip(singles, pixels):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_by(path, Image.fromarray(image.squeeze()).save, 'PNG')
-    say(group, 'wrote', *filter(None, (r.out, r.npz, r.images)))
+    say(group, 'wrote', *filter(None, (path, r.npz, r.images)))

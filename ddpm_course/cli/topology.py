@@ -1,46 +1,39 @@
 "`ddpm topology`: draw the network and the diffusion model."
-import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .. import steps
+from ..base.fields import option
 from ..base.files import output
 from ..base.group import Group
 from ..base.registry import check_own
-from ..config import RunConfig, override
+from ..config import RunConfig, TrainingConfig, override
 from ..model import Model, build_model
 from ..run.runs import load_run
 from ..run.training import entries
 from ..share.diagram import draw_all
-from .flags import FOUND_IN_DATA, add_preset, read_settings
+from .flags import FOUND_IN_DATA
 from .terminal import say
+
+
+LEFT_OUT = (*FOUND_IN_DATA, 'data', 'augment',          # what nothing that is drawn depends on
+            *(f.name for f in fields(TrainingConfig) if f.name != 'own'))
 
 
 @dataclass(frozen=True)
 class Request:
     "What is drawn, and where to."
-    run: str | None                 # None: a new network
-    config: RunConfig               # of the new network
-    out: Path | None                # a folder; None: the run's own
+    run: str | None = option(None, "a run's folder (default: what --preset says)",
+                             name='run', nargs='?')
+    config: RunConfig = field(default=RunConfig(), metadata={'leave_out': LEFT_OUT})
+    out: str | None = option(None, 'a folder (default: topology/PRESET, topology in the run)')
 
-
-def add_flags(p: argparse.ArgumentParser) -> None:
-    "Flags that name a run, or make a configuration, and say where the drawings go."
-    p.add_argument('run', nargs='?', help="a run's folder (default: what --preset says)")
-    add_preset(p, ('data', 'diffusion', 'network'), 'topology/PRESET, topology in the run',
-               (*FOUND_IN_DATA, 'data', 'augment'))
-
-
-def read(args: argparse.Namespace) -> Request:
-    "Flags as values. Raises ValueError where a run is given settings."
-    config = read_settings(args)
-    if args.run and config != RunConfig(plugins=config.plugins):
-        raise ValueError('a run has settings of its own: leave other flags than --out out')
-    usual = Path('topology', args.preset)
-    return Request(args.run, config, Path(args.out) if args.out else None if args.run else usual)
+    def __post_init__(self):
+        if self.run and self.config != RunConfig(plugins=self.config.plugins):
+            raise ValueError('a run has settings of its own: leave other flags than --out out')
 
 
 def new_model(config: RunConfig) -> Model:
@@ -68,6 +61,7 @@ def run(request: Request) -> None:
     inputs = {'x_t': x, 't': torch.full((1,), index), 'z': torch.ones_like(x)}
     if model.classes:
         inputs['y'] = torch.zeros(1, dtype=torch.long)
-    out = request.out or Path(request.run or '', 'topology')
+    usual = ('topology', request.config.preset) if request.run is None else (request.run, 'topology')
+    out = Path(request.out or Path(*usual))
     output(out / 'diagram.png')
     say(Group(), 'wrote', *draw_all(model.network, step, inputs, out))

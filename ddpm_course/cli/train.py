@@ -1,23 +1,22 @@
 "`ddpm train`: train a model, or go on where a run in the same folder stopped."
-import argparse
 import logging
 import math
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from ..base.fields import option
 from ..base.files import write_by
 from ..base.group import Group
 from ..base.registry import look_up
-from ..config import PRESETS, SECTIONS, RunConfig, SamplingConfig, override, to_json
+from ..config import PRESETS, RunConfig, SamplingConfig, override, to_json
 from ..data.sets import ImageSet
 from ..data.sources import from_anywhere, load_data
 from ..film import column_titles, grid_image, sequence
@@ -31,40 +30,32 @@ from ..run.stopping import Interrupt, must_stop
 from ..run.trackers import TRACKERS, Tracker, start_tracker
 from ..sampling import columns_of, sample
 from ..share.published import load_published
-from .flags import add_preset, add_processes, read_settings
+from .flags import FOUND_IN_DATA, Processes
 from .genseq import save_film
 from .terminal import say
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Processes):
     "What is trained, where, and who is told."
-    config: RunConfig
-    out: Path
-    trackers: tuple[Callable[..., Tracker], ...]        # what starts each
-    line: str                       # what to type to go on
+    config: RunConfig = field(default=RunConfig(), metadata={'leave_out': FOUND_IN_DATA})
+    out: str | None = option(None, 'a folder (default: runs/PRESET; with --data runs/DATA, or '
+                             'runs/PRESET-DATA)')
+    log: tuple[str, ...] = option((), 'also tell tensorboard, wandb, or your own; may be repeated',
+                                  action='append', metavar='TRACKER')
+    words: tuple[str, ...] = ()     # that the command was given
 
+    def __post_init__(self):
+        for name in self.log:
+            look_up('tracker', TRACKERS, name)          # complains before anything is read
 
-def add_flags(p: argparse.ArgumentParser) -> None:
-    "Flags that make a configuration, and say where the run goes and who is told of it."
-    add_processes(p)
-    add_preset(p, SECTIONS, 'runs/PRESET; with --data runs/DATA, or runs/PRESET-DATA')
-    p.add_argument('--log', metavar='TRACKER', action='append', default=[],
-                   help='also tell tensorboard, wandb, or your own; may be repeated')
-
-
-def read(args: argparse.Namespace) -> Request:
-    "Flags as values. Raises ValueError for what cannot be."
-    config = read_settings(args)
-    for name in args.log:
-        look_up('tracker', TRACKERS, name)              # complains before anything is read
-    parts = [config.preset]
-    if config.data.data != PRESETS[config.preset].data.data:
-        named = [config.preset] * (args.preset != RunConfig().preset)
-        parts = [*named, Path(config.data.data).resolve().name]
-    return Request(config, Path(args.out or Path('runs', '-'.join(parts))),
-                   tuple(partial(start_tracker, name) for name in args.log),
-                   shlex.join(['ddpm', *args.words]))
+    @property
+    def folder(self) -> Path:
+        "Where the run goes."
+        parts, data = [self.config.preset], self.config.data.data
+        if data != PRESETS[self.config.preset].data.data:
+            parts = parts * (parts != [RunConfig().preset]) + [Path(data).resolve().name]
+        return Path(self.out or Path('runs', '-'.join(parts)))
 
 
 def draw_grid(run: Run, name: str, rows: int, trackers: Sequence[Tracker] = (),
@@ -172,7 +163,7 @@ def weights_of(source: str, group: Group) -> Model:
 
 def run(request: Request, group: Group) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
-    config, out, d = request.config, request.out, request.config.data
+    config, out, d = request.config, request.folder, request.config.data
     trackers: list[Tracker] = []
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
     config = override(config, data=from_anywhere(d.data))       # `ddpm test` may stand elsewhere
@@ -184,8 +175,8 @@ def run(request: Request, group: Group) -> None:
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
-        for start in request.trackers if group.rank == 0 else ():
-            trackers.append(start(out, run.config, run.began))
+        for name in request.log if group.rank == 0 else ():
+            trackers.append(start_tracker(name, out, run.config, run.began))
             last.callback(trackers[-1].close)
         began = [f'continuing {out} from step_{run.began:08d}'] if run.began else []
         notes = [f'changed: {note}' for note in run.notes]
@@ -199,5 +190,6 @@ def run(request: Request, group: Group) -> None:
         if stopped:
             if not run.finished:
                 run.save()
-            say(group, f'stopped and saved step_{run.state.step:08d}; go on with:  {request.line}')
+            again = shlex.join(['ddpm', *request.words])
+            say(group, f'stopped and saved step_{run.state.step:08d}; go on with:  {again}')
             sys.exit(128 + (interrupt.signal or signal.SIGTERM))

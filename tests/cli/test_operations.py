@@ -160,7 +160,7 @@ def test_a_picture_for_a_run_in_colour(tmp_path):
         ("--from one.jpg --rounds 2", "more than one round is for pictures with a mask"),
         ("--from one.jpg --to-seed 4", "argument --to-seed: not allowed with argument --from"),
         ("--from one.jpg --strength 0", "strength lies above 0 and is at most 1, not 0"),
-        ("--from one.jpg --strength nan", "strength lies above 0 and is at most 1, not nan"),
+        ("--from one.jpg --strength nan", "strength must be between 0 and 1, not nan"),
         ("--from one.jpg --mask black.png", "black.png marks nothing to be drawn anew"),
         ("--from one.jpg --mask text.png", "text.png is not an image that can be read"),
         ("--from gone.png", "there is no picture gone.png"),

@@ -20,6 +20,7 @@ from bench import DATA, GO_ON, NEWEST, SAMPLE, STOP, TRAIN, Bench, Try, at_step,
 from safetensors.torch import load_file, save_file
 
 from ddpm_course import load_model
+from ddpm_course.cli.flags import read as parsed
 from ddpm_course.cli.main import make_parser, module_of
 from ddpm_course.config import from_json, to_json
 from ddpm_course.data.sources import load_data
@@ -179,7 +180,7 @@ def test_absurd_numbers(command, flags):
         args = make_parser(command).parse_args(
             [command, *["--data=photos"] * (command == "train"), f"--{flag}={value}"]
         )
-        request = module_of(command).read(args)
+        request = parsed(args, module_of(command).Request)
         assert command != "train" or from_json(to_json(request.config)) == request.config
 
     for flag in flags:

@@ -103,7 +103,7 @@ def test_paths_are_not_published(model, tmp_path):
 
 def test_export_without_onnx(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    wanted = export.Request(ASSETS / "mnist16", (), tmp_path / "out", tmp_path / "m.onnx")
+    wanted = export.Request(ASSETS / "mnist16", tmp_path / "out", tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="ONNX needs: pip install onnx"):
         export.run(wanted)
     assert not list(tmp_path.iterdir())

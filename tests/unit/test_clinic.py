@@ -126,7 +126,7 @@ def test_doctor_is_right_about_what_ships(tmp_path):
         ("nowhere", "nowhere is no folder and could not be fetched"),
         ("--data nowhere", "no data set or folder is called 'nowhere'"),
         ("--steps 5000", "sampling steps must be between 1 and 1000"),
-        ("--n 2", "argument --n: must be between 20 and 10000, not 2"),
+        ("--n 2", "n must be between 20 and 10000, not 2"),
     ],
 )
 def test_nonsense_is_one_sentence(tmp_path, words, sentence):

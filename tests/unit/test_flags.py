@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ddpm_course.base.registry import look_up
-from ddpm_course.cli.flags import file, given_fields, numbers, read_settings, whole
+from ddpm_course.cli.flags import given_fields, numbers, read, read_settings
 from ddpm_course.cli.main import make_parser
-from ddpm_course.cli.sample import chosen_classes
+from ddpm_course.cli.sample import Request, chosen_classes
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.schedules import SCHEDULES, make_schedule
 
@@ -67,15 +67,19 @@ def test_classes_are_chosen_by_name_or_number():
 
 
 def test_settings_are_the_preset_with_the_flags_laid_over():
-    read = lambda line: read_settings(make_parser("train").parse_args(["train", *line.split()]))
-    changed = read("--preset cifar10 --steps 10 --attention 16,8 --augment none --lr 1e-3")
-    assert read("") == PRESETS["mnist16"]
+    settings = lambda line: read_settings(make_parser("train").parse_args(["train", *line.split()]))
+    changed = settings("--preset cifar10 --steps 10 --attention 16,8 --augment none --lr 1e-3")
+    assert settings("") == PRESETS["mnist16"]
     assert changed == override(PRESETS["cifar10"], steps=10, attention=(16, 8), augment="none", lr=1e-3)
 
 
 def test_what_a_flag_reads():
     assert numbers("16,8") == (16, 8) and numbers("") == ()
-    assert whole(1, 3)("3") == 3 and file(".png")("A.PNG") == "A.PNG" and file(".png")("") == ""
-    for read, text in ((whole(1, 3), "4"), (whole(1, 3), "x"), (file(".png"), "a.jpg"), (numbers, "x")):
-        with pytest.raises(Exception, match=text):
-            read(text)
+    with pytest.raises(ValueError, match="x"):
+        numbers("x")
+
+
+def test_a_request_is_what_the_flags_gave():
+    request = read(PARSER.parse_args("sample run --n 3 --out A.PNG --to-seed 4 --set power=1 --no-clip".split()), Request)
+    assert (request.source.run, request.n, request.out, request.beginning.to_seed) == ("run", 3, "A.PNG", 4)
+    assert request.how == SamplingConfig(clip=False, own=("power=1",)) and request.npz is None
