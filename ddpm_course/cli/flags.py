@@ -1,8 +1,7 @@
-"From words to values: flags that follow from a dataclass of `option`s, and what they gave, as one."
+"Flags that follow from a dataclass of `option`s, and what they gave; needs no PyTorch."
 import argparse
 import dataclasses
 from dataclasses import dataclass, is_dataclass
-from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 from ..base.fields import accepted, check, option
@@ -106,27 +105,3 @@ class Loaded:
     precision: str = option('auto', 'of the network; auto: what the machine is good at',
                             choices=('auto', 'fp32', 'bf16', 'fp16'))
     plugins: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Source(Loaded):
-    "Which model."
-    run: str | None = option(None, "a run's folder (default: the model that ships)",
-                             name='run', nargs='?')
-    weights: str | None = option(None, 'a diffusers pipeline, such as google/ddpm-cifar10-32',
-                                 metavar='FOLDER_OR_HUB_ID')
-
-    def __post_init__(self):
-        if self.run and self.weights:
-            raise ValueError('argument --weights: not allowed with argument run')
-        if self.run and Path(self.run, 'model_index.json').exists():
-            raise ValueError(f'{self.run} holds published weights: name them with --weights')
-
-    def load(self, device: Any) -> tuple[Any, RunConfig]:
-        "The `Model`, on a device, and its configuration."
-        from ..data.sets import ASSETS  # and PyTorch with it
-        from ..run.runs import load_run
-        from ..share.published import load_published
-        if self.weights:
-            return load_published(self.weights, device, self.precision)
-        return load_run(self.run or ASSETS / 'mnist16', device, self.plugins, self.precision)

@@ -9,8 +9,8 @@ from ..base.group import Group
 from ..config import SamplingConfig
 from ..film import Film, film_strip, save_gif, sequence
 from ..sampling import plan
-from .flags import Processes, Source
-from .sample import chosen_classes
+from .flags import Processes
+from .sample import Source, chosen_classes
 from .terminal import say
 
 

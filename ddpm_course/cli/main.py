@@ -120,7 +120,6 @@ def dispatch(words: Sequence[str]) -> None:
     from ddpm_course.base.machine import keep_memory, pick_device
     from ddpm_course.run import meeting
     device = pick_device(request.device)
-    meeting.check_srun()
     count = request.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
     if 'RANK' in os.environ:
         if request.nproc and 'DDPM_LAUNCHED' not in os.environ:

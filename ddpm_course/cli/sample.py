@@ -1,7 +1,8 @@
 "`ddpm sample`: draw a grid of samples, from noise, from a picture, or from one seed to another."
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,40 @@ from .. import sampling
 from ..base.fields import option
 from ..base.files import output, write_by
 from ..base.group import Group
-from ..config import SamplingConfig
-from ..data.sets import to_uint8
+from ..config import RunConfig, SamplingConfig
+from ..data.sets import ASSETS, to_uint8
 from ..editing import sample_edits
 from ..edits import Edit, plan_edit, read_mask, read_picture
 from ..film import column_titles, grid_image
 from ..flow import sample_between
 from ..model import Model
-from .flags import Processes, Source
+from ..run.runs import load_run
+from ..share.published import load_published
+from .flags import Loaded, Processes
 from .terminal import say
+
+
+@dataclass(frozen=True)
+class Source(Loaded):
+    "Which model."
+    run: str | None = option(None, "a run's folder (default: the model that ships)",
+                             name='run', nargs='?')
+    weights: str | None = option(None, 'a diffusers pipeline, such as google/ddpm-cifar10-32',
+                                 metavar='FOLDER_OR_HUB_ID')
+
+    def __post_init__(self):
+        if self.run and self.weights:
+            raise ValueError('argument --weights: not allowed with argument run')
+        if self.run and Path(self.run, 'model_index.json').exists():
+            raise ValueError(f'{self.run} holds published weights: name them with --weights')
+
+    @property
+    def load(self) -> Callable[..., tuple[Model, RunConfig]]:
+        "What loads it: given a device, it returns the model and its configuration."
+        if self.weights:
+            return partial(load_published, self.weights, precision=self.precision)
+        return partial(load_run, self.run or ASSETS / 'mnist16', plugins=self.plugins,
+                       precision=self.precision)
 
 
 @dataclass(frozen=True)
@@ -44,7 +70,7 @@ class Beginning:
         if self.picture and self.to_seed is not None:
             raise ValueError('argument --to-seed: not allowed with argument --from')
 
-    def edit(self, shape: tuple[int, int, int]) -> Edit | None:
+    def edit(self, shape: tuple[int, ...]) -> Edit | None:
         "Of images of a shape, (C, H, W); None without a picture. Raises OSError without its file."
         if self.picture is None:
             return None
@@ -108,8 +134,8 @@ def run(request: Request, group: Group) -> None:
     labels = (columns if model.classes else [-1] * len(columns)) * r.n
     singles = places(r.images, labels, model.classes) if r.images else []
     run = r.source.run
-    path = output(r.out or (Path(run, 'drawn.png') if run else 'samples.png'),
-                  start.picture, start.mask)
+    out = output(r.out or (Path(run, 'drawn.png') if run else 'samples.png'),
+                 start.picture, start.mask)
     for more in [*singles[:1], *([Path(r.npz)] if r.npz else [])]:
         output(more)
     if edit:
@@ -120,11 +146,11 @@ def run(request: Request, group: Group) -> None:
         images = sampling.sample(model, columns, r.n, r.how, group=group)
     if group.rank == 0:
         grid = grid_image(images, len(columns), column_titles(model, columns))
-        write_by(path, grid.save, 'PNG')
+        write_by(out, grid.save, 'PNG')
         pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
         if r.npz:
             write_by(Path(r.npz), np.savez_compressed, images=pixels, labels=np.array(labels, np.int64))
         for path, image in zip(singles, pixels):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_by(path, Image.fromarray(image.squeeze()).save, 'PNG')
-    say(group, 'wrote', *filter(None, (path, r.npz, r.images)))
+    say(group, 'wrote', *filter(None, (out, r.npz, r.images)))

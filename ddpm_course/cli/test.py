@@ -18,7 +18,8 @@ from ..heldout import heldout_loss
 from ..judge.scores import evaluate_samples, pick_extractor
 from ..run.pictures import pictures_of
 from ..sampling import plan
-from .flags import Processes, Source
+from .flags import Processes
+from .sample import Source
 from .terminal import say
 
 

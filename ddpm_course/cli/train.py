@@ -4,9 +4,10 @@ import math
 import shlex
 import signal
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ class Request(Processes):
     def __post_init__(self):
         for name in self.log:
             look_up('tracker', TRACKERS, name)          # complains before anything is read
+
+    @property
+    def trackers(self) -> list[Callable[..., Tracker]]:
+        "What starts each."
+        return [partial(start_tracker, name) for name in self.log]
 
     @property
     def folder(self) -> Path:
@@ -175,8 +181,8 @@ def run(request: Request, group: Group) -> None:
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
-        for name in request.log if group.rank == 0 else ():
-            trackers.append(start_tracker(name, out, run.config, run.began))
+        for start in request.trackers if group.rank == 0 else ():
+            trackers.append(start(out, run.config, run.began))
             last.callback(trackers[-1].close)
         began = [f'continuing {out} from step_{run.began:08d}'] if run.began else []
         notes = [f'changed: {note}' for note in run.notes]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -68,28 +69,26 @@ def torchrun(count: int, words: Sequence[str]) -> None:
     """
     names = [name for name in ('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT') if hasattr(signal, name)]
     heard = [name for name in names if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
-    before = dict(os.environ)
-    os.environ.update(DDPM_LAUNCHED='1', TORCH_DISABLE_SHARE_RDZV_TCP_STORE='1',
-                      PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    told = {'DDPM_LAUNCHED': '1', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1',
+            'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     logging.disable(logging.CRITICAL)               # what went wrong is said once, by the caller
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action='ignore'):
+        with (patch.dict(os.environ, told), tempfile.TemporaryDirectory() as folder,
+              warnings.catch_warnings(action='ignore')):
             config = LaunchConfig(
                 min_nodes=1, max_nodes=1, nproc_per_node=count, run_id='ddpm', max_restarts=0,
                 rdzv_backend='c10d', rdzv_endpoint='localhost:0', local_addr='127.0.0.1',
                 signals_to_handle=','.join(heard), logs_specs=DefaultLogsSpecs(folder))
             try:
                 elastic_launch(config, sys.executable)('-P', '-m', 'ddpm_course', *words)
-            except SignalException as told:
-                raise failure(folder) or SystemExit(128 + told.sigval) from None
+            except SignalException as stop:
+                raise failure(folder) or SystemExit(128 + stop.sigval) from None
             except ChildFailedError as error:
                 codes = {rank: ended.exitcode for rank, ended in error.failures.items()}
                 code = error.get_first_failure()[1].exitcode
                 raise failure(folder, codes) or SystemExit(abs(code) + 128 * (code < 0)) from None
     finally:
         logging.disable(logging.NOTSET)
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def meet(kind: str) -> tuple[torch.device, int]:
@@ -101,8 +100,6 @@ def meet(kind: str) -> tuple[torch.device, int]:
     try:
         rank, world = int(e['RANK']), int(e['WORLD_SIZE'])
         local_rank, here = int(e.get('LOCAL_RANK', rank)), int(e.get('LOCAL_WORLD_SIZE', world))
-        if not (0 <= rank < world and 0 <= local_rank < here):
-            raise ValueError('a rank is below the number of processes, there and on its machine')
         if kind != 'cpu' and here > torch.cuda.device_count():
             raise ValueError(f'{here} processes need as many GPUs of CUDA; this machine has '
                              f'{torch.cuda.device_count()}')
@@ -118,14 +115,6 @@ def meet(kind: str) -> tuple[torch.device, int]:
         raise ConnectionError('this process could not meet the others that it was told of '
                               f'({told}): {str(error).splitlines()[0]}') from error
     return device, here
-
-
-def check_srun() -> None:
-    "Raise ValueError where Slurm's srun has started several of this that know of nobody."
-    tasks = os.environ.get('SLURM_STEP_NUM_TASKS', '1')
-    if 'RANK' not in os.environ and tasks != '1':
-        raise ValueError(f'srun has started {tasks} of these, and none knows of the others: let it '
-                         'start one torchrun on each machine (--ntasks-per-node=1)')
 
 
 def check_restart() -> None:
@@ -155,7 +144,6 @@ def join(device: str = 'auto') -> Iterator[Group]:
     Raises ConnectionError where they cannot meet. A ValueError of the block is final: a worker that
     torchrun starts again raises it at once.
     """
-    check_srun()
     kind, threads, failed = pick_device(device).type, torch.get_num_threads(), True
     if 'RANK' not in os.environ:
         yield Group(kind)

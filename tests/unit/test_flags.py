@@ -80,6 +80,7 @@ def test_what_a_flag_reads():
 
 
 def test_a_request_is_what_the_flags_gave():
-    request = read(PARSER.parse_args("sample run --n 3 --out A.PNG --to-seed 4 --set power=1 --no-clip".split()), Request)
+    words = "sample run --n 3 --out A.PNG --to-seed 4 --set power=1 --no-clip"
+    request = read(PARSER.parse_args(words.split()), Request)
     assert (request.source.run, request.n, request.out, request.beginning.to_seed) == ("run", 3, "A.PNG", 4)
     assert request.how == SamplingConfig(clip=False, own=("power=1",)) and request.npz is None
