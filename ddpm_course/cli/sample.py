@@ -133,9 +133,8 @@ def run(request: Request, group: Group) -> None:
         plan_edit(model, edit, r.how)
     labels = (columns if model.classes else [-1] * len(columns)) * r.n
     singles = places(r.images, labels, model.classes) if r.images else []
-    run = r.source.run
-    out = output(r.out or (Path(run, 'drawn.png') if run else 'samples.png'),
-                 start.picture, start.mask)
+    usual = Path(r.source.run, 'drawn.png') if r.source.run else 'samples.png'
+    out = output(r.out or usual, start.picture, start.mask)
     for more in [*singles[:1], *([Path(r.npz)] if r.npz else [])]:
         output(more)
     if edit:
