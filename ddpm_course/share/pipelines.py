@@ -71,10 +71,7 @@ def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
         'unet/config.json': {'_class_name': 'UNet2DModel', **described},
         'unet/diffusion_pytorch_model.safetensors': save(weights, {'format': 'pt'})}
     for name, content in files.items():
-        part = (folder / name).parent
-        if part != folder and part.is_symlink():        # to a folder of somebody else's
-            part.unlink()
-        part.mkdir(parents=True, exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         as_text = json.dumps(content, indent=2) + '\n' if isinstance(content, dict) else content
         write_whole(folder / name, as_text)
 
