@@ -173,7 +173,7 @@ def set_rest(state: TrainState, content: bytes) -> None:
                 memory[name] = torch.empty_like(weight).copy_(value)
     state.scaler.load_state_dict(kept['scaler'])
     state.criterion.load_state_dict(kept['criterion'])
-    state.average.load_state_dict(kept['average'])
+    state.average.load_state_dict(kept.get('average', {}))          # 0.1.0 has none
     state.window = kept['window']
 
 

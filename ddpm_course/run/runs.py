@@ -195,8 +195,8 @@ class Run:
             with only_one(folder, newest) if group.rank == 0 else nullcontext():
                 if newest:
                     meta = checkpoints.load_checkpoint(newest, state, group)
-                    if meta['processes'] != group.world:
-                        changed['processes'] = meta['processes'], group.world
+                    if (before := meta.get('processes', group.world)) != group.world:
+                        changed['processes'] = before, group.world
                 elif group.rank == 0:
                     text = to_json(config, versions=checkpoints.versions())
                     write_whole(folder / 'config.json', text)

@@ -1,5 +1,6 @@
 "Runs that live on: of fewer steps, with other threads, beside a slow disk. The rest: 11a, 11b; faults."
 
+import json
 import os
 import signal
 import threading
@@ -86,6 +87,27 @@ def test_held_out_losses_on_the_way_change_no_bit(tmp_path, digits):
 def test_few_of_many_are_evenly_spaced(digits):
     assert load_digits("test", 16).spread(10).labels.tolist() == list(range(10))
     assert digits.spread(5000).digest == digits.digest
+
+
+def test_a_run_of_version_0_1_0_goes_on(tmp_path, digits):
+    "It has no `average`, `own` and `eval_every`, neither as settings nor in its checkpoint."
+    train(tmp_path / "new", PLAN, digits)
+    old = tmp_path / "old"
+    train(old, PLAN, digits, stop_after=3)
+    config = json.loads((old / "config.json").read_text())
+    for name in ("average", "own", "eval_every"):
+        del config["training"][name]
+    (old / "config.json").write_text(json.dumps(config))
+    end = newest_checkpoint(old)
+    kept = torch.load(end / "optimizer.pt", weights_only=True)
+    del kept["average"]
+    torch.save(kept, end / "optimizer.pt")
+    meta = json.loads((end / "meta.json").read_text())
+    meta["files"]["optimizer.pt"] = checkpoints.checksum((end / "optimizer.pt").read_bytes())
+    del meta["settings"]
+    (end / "meta.json").write_text(json.dumps(meta))
+    assert train(old, PLAN, digits).notes == []
+    same_bits(tmp_path / "new", old)
 
 
 def test_a_run_that_fails_leaves_what_was_begun(tmp_path, digits, monkeypatch):
