@@ -3,20 +3,16 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from ddpm_course.run.checkpoints import newest_checkpoint
-from warm import Warm
+from helpers import warm
 
 TINY = (
     "--size 8 --multipliers 1,2 --channels 8 --T 20 --batch 4 --warmup 0 --threads 1 --precision fp32 "
@@ -27,8 +23,8 @@ GO_ON = [*TRAIN, 8]
 DATA = ["train", "--data", "photos", "--out", "new", *TINY, "--steps", 2]
 SAMPLE = "sample run --n 1 --steps 1".split()
 NEWEST = "run/checkpoints/step_00000004"
-RESULTS = ("run/.lock", "*.lock", "run/*.png", "run/test.json", "run/denoising.gif")
-GROWS = ("run/metrics.jsonl", "run/config.json")  # rewritten where a run goes on
+RESULTS = ("run/.lock", "*.lock", "run/*.png", "run/test.json", "run/denoising.gif", "new*", "cache*")
+GROWS = ("run/metrics.jsonl*", "run/config.json*", "run/checkpoints/.*")  # rewritten where a run goes on
 MEMORY = 4 << 30  # bytes that a command may take beyond what it begins with
 
 
@@ -49,26 +45,54 @@ register_optimizer_step_post_hook(watch)
 STOP = at_step(1, "os.kill(os.getpid(), signal.SIGTERM)")
 
 
-@dataclass
-class Try:
-    "One fault: what is done to the folder, the command that meets it, and what must come of it."
-
-    name: str
-    prepare: Callable[[Path], object] = lambda folder: None
-    words: list = field(default_factory=lambda: SAMPLE)
-    codes: tuple = (0, 2)
-    how: dict = field(default_factory=dict)  # of Warm.run
-    says: str = ""  # in the sentence of a refusal
-    changes: tuple = ()  # patterns of files that the command may change, beside RESULTS
-    after: Callable[[Path, object], object] = lambda folder, result: None  # more that must hold: a complaint, or None
-
-
 def photos(folder, classes=("cats", "dogs"), each=12):
     draws = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)
         for k in range(each):
             Image.fromarray(draws.integers(0, 255, (8, 8), dtype=np.uint8)).save(folder / name / f"{k:02d}.png")
+
+
+def run(words, folder, env=None, **how):
+    "The command in a folder that has its cache, too."
+    return warm().run(words, folder, env={"DDPM_CACHE": str(folder / "cache"), **(env or {})}, memory=MEMORY, **how)
+
+
+@dataclass
+class Try:
+    "One fault: what is done to the folder, the command that meets it, and what must come of it."
+
+    words: list
+    codes: tuple
+    prepare: Callable[[Path], object] = lambda folder: None
+    how: dict = field(default_factory=dict)  # of Warm.run
+    says: str = ""  # on stderr
+    next_start: bool = False  # the run must go on afterwards
+
+
+def goes_on(folder):
+    "The next start of the run goes on from a checkpoint that was there, or from a newer one."
+    more = run(GO_ON, folder, code=STOP)
+    assert more.code == 143 and newest_checkpoint(folder / "run").name > Path(NEWEST).name, more
+
+
+def attempt(one, good, folder):
+    "Do it in a copy of the tiny run and its data; nothing is lost, and nothing written that is no result."
+    shutil.copytree(good, folder)
+    one.prepare(folder)
+    before = everything(folder)
+    result = run(one.words, folder, **one.how)
+    assert result.ended and result.code in one.codes and one.says in result.err, result
+    assert not re.search(r"Traceback|Exception ignored|[a-z]Error\b", result.err + result.out), result
+    if result.code == 2:  # one sentence, and nothing behind it
+        assert result.err.count("ddpm: ") == 1 and result.err.splitlines()[-1].startswith("ddpm: "), result
+    allowed = (*RESULTS, *(GROWS if "train" in one.words else ()))
+    now = everything(folder)
+    changed = [name for name, content in before.items() if now.get(name) != content]
+    assert [name for name in changed if not any(fnmatch(name, pattern) for pattern in allowed)] == [], result
+    if one.next_start:
+        goes_on(folder)
+    return result
 
 
 def everything(folder):
@@ -78,80 +102,11 @@ def everything(folder):
         name = str(path.relative_to(folder))
         if path.is_symlink():
             found[name] = "link to " + os.readlink(path)
-        elif path.is_file() and path.stat().st_size < 1 << 30 and os.access(path, os.R_OK):
+        elif path.is_file() and os.access(path, os.R_OK):
             found[name] = path.read_bytes()
         else:
             found[name] = "folder" if path.is_dir() else f"{path.stat().st_mode:o}"
     return found
-
-
-class Bench:
-    "Two warm processes, and a tiny run to copy."
-
-    def __enter__(self):
-        self.servers, self.free = [Warm().__enter__() for _ in range(2)], SimpleQueue()
-        for server in self.servers:
-            self.free.put(server)
-        self.place = tempfile.TemporaryDirectory()
-        self.good = Path(self.place.name, "good")
-        photos(self.good / "photos")
-        for words in ([*TRAIN, 4], ["export", "run", "published"]):
-            made = self.run(words, self.good)
-            assert made.code == 0, made
-        return self
-
-    def __exit__(self, *error):
-        for server in self.servers:
-            server.__exit__(*error)
-        self.place.cleanup()
-
-    def run(self, words, cwd, **how):
-        server = self.free.get()
-        try:
-            env = {"DDPM_CACHE": str(Path(cwd, "cache")), **how.pop("env", {})}
-            return server.run(words, cwd, env=env, memory=MEMORY, **how)
-        finally:
-            self.free.put(server)
-
-    def goes_on(self, folder, result=None):
-        "What is wrong with the next start of the run."
-        more = self.run(GO_ON, folder, code=STOP)
-        good = more.code == 143 and newest_checkpoint(folder / "run").name > Path(NEWEST).name
-        return None if good else f"no next start: {more.err}"
-
-    def attempt(self, one):
-        "Do it in a copy of the tiny run and its data, in a folder of its own; all that is wrong with the outcome."
-        folder = Path(tempfile.mkdtemp(dir=self.place.name), "here")
-        shutil.copytree(self.good, folder)
-        one.prepare(folder)
-        before = everything(folder.parent)
-        result = self.run(one.words, folder, **one.how)
-        found, now = list(judged(one, result)), everything(folder.parent)
-        allowed = (*RESULTS, *one.changes, *(GROWS if "train" in one.words and result.code != 2 else ()))
-        for name, content in before.items():
-            if now.get(name) != content and not any(fnmatch(name, f"here/{pattern}") for pattern in allowed):
-                found.append(f"{name} was lost or changed")
-        found += [f"{name} was written outside" for name in now if name not in before and name[:5] != "here/"]
-        found += filter(None, [one.after(folder, result)])
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        return [f"{one.name}: {what}\n    code {result.code}: {result.err[-700:]}" for what in found]
-
-    def attempt_all(self, tries):
-        "Do them two at a time; fail with all complaints."
-        with ThreadPoolExecutor(len(self.servers)) as pool:
-            wrong = [what for found in pool.map(self.attempt, tries) for what in found]
-        assert not wrong, f"of {len(tries)} tries:\n" + "\n".join(wrong)
-
-
-def faults(make):
-    "A test in each tier of a function that lists tries: of the first one, and of all."
-
-    @pytest.mark.parametrize("last", [1, pytest.param(None, marks=pytest.mark.thorough)], ids=["one", "all"])
-    def test(bench, last):
-        bench.attempt_all(list(make(bench))[:last])
-
-    test.__doc__ = make.__doc__
-    return test
 
 
 def said(what, work, *args):
@@ -164,20 +119,3 @@ def said(what, work, *args):
     except BaseException as error:
         error.add_note(f"after: {what}")
         raise
-
-
-def judged(one, result):
-    "What is wrong with how a command ended: its code, and more or less than one sentence."
-    if not result.ended:
-        yield "no end"
-        return
-    if result.code not in one.codes:
-        yield f"code {result.code}, expected {one.codes}"
-    if found := re.search(r"Traceback|Exception ignored|[a-z]Error\b", result.err + result.out):
-        yield f"{found[0]!r} was printed"
-    if result.code == 2:
-        sentences = [line for line in result.err.splitlines() if "ddpm: " in line]
-        if len(sentences) != 1 or not result.err.splitlines()[-1].startswith("ddpm: "):
-            yield f"{len(sentences)} sentences, or something behind them"
-        if one.says not in result.err:
-            yield f"{one.says!r} is not said"

@@ -19,7 +19,7 @@ from ddpm_course.data.sets import ImageSet, load_digits
 from ddpm_course.data.sources import DATA
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.judge import evaluation as ev
-from ddpm_course.judge import frechet, kernel
+from ddpm_course.judge import kernel
 from ddpm_course.judge import scores as sc
 from ddpm_course.model import Model
 from helpers import train
@@ -43,12 +43,6 @@ def test_features_that_have_no_distance(distance, bad):
     for pair in ((bad, GOOD), (GOOD, bad)):
         with pytest.raises(ValueError, match="features of .* finite"):
             distance(*pair)
-
-
-@pytest.mark.parametrize("n", [10**20, 10**7, 2, 0, -1])
-def test_a_number_of_samples_that_cannot_be(n):
-    with pytest.raises(ValueError, match=f"n = {n} against 4500 training images is too few"):
-        kernel.can_fit(n, 64, 4500)
 
 
 def test_nan_reaches_no_file(refuses, tmp_path):
@@ -129,9 +123,10 @@ def offline(*args):
     raise URLError("no route")
 
 
-def test_missing_packages_and_weights_are_one_sentence():
+def test_missing_packages_and_weights_are_one_sentence(recwarn):
     with package(None), pytest.raises(ValueError, match="FID needs torch-fidelity: pip install"):
-        sc.pick_extractor(COLOUR, 9)
+        sc.pick_extractor(COLOUR, 20)
+    assert not recwarn.list  # of how few they are, before it is known that they can be looked at
     missing = pytest.raises(FileNotFoundError, match=r"weights that FID needs could not be fetched \(URLError\)")
     with package(offline), missing:
         sc.pick_extractor(COLOUR, 9)
@@ -174,19 +169,3 @@ def test_weights_that_are_no_file(tmp_path):
         for name, kind in (("nowhere", FileNotFoundError), (".", ValueError), ("pipe", ValueError)):
             with pytest.raises(kind, match=name):
                 sc.pick_extractor(COLOUR, 9, str(tmp_path / name))
-
-
-def test_moments_that_have_no_distance():
-    zero, one = torch.zeros(3).double(), torch.eye(3).double()
-    for mean, cov in ((zero * np.nan, one), (zero, one * np.inf), (zero, one * 1e200)):
-        with pytest.raises(ValueError, match="finite"):
-            frechet.frechet_from_moments(mean, cov, zero, 1e200 * one)
-    with pytest.raises(ValueError, match="finite"):  # finite features, whose covariances are not
-        ev.frechet_distance(1e200 * GOOD, GOOD)
-
-
-def test_what_is_missing_is_said_before_what_is_too_few(monkeypatch, recwarn):
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(ValueError, match="FID needs torch-fidelity"):
-        sc.pick_extractor(COLOUR, 20)
-    assert not recwarn.list
