@@ -113,10 +113,6 @@ def train_run(group: DDPGroup, run, config) -> list[dict]:
     return read_metrics(run)
 
 
-def train_apart(group: DDPGroup, run, config) -> None:
-    train_run(group, run, override(config, lr=0.002 / (1 + group.rank)))
-
-
 def stop_after(group: DDPGroup, run, config, step: int) -> None:
     "`train_run`, stopped after a step, as by SIGTERM."
     train(run, config, load_digits("train", config.data.size), group, stop_after=step)

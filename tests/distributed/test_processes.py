@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,7 @@ CLASSES = tuple("0123456789")
 SMALL = "--batch 8 --channels 8 --T 8 --log-every 2 --save-every 4 --grid-every 0 --precision fp32".split()
 
 MNIST16 = PRESETS["mnist16"]
-HALF = override(MNIST16, channels=8)  # the same network with half the channels, where many runs are compared
+HALF = override(MNIST16, channels=8)  # where many runs are compared
 
 needs_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
 thorough = pytest.mark.thorough
@@ -83,10 +82,10 @@ def alone(work, *args):
         torch.set_num_threads(threads)
 
 
-def runs(config, worlds, double=False):
+def runs(config, worlds, double):
     """A run on one process, and the same one on several, and in slices.
 
-    Its losses, and by name of the others the worst relative difference of a loss, and that of the weights.
+    By name of the others, the worst relative difference of a loss, and that of the weights.
     """
     config = override(config, classes=CLASSES, precision="fp32")
     plans = {f"{n} processes": (n, config) for n in worlds}
@@ -99,32 +98,22 @@ def runs(config, worlds, double=False):
         assert all(torch.equal(weights, found[0][1]) for _, weights in found)
         results[name] = found[0]
     losses, weights = alone(process_workers.run, config, 1, double)
-    return losses, {
+    return {
         name: (max(abs(a / b - 1) for a, b in zip(other, losses, strict=True)), ((w - weights).norm() / weights.norm()))
         for name, (other, w) in results.items()
     }
 
 
-@pytest.mark.parametrize(
-    "plan, steps, batch, worlds",
-    [(HALF, 6, 10, (2,)), pytest.param(MNIST16, 50, 64, (3, 4), marks=thorough)],
-)
-def test_same_run_on_any_number_of_processes(plan, steps, batch, worlds):
-    "In float32; 64 images are 22, 21 and 21 on three processes. Below it is judged more strictly."
-    losses, found = runs(override(plan, steps=steps, batch=batch), worlds)
-    assert len(losses) == steps
+@pytest.mark.parametrize("steps, worlds, double", [(6, (2,), False), pytest.param(20, (2, 3, 4), True, marks=thorough)])
+def test_same_run_on_any_number_of_processes(steps, worlds, double):
+    "In float32, and strictly in float64; 10 images are 4, 3 and 3 on three processes."
+    found = runs(override(HALF, steps=steps, batch=10, warmup=0 if double else 50), worlds, double)
     for name, pair in found.items():  # 5e-5, or three times what another thread count alone does
-        assert all(d < min(1e-3, max(5e-5, 3 * floor)) for d, floor in zip(pair, found["2 threads"])), name
+        limits = [1e-9 if double else min(1e-3, max(5e-5, 3 * floor)) for floor in found["2 threads"]]
+        assert all(d < limit for d, limit in zip(pair, limits)), name
 
 
-@thorough
-def test_same_run_in_float64():
-    _, found = runs(override(MNIST16, steps=20, batch=20, warmup=0), (2, 3), double=True)
-    assert all(d < 1e-9 for pair in found.values() for d in pair), found
-
-
-@pytest.mark.parametrize("world", [pytest.param(2, marks=thorough), 3])
-def test_exact_resume_with_dropout(tmp_path, world):
+def test_exact_resume_with_dropout(tmp_path, world=3):
     """Stopped and continued on as many processes, with dropout and importance sampling: the same bits.
 
     Three addends have an order, which DDP's buckets decide.
@@ -140,8 +129,7 @@ def test_exact_resume_with_dropout(tmp_path, world):
     same_bits(tmp_path / "calm", tmp_path / "broken")
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(3, marks=thorough)])
-def test_unused_parameters(world):
+def test_unused_parameters(world=2):
     "Gradients of a network that does not use all its parameters, or not always: the mean over the processes."
     ranks = together(process_workers.choosy_gradients, world)
     parts = []
@@ -229,15 +217,12 @@ def entry(size, channels):
 """
 DEEDS = {  # what rank 1 does; code, and what the end of stderr is
     "sentence": ("raise ValueError('nothing of that name')", 2, "ddpm: nothing of that name\n"),
-    "missing": ("raise FileNotFoundError('nothing of that name')", 2, "ddpm: nothing of that name\n"),
-    "memory": ("raise MemoryError('too much')", 2, "ddpm: too much: train with more slices (--accumulate)"),
     "killed": ("os.kill(os.getpid(), 9)", 2, "ddpm: rank 1 was ended by SIGKILL, as by the system where memory runs"),
-    "code": ("raise SystemExit(3)", 3, ""),
     "fault": ("raise KeyError('nothing of that name')", 1, "KeyError: 'nothing of that name'"),
 }
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=[thorough] * (k not in ("sentence", "killed"))) for k in DEEDS])
+@pytest.mark.parametrize("kind", ["sentence", "killed", pytest.param("fault", marks=thorough)])
 def test_errors_of_a_worker_arrive_as_they_are(tmp_path, kind):
     "One sentence and nothing of torchrun's; a fault of the code is shown in full."
     deed, code, said = DEEDS[kind]
@@ -245,13 +230,7 @@ def test_errors_of_a_worker_arrive_as_they_are(tmp_path, kind):
     words = ["train", *SMALL, "--steps", 2, "--data", "mine", "--plugin", "mine.py", "--nproc", 2, "--out", "run"]
     out, err, _ = ddpm(*words, cwd=tmp_path, code=code)
     assert out == "" and said in err and not list(tmp_path.glob("run/checkpoints/*"))
-    assert ("Traceback" in err and "in entry" in err) if kind == "fault" else err.count("\n") == bool(said), err
-
-
-@thorough
-def test_refusals(refuses):
-    slices = "a batch of 4 cannot be cut into 6 slices (3 processes, 2 each)"
-    refuses("train", *SMALL, *"--steps 2 --batch 4 --nproc 3 --accumulate 2".split(), sentence=slices)
+    assert ("Traceback" in err and "in entry" in err) if kind == "fault" else err.count("\n") == 1, err
 
 
 @thorough
@@ -285,14 +264,6 @@ def test_port_in_use_and_nobody_comes(monkeypatch):
     assert "MASTER_PORT expected, but not set" in alone()
 
 
-@thorough
-def test_ranks_that_disagree(tmp_path):
-    words = 'the processes disagree on the configuration: "lr": 0.002 on rank 0, "lr": 0.001 on rank 1'
-    with pytest.raises(ValueError, match=words):
-        together(process_workers.train_apart, 2, tmp_path / "run", HALF)
-    assert newest_checkpoint(tmp_path / "run") is None
-
-
 # -- lost processes ---------------------------------------------------------------------------------------------------
 
 LONG = ["train", *SMALL, "--steps", "4000", "--save-every", "10000", "--out", "run"]
@@ -324,28 +295,15 @@ def torchrun(words, cwd, nproc=2, agent=("--standalone", "--max-restarts=3")):
 
 
 @needs_proc
-@pytest.mark.parametrize("times", [1, pytest.param(3, marks=thorough)])
-def test_lost_workers_are_replaced(tmp_path, times):
+def test_a_lost_worker_is_replaced(tmp_path):
     "One of two workers is killed; the run ends by itself, with the bits of the undisturbed one."
-    words = ["train", *SMALL, "--steps", 4 + 20 * times, "--threads", 2]
+    words, run = ["train", *SMALL, "--steps", 24, "--threads", 2], tmp_path / "disturbed"
     ddpm(*words, "--out", "calm", "--nproc", 2, cwd=tmp_path)
-    moments, run, killed = random.Random(times), tmp_path / "disturbed", []
-
-    def reached(step):
-        log = read_metrics(run)
-        return bool(log) and log[-1]["step"] >= step and len(children(tmp_path)) >= 2
-
     with torchrun([*words, "--out", "disturbed"], tmp_path) as agent:
-        while len(killed) < times:
-            aim = moments.randrange(2, 18) + 20 * len(killed)  # the last well before the end
-            wait_for(partial(reached, aim), agent)
-            killed.append(read_metrics(run)[-1]["step"])
-            victim = moments.choice(children(tmp_path))
-            os.kill(victim, signal.SIGKILL)
-            wait_for(lambda gone=victim: gone not in children(tmp_path))
-            time.sleep(1.0)  # the log is cut back only when the new workers begin
+        wait_for(lambda: logged(run, 3)() and len(children(tmp_path)) >= 2, agent)
+        victim = random.choice(children(tmp_path))
+        os.kill(victim, signal.SIGKILL)
         output, _ = agent.communicate(timeout=GUARD)
-    print(f"killed at steps {killed}")
     assert agent.returncode == 0 and output.count("wrote disturbed") == 1, output
     same_bits(tmp_path / "calm", run)
 
@@ -395,19 +353,6 @@ def test_what_is_final(tmp_path, monkeypatch, attempts, final):
         meeting.check_restart()
 
 
-@thorough
-@needs_proc
-def test_preempted_agent(tmp_path):
-    "SIGTERM to torchrun reaches the workers, which save and leave."
-    with torchrun(LONG, tmp_path) as agent:
-        wait_for(logged(tmp_path / "run", 3), agent)
-        agent.send_signal(signal.SIGTERM)
-        output, _ = agent.communicate(timeout=GUARD)
-    assert agent.returncode != 0 and output.count("stopped and saved") == 1, output
-    assert newest_checkpoint(tmp_path / "run")
-    wait_for(lambda: not children(tmp_path))
-
-
 def machine(words, cwd, port, nodes, first=False):
     "An agent on loopback, with one worker: it plays a machine. The first keeps the meeting place."
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
@@ -420,22 +365,6 @@ def lose(agent, cwd):
     parent = lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     for pid in [agent.pid, *(pid for pid in children(cwd) if parent(pid) == agent.pid)]:
         os.kill(pid, signal.SIGKILL)
-
-
-@thorough
-@needs_proc
-def test_two_machines(tmp_path):
-    "A run goes on when one of two machines is killed and comes back, with the bits of two processes."
-    words, port = ["train", *SMALL, "--steps", 200], free_port()
-    ddpm(*words, "--threads", 2, "--out", "calm", "--nproc", 2, cwd=tmp_path)
-    begin = partial(machine, [*words, "--threads", 1, "--out", "disturbed"], tmp_path, port, "2")
-    with begin(first=True) as first, begin() as second:
-        wait_for(logged(tmp_path / "disturbed", 10), first, second)
-        lose(second, tmp_path)
-        with begin() as back:
-            outputs = [each.communicate(timeout=GUARD)[0] for each in (first, back)]
-        assert first.returncode == back.returncode == 0 and "".join(outputs).count("wrote disturbed") == 1, outputs
-    same_bits(tmp_path / "calm", tmp_path / "disturbed")
 
 
 @thorough
@@ -458,39 +387,3 @@ def test_elastic(tmp_path):
     calm, moved = read_metrics(tmp_path / "calm"), read_metrics(run)
     assert [line["step"] for line in moved] == [line["step"] for line in calm]
     assert [line["loss"] for line in moved] == pytest.approx([line["loss"] for line in calm], rel=1e-3)
-
-
-# -- from Python ------------------------------------------------------------------------------------------------------
-
-SCRIPT = """
-import json, os
-from ddpm_course import PRESETS, Run, SamplingConfig, join, load_digits, override, sample
-
-losses = []
-with join("cpu") as group:
-    plan = override(PRESETS["mnist16"], steps=4, batch=8, channels=8, T=40, log_every=2, precision="fp32", threads=1)
-    with Run.open("run", plan, load_digits("train", 16), group) as run:
-        for record in run:
-            if "logged" in record:
-                losses.append(record["logged"]["loss"])
-    grid = sample(run.model, classes=[3, 7], n=2, how=SamplingConfig(guidance=2, steps=4), group=group)
-    if group.rank == 0:
-        print(json.dumps([losses, list(grid.shape), float(grid.abs().mean())]))
-threads = [open(f"/proc/self/task/{k}/comm").read() for k in os.listdir("/proc/self/task")]
-assert not any("gloo" in name for name in threads)      # that asks for Python's lock at its end, and aborts it
-"""
-
-
-@thorough
-@needs_proc
-def test_own_script(tmp_path):
-    "One file under torchrun on two processes; its losses are those of `ddpm train`."
-    (tmp_path / "mine.py").write_text(SCRIPT)
-    words = [TORCHRUN, "--standalone", "--nproc_per_node=2", "mine.py"]
-    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=GUARD)
-    assert done.returncode == 0, done.stderr
-    losses, shape, size = json.loads(done.stdout.splitlines()[-1])
-    flags = "--steps 4 --batch 8 --channels 8 --T 40 --log-every 2 --grid-every 0 --precision fp32 --threads 1"
-    ddpm("train", *flags.split(), "--device", "cpu", "--out", "command", cwd=tmp_path)
-    command = [line["loss"] for line in read_metrics(tmp_path / "command")]
-    assert losses == pytest.approx(command, rel=1e-4) and shape == [4, 1, 16, 16] and 0 < size < 1
