@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -124,8 +122,6 @@ def test_doctor_is_right_about_what_ships(tmp_path):
     "words, sentence",
     [
         ("nowhere", "nowhere is no folder and could not be fetched"),
-        ("--data nowhere", "no data set or folder is called 'nowhere'"),
-        ("--steps 5000", "sampling steps must be between 1 and 1000"),
         ("--n 2", "n must be between 20 and 10000, not 2"),
     ],
 )
@@ -175,27 +171,9 @@ def test_a_model_of_diffusers(tmp_path, faulty):
         assert out.startswith("reading\n") and "trained with pictures in [0, 1]" in out
 
 
-def table_of(path, seeds, capsys):
-    "What a run of the benchmark found, printed; every symptom with each seed, and no healthy run."
-    rows = json.loads(path.read_text())["runs"]
-    sick, healthy = ([row for row in rows if name in row] for name in ("symptom", "healthy"))
-    lines = [f"{row['symptom']:34} {row['expected']:24} {row['found']} of {row['seeds']}" for row in sick]
-    lines += [f"{row['healthy']:34} false alarms: {', '.join(row['findings']) or 'none'}" for row in healthy]
-    with capsys.disabled():
-        print("", *lines, sep="\n")
-    assert len(sick) >= 20 and all(row["found"] == row["seeds"] == seeds for row in sick)
-    assert len(healthy) == 12 + seeds and not [row for row in healthy if row["findings"]]
-
-
 def test_every_symptom_was_found_on_three_seeds_and_no_healthy_run(capsys):
-    "In the kept run, which took two cores half an hour."
-    table_of(ROOT / "benchmarks/results/clinic.json", 3, capsys)
-
-
-@pytest.mark.thorough
-def test_every_symptom_is_found_and_no_healthy_run(tmp_path, capsys):
-    "Trained again, shortly, with one seed."
-    words = "benchmarks/bench_clinic.py --steps 120 --batch 32 --seeds 1 --only 1 --out".split()
-    done = subprocess.run([sys.executable, *words, tmp_path / "found"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    table_of(tmp_path / "found.json", 1, capsys)
+    "In the kept run of benchmarks/bench_clinic.py, which took two cores half an hour."
+    rows = json.loads((ROOT / "benchmarks/results/clinic.json").read_text())["runs"]
+    sick, healthy = ([row for row in rows if name in row] for name in ("symptom", "healthy"))
+    assert len(sick) >= 20 and all(row["found"] == row["seeds"] == 3 for row in sick)
+    assert len(healthy) == 15 and not [row for row in healthy if row["findings"]]

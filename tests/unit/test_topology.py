@@ -1,7 +1,6 @@
 "Graphs of the network and of a sampling step, checked against the modules, the numbers that flow, and the gradients."
 
 import re
-import subprocess
 import sys
 import warnings
 import xml.etree.ElementTree as ET
@@ -71,10 +70,6 @@ def of_kind(graph, kind):
     return [node for node in graph.nodes() if node.attr["kind"] == kind]
 
 
-def labels(graph):
-    return Counter(node.attr["label"] for node in of_kind(graph, "operation"))
-
-
 def label(node):
     return node.attr["label"]
 
@@ -90,25 +85,15 @@ def behind(graph, node):
     return found
 
 
-def has_cycle(graph):
-    return any(node in behind(graph, node) for node in graph.nodes())
-
-
-def test_raw_graph(paper):
-    "Each parameter is a leaf, once; there is an operation for every layer; nothing is loose."
-    network, count = UNet(3, 32, 128, (1, 2, 2, 2), 2, (16,)), labels(paper.raw)
-    named, leaves = dict(network.named_parameters()), of_kind(paper.raw, "parameter")
+def test_every_parameter_is_a_leaf(paper):
+    "Once, named with its shape; nothing is loose. That the arrows are right: the next test."
+    named = dict(UNet(3, 32, 128, (1, 2, 2, 2), 2, (16,)).named_parameters())
+    leaves = of_kind(paper.raw, "parameter")
     assert len(leaves) == len(named) and set(leaves) == named.keys()
     for leaf in leaves:
-        assert paper.raw.in_degree(leaf) == 0 and paper.raw.out_degree(leaf) >= 1
         shape = tuple(named[leaf].shape)
         assert label(leaf) == f"{leaf}\n{'×'.join(map(str, shape)) if len(shape) > 1 else shape}"
-    assert of_kind(paper.raw, "input") == ["input xt"] and of_kind(paper.raw, "result") == ["result output"]
-    layers = Counter(type(m) for m in network.modules())
-    assert count["Convolution"] == layers[nn.Conv2d] and count["NativeGroupNorm"] == layers[nn.GroupNorm]
-    assert count["UpsampleNearest2D"] == 3 and count["Cat"] == 12
-    assert not has_cycle(graphs.part_graph(paper))
-    assert set(behind(paper.raw, "result output")) | {"result output"} == set(paper.raw.nodes())
+    assert behind(paper.raw, "result output") | {"result output"} == set(paper.raw.nodes())
 
 
 def test_arrows_are_those_of_torchviz():
@@ -136,13 +121,7 @@ def test_arrows_are_those_of_torchviz():
 
 # -- skips and the contracted graph -----------------------------------------------------------------------------------
 
-NETWORKS = [
-    dict(),
-    dict(num_classes=0),
-    dict(blocks=2, multipliers=(1, 1, 2)),
-    dict(attention=(), multipliers=(2, 1), blocks=3),
-    dict(multipliers=(1,), attention=(16,)),
-]
+NETWORKS = [dict(), dict(num_classes=0, blocks=2, multipliers=(1, 1, 2)), dict(multipliers=(1,), attention=(16,))]
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
@@ -154,25 +133,6 @@ def test_skips_are_those_of_the_stack(settings):
         if isinstance(part, Stage):
             expected.append((stack.pop(), f"up.{i}"))
     assert not stack and graphs.skips(seen) == expected[::-1]
-    assert len(expected) == labels(seen.raw)["Cat"]
-
-
-@pytest.mark.parametrize("settings", NETWORKS, ids=str)
-def test_contracted_graph(settings):
-    network = small(**settings)
-    seen = of_network(network, 16, 1)
-    graph = graphs.part_graph(seen)
-    lists = [network.down, network.middle, network.up]
-    declared = {"time", "conv_in", "out", *(["classes"] if network.classes else [])}
-    declared |= {f"{name}.{i}" for name, parts in zip(("down", "middle", "up"), lists) for i in range(len(parts))}
-    assert set(of_kind(graph, "part")) == declared and not has_cycle(graph)
-    assert of_kind(graph, "parameter") == [] and of_kind(graph, "result") == ["result output"]
-    plus = of_kind(graph, "operation")
-    assert len(plus) == bool(network.classes)  # time and class are added between the parts
-    for node in plus:
-        stages = {name for name, part in graphs.parts(network).items() if isinstance(part, Stage)}
-        assert sorted(graph.predecessors(node)) == ["classes", "time"] and set(graph.successors(node)) == stages
-    assert all(graph.has_edge(*pair) for pair in graphs.skips(seen))
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=str)
@@ -253,18 +213,11 @@ def written(shipped, tmp_path_factory):
 
 
 def test_draw_all_writes(written):
-    pictures = {f"{name}.{kind}" for name in ("unet", "diffusion", "diagram") for kind in ("svg", "png")}
-    assert set(written) == pictures
-    size = {}
-    for name, path in written.items():
-        if name.endswith("png"):
+    assert set(written) == {f"{name}.{kind}" for name in ("unet", "diffusion", "diagram") for kind in ("svg", "png")}
+    for path in written.values():
+        if path.suffix == ".png":
             with Image.open(path) as picture:
-                size[name] = picture.size
                 assert max(picture.size) <= 4000 and len(picture.convert("RGB").getcolors(10**6)) > 5
-            assert path.stat().st_size < 2_000_000
-    view = [float(n) for n in ET.parse(written["unet.svg"]).getroot().attrib["viewBox"].split()]
-    assert abs(size["unet.png"][0] / size["unet.png"][1] - view[2] / view[3]) < 0.02  # one layout, two files
-    assert size["diagram.png"][0] > 1600 and 0.3 < size["diagram.png"][1] / size["diagram.png"][0] < 1
 
 
 def test_svg_contains_the_names_and_the_edges(written, shipped):
@@ -333,8 +286,3 @@ def test_missing_package_is_one_sentence(shipped, tmp_path, monkeypatch):
     with pytest.raises(ValueError) as caught:
         diagram.draw_all(*shipped, tmp_path / "new")
     assert str(caught.value) == "drawing needs: pip install pygraphviz" and not (tmp_path / "new").exists()
-
-
-def test_import_needs_no_drawing_package():
-    code = "import sys; sys.modules.update(pygraphviz=None, matplotlib=None); import ddpm_course.share.diagram"
-    subprocess.run([sys.executable, "-c", code], check=True)
