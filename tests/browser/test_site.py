@@ -5,16 +5,16 @@ tier, all pages are in the second.
 """
 
 import functools
+import html
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
 import urllib.parse
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,10 +36,10 @@ from ddpm_course.sampling import plan, walk
 from ddpm_course.schedules import cosine, linear
 from helpers import CHROMIUM, ROOT, promise
 
-OUT, MEGABYTE = ROOT / "_site", 1_000_000
+OUT = ROOT / "_site"
 NEEDED = {"chromium": CHROMIUM, "node": shutil.which("node"), "npm": shutil.which("npm")}
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
-AXE = """only => axe.run(document, {resultTypes: ['violations'], ...only && {runOnly: [only]}}).then(found =>
+AXE = """() => axe.run(document, {resultTypes: ['violations']}).then(found =>
   found.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"""
 
 
@@ -86,7 +86,7 @@ def browser(site):
 
 @pytest.fixture
 def visit(site, browser):
-    "visit(name, width, scheme): a page that has been loaded; `wrong` is what went wrong, `bytes` what it took."
+    "visit(name, width, scheme): a page that has been loaded; `wrong` is what went wrong."
     contexts = {}
 
     def visit(name, width=1400, scheme="light"):
@@ -94,10 +94,9 @@ def visit(site, browser):
         if str(how) not in contexts:
             contexts[str(how)] = browser.new_context(**how)
         page = contexts[str(how)].new_page()
-        page.wrong, page.bytes = [], 0
+        page.wrong = []
 
         def answered(response):
-            page.bytes += int(response.headers.get("content-length", 0))
             if response.status >= 400 or not response.url.startswith((site, "data:", "blob:")):
                 page.wrong.append(f"{response.status} {response.url}")
 
@@ -131,43 +130,16 @@ def choose(page, **settings):
 # -- what is built ----------------------------------------------------------------------------------------------------
 
 
-def test_size(site):
-    assert sum(path.stat().st_size for path in OUT.glob("**/*")) < 40 * MEGABYTE
-
-
-class Links(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.to, self.ids, self.pictures = [], set(), []
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        self.ids.add(found.get("id"))
-        if tag == "a" and "href" in found:
-            self.to.append(found["href"])
-        if tag == "img":
-            self.pictures.append((found.get("src"), found.get("alt")))
-
-
-def test_links_and_pictures(site):
-    "No link inside the site is dead, no picture is missing, and each has words."
-    pages = {}
-    for path in OUT.glob("**/*.html"):
-        pages[path] = Links()
-        pages[path].feed(path.read_text())
+def test_no_link_inside_is_dead(site):
+    pages = {path: path.read_text() for path in OUT.glob("**/*.html")}
+    ids = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in pages.items()}
     wrong = []
-    for path, page in pages.items():
-        for to in page.to:
-            part, _, name = urllib.parse.unquote(to).partition("#")
-            if ":" in part or to.startswith("#") and len(to) < 2:
-                continue
+    for path, text in pages.items():
+        for to in re.findall(r'<a\b[^>]*\bhref="([^"]+)"', text):
+            part, _, name = urllib.parse.unquote(html.unescape(to)).partition("#")
             there = (path.parent / part).resolve() if part else path
-            if not there.exists() or name and there in pages and name not in pages[there].ids:
+            if ":" not in part and (not there.exists() or name and name not in ids.get(there, {name})):
                 wrong.append((path.name, to))
-        for source, words in page.pictures:
-            named = words and Path(words).suffix not in (".png", ".gif", ".svg")
-            if not named or not source.startswith("data:") and not (path.parent / source).exists():
-                wrong.append((path.name, source, words))
     assert not wrong
 
 
@@ -175,19 +147,16 @@ def test_links_and_pictures(site):
 
 
 def test_cover(visit):
-    "Ten digits of the package appear in time."
+    "Ten digits of the package appear, again at a click."
     page = visit("index.html")
-    drawn(page)  # what is loaded once is not counted in seconds
-    assert page.bytes < 2.5 * MEGABYTE and not page.wrong, page.wrong
-    began = time.monotonic()
+    drawn(page)
     page.get_by_role("button", name="Draw others").click()
     page.wait_for_function("() => document.getElementById('draw').dataset.state === 'drawing'")
-    found = drawn(page)
-    promise("ten guided digits in ten steps", time.monotonic() - began, 4)
     how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
     expected = sample(load_model(precision="fp32"), how=how).flatten(1)
-    assert expected.std() > 0.3 and (found - expected).abs().max() < 1e-5
+    assert expected.std() > 0.3 and (drawn(page) - expected).abs().max() < 1e-5
     assert "--sampler ddim --steps 10 --guidance 2 --seed 2 --precision fp32" in page.text_content("#line")
+    assert not page.wrong
 
 
 @pytest.mark.thorough
@@ -211,15 +180,8 @@ def test_own_model(visit, tmp_path, objective, schedule, told, limit):
     """A run of other classes, size and colour, with attention above the middle. (An error in eps is divided by the root
     of alpha-bar, .006 at the beginning.)"""
     classes = ("cat", "dog", "owl") if told else ()
-    words = {
-        "objective": objective,
-        "schedule": schedule,
-        "size": 24,
-        "image_channels": 3,
-        "classes": classes,
-        "channels": 12,
-    }
-    words |= {"multipliers": (1, 2), "attention": (12,), "conditional": told, "precision": "fp32"}
+    words = dict(objective=objective, schedule=schedule, size=24, image_channels=3, classes=classes, channels=12)
+    words |= dict(multipliers=(1, 2), attention=(12,), conditional=told, precision="fp32")
     config = override(RunConfig(), **words)
     model = build_model(config)
     with torch.no_grad():  # some layers begin at zero
@@ -236,8 +198,6 @@ def test_own_model(visit, tmp_path, objective, schedule, told, limit):
     found = drawn(page)
     expected = sample(model, n=4 if told else 1, how=how).flatten(1)[: len(found)]
     assert expected.std() > 0.1 and (found - expected).abs().max() < limit and not page.wrong
-    page.set_input_files("#files", [tmp_path / "config.json"])
-    assert "both files" in page.text_content("#status")
 
 
 @pytest.mark.thorough
@@ -272,15 +232,9 @@ def test_drawing(visit, masked):
     picture, mask = torch.tensor(job[0]).view(1, 16, 16), job[1] and torch.tensor(job[1]).view(16, 16).bool()
     assert (picture > 0).sum() > 10 and bool(masked) == (mask is not None)
     how = SamplingConfig(sampler="ddpm", steps=10, guidance=2, seed=3)
-    expected = sample_edits(load_model(precision="fp32"), Edit(picture, 1.0 if masked else 0.6, mask), how=how).flatten(
-        1
-    )
-    assert (found - expected).abs().max() < 1e-5 and "--from DRAWING.png" in page.text_content("#line")
-    page.focus("canvas.pad")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Space")  # the keyboard draws, too
-    page.wait_for_function("() => document.getElementById('draw').dataset.state === 'drawing'")
-    assert not page.wrong
+    edit = Edit(picture, 1.0 if masked else 0.6, mask)
+    expected = sample_edits(load_model(precision="fp32"), edit, how=how).flatten(1)
+    assert (found - expected).abs().max() < 1e-5 and not page.wrong
 
 
 @pytest.mark.thorough
@@ -326,7 +280,7 @@ def test_explorers(visit, site):
 
 @pytest.mark.thorough
 def test_plane(visit, site):
-    "The exact denoiser is chapter 04's; points can be drawn by mouse and by keyboard alone; a network learns them."
+    "The exact denoiser is chapter 04's, and copies; a network learns the points."
     page = visit("plane.html")
     points, places = np.random.default_rng(0).normal(size=(2, 40, 2))
     script = f"""async ([places, points, abars]) => {{ const {{ denoise }} = await import('{site}/_static/exact.js');
@@ -338,22 +292,10 @@ def test_plane(visit, site):
     for t, answer in zip(levels, found):
         theirs = dataset_denoiser(torch.from_numpy(places), t, torch.from_numpy(points), schedule)
         assert (torch.tensor(answer).view(-1, 2) - theirs).abs().max() < 1e-5
-    page.wait_for_function(
-        "() => +document.getElementById('plane').dataset.share > 0.95", timeout=60_000
-    )  # it only copies
-    page.get_by_role("button", name="Clear").click()
-    page.focus("canvas")
-    for key in ("ArrowLeft", "Space", "ArrowUp", "Space", "ArrowRight", "Space"):
-        page.keyboard.press(key)
-    page.wait_for_function("() => document.getElementById('facts').textContent.startsWith('3 points')")
-    box = page.locator("canvas").bounding_box()
-    page.mouse.click(box["x"] + 30, box["y"] + 30)
-    page.wait_for_function("() => document.getElementById('facts').textContent.startsWith('4 points')")
+    page.wait_for_function("() => +document.getElementById('plane').dataset.share > 0.95", timeout=60_000)
     page.select_option("#who", "network")
     page.wait_for_function("() => /step [1-9]/.test(document.getElementById('facts').textContent)", timeout=60_000)
-    page.select_option("#who", "exact")  # then nothing is trained
-    page.wait_for_timeout(1000)
-    assert "step" not in page.text_content("#facts") and not page.wrong
+    assert not page.wrong
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
@@ -367,32 +309,15 @@ def test_guess_stays(visit, browser):
     field.fill("300")
     field.press("Tab")
     page.wait_for_function("() => document.querySelector('details:has(p.answer)').open")
-    assert page.locator("details.hide[open]").count() == 1  # its own answer, no other
     page.reload()
     assert page.locator("form.guess input").first.input_value() == "300"
     assert "You guessed 300, off by" in page.locator("p.answer").first.text_content()
-    assert "You guessed 300, off by" in page.locator("form.guess").first.text_content()
-    assert page.locator("details.hide[open]").count() == 1  # it is open again
     page = visit("course.html")
     assert "You guessed 300, off by" in page.locator("#guesses").text_content()
 
 
 @pytest.mark.thorough
-def test_keyboard_alone(visit):
-    "From the top of the cover to a new drawing."
-    page = visit("index.html")
-    drawn(page)
-    for _ in range(120):
-        page.keyboard.press("Tab")
-        if page.evaluate("() => document.activeElement.textContent") == "Draw others":
-            break
-    page.keyboard.press("Enter")
-    page.wait_for_function("() => document.getElementById('seed').value === '2'")
-    drawn(page)
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("word, lesson", [("guidance", "12"), ("attention", "06"), ("DDIM", "12")])
+@pytest.mark.parametrize("word, lesson", [("guidance", "12"), ("attention", "06")])
 def test_search(visit, word, lesson):
     "First the lesson that is called so, or the glossary; then lessons."
     page = visit(f"search.html?q={word}")
@@ -401,17 +326,15 @@ def test_search(visit, word, lesson):
     assert first.startswith(("glossary", lesson)) and not any("/" in to for to in lessons)
 
 
-LOOKS = [(1400, "light"), (400, "dark")]
 BROKEN = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 UNSET = """() => [...document.querySelectorAll('.math')].filter(
-  m => !m.querySelector('mjx-container') || m.querySelector('mjx-merror')).length"""
+  m => !m.querySelector('mjx-container') || m.querySelector('mjx-merror')).map(m => m.textContent)"""
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("width, scheme", LOOKS)
+@pytest.mark.parametrize("width, scheme", [(1400, "light"), (400, "dark")])
 def test_pages(visit, width, scheme):
-    """Each page: nothing missing, nothing that scrolls sideways on a phone, nothing that shuts anybody out; the other
-    scheme's colours, too, can be told apart."""
+    "Each page: nothing missing, nothing that scrolls sideways on a phone, nothing that shuts anybody out."
     axe = (ROOT / "build/site/node_modules/axe-core/axe.min.js").read_text()
     wrong = {}
     for path in sorted(OUT.glob("**/*.html")):
@@ -422,15 +345,8 @@ def test_pages(visit, width, scheme):
         page.wait_for_load_state("load")
         page.evaluate("() => window.MathJax?.startup?.promise")
         page.evaluate(axe)
-        found = [
-            f"{impact} {rule}: {html[:120]}"
-            for impact, rule, html in page.evaluate(AXE)
-            if impact in ("serious", "critical")
-        ]
-        page.add_style_tag(content="* { transition: none !important }")
-        page.emulate_media(color_scheme="light" if scheme == "dark" else "dark")
-        found += [f"the other scheme: {html[:120]}" for _, _, html in page.evaluate(AXE, "color-contrast")]
-        found += page.wrong + page.evaluate(BROKEN) + [f"{n} formulas unset" for n in [page.evaluate(UNSET)] if n]
+        found = [what for what in page.evaluate(AXE) if what[0] in ("serious", "critical")]
+        found += page.wrong + page.evaluate(BROKEN) + page.evaluate(UNSET)
         if page.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
             found.append("it scrolls sideways")
         if found:
