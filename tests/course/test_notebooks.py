@@ -27,7 +27,6 @@ from helpers import (
     ROOT,
     cells,
     ddpm,
-    default_exp,
     directives,
     each,
     number,
@@ -36,9 +35,6 @@ from helpers import (
     read,
 )
 
-MOST_WORDS, MOST_LINES = 3000, 260  # in a lesson
-MAX_BYTES, MAX_BYTES_WITH_FILMS = 500_000, 800_000
-WIDGET = "application/vnd.jupyter.widget-"
 LESSONS = [p for p in CHAPTERS if p.parent.name == "nbs"]
 SOLUTIONS = [p for p in NOTEBOOKS if p.parent.name == "solutions"]
 
@@ -55,92 +51,42 @@ def links(text: str) -> list[str]:
     return re.findall(r"""(?:\]\(|src=["'])(?![a-z]+:)([^)"'\s#]+\.\w+)(?=[)"'\s#])""", text)
 
 
-def linked(path: Path, start: str = "") -> set[Path]:
-    "The files that a notebook's text, or its lines with this beginning, link to."
-    lines = "\n".join(cells(path, "markdown")).splitlines()
-    return {(path.parent / target).resolve() for line in lines if line.startswith(start) for target in links(line)}
+def linked(path: Path) -> set[Path]:
+    "The files that a notebook's text links to. That none is missing: test_pages.py."
+    return {(path.parent / target).resolve() for target in links("\n".join(cells(path, "markdown")))}
 
 
 def file_faults(path: Path) -> Iterable[str]:
-    "What is wrong with a notebook as a file."
-    code, source = code_cells(path), "\n".join(cells(path))
-    outputs = [(c["id"], o) for c in code for o in c["outputs"]]
-    kinds = [(name, kind) for name, o in outputs for kind in o.get("data", ())]
-    films = any(kind == "image/gif" for _, kind in kinds)
-    if path.stat().st_size >= (MAX_BYTES_WITH_FILMS if films else MAX_BYTES):
-        yield f"{path.stat().st_size} bytes are too many"
-    yield from (f"{name} holds a widget" for name, kind in kinds if kind.startswith(WIDGET))
-    yield from (f"{name} ended with an error" for name, o in outputs if o["output_type"] == "error")
-    yield from (f"{name} speaks on stderr" for name, o in outputs if o.get("name") == "stderr")
-    hidden = lambda c: "export" in directives("".join(c["source"])) or "source_hidden" in str(c["metadata"])
-    lesson = [bool(c["outputs"]) for c in code if not hidden(c)]
-    if 3 * sum(lesson) < len(lesson):
-        yield "less than a third of its cells, but for exports and imports, shows anything"
+    "What is wrong with a notebook as a file; what it stores is compared where it is run."
     ids = Counter(c.get("id") for c in json.loads(read(path))["cells"])
     yield from (f"cell id {name} is used twice" for name, n in ids.items() if n > 1 or name is None)
-    for cell in code:
+    for cell in code_cells(path):
         text = "".join(cell["source"])
-        if not text.strip():
-            yield f"{cell['id']} is empty"
         if cell["metadata"] != folds(text):
             yield f"{cell['id']} is not folded as tools/execute.py folds it"
         if "slow" in directives(text) and "if slow():" not in text:
             yield f"{cell['id']} takes minutes and runs under Run All"
-    draws = re.search(r"^import matplotlib", source, re.M) and "plt.subplots" in source
-    if draws and "plt.style.use('ddpm_course.assets.course')" not in source:
-        yield "it draws without the course's style"
-    yield from re.findall(r"^\s*assert\b.*\b(?:m?seconds|took|elapsed)\b[^=\n]*<.*", source, re.M)  # on busy machines
-    yield from (f"{target.name} is no file" for target in linked(path) if not target.exists())
+        pictures = [
+            o["metadata"].get(kind, {}) for o in cell["outputs"] for kind in o.get("data", ()) if "image/" in kind
+        ]
+        if path in LESSONS and not all(picture.get("alt") for picture in pictures):
+            yield f"{cell['id']} draws without alt text: #| fig-alt: ..."
 
 
 def page_faults(path: Path) -> Iterable[str]:
-    "What is wrong with a chapter as a page of the course."
+    "What is wrong with a chapter, or a solution, as a page of the course."
+    if path in SOLUTIONS:
+        if not [p for p in CHAPTERS if p in linked(path) and path.stem == f"{p.stem}_solution"]:
+            yield "it does not link to its chapter"
+        return
     texts = cells(path, "markdown")
-    if default_exp(path) and "default_exp" not in directives(cells(path)[0]):
-        yield "default_exp stands outside the first code cell"
-    if not texts[0].startswith(f"# {number(path)} · "):
-        yield f"its title does not begin with {number(path)}"
+    if not re.fullmatch(r"\d\d[a-z]?_\w+", path.stem) or not texts[0].startswith(f"# {number(path)} · "):
+        yield "it is not NN_topic.ipynb, with a title that begins with its number"
     if path.parent.name == "deep_dives" and not re.search(r"^\*A deep dive: .*skip.*\*$", "\n".join(texts[:2]), re.M):
         yield "it does not say at its beginning that it is a deep dive"
-    if "index.ipynb" not in {Path(target).name for target in links(texts[-1])}:
-        yield "its last text has no link to the index"
-    following = [p for p in LESSONS if number(p) > number(path)][:1]
-    if following and following[0] not in linked(path, "**Next:**"):
-        yield f"no line **Next:** links to {following[0].name}"
     own = [p for p in CHAPTERS if number(p)[:-1] == number(path)]
     own += [p for p in SOLUTIONS if p.name == f"{path.stem}_solution.ipynb"]
     yield from (f"it does not link to {p.name}" for p in own if p not in linked(path))
-
-
-def size(path: Path) -> dict[str, int]:
-    "What a lesson asks of its reader: words, lines of code in sight; its figures, and those without alt text."
-    seen = dict.fromkeys(("words", "lines", "figures", "without alt text"), 0)
-    seen["words"] = sum(len(text.split()) for text in cells(path, "markdown"))
-    for cell in code_cells(path):
-        if not cell["metadata"].get("jupyter", {}).get("source_hidden"):
-            lines = "".join(cell["source"]).splitlines()
-            seen["lines"] += sum(bool(line.strip()) and not line.startswith("#|") for line in lines)
-        kinds = [(kind, o["metadata"]) for o in cell["outputs"] for kind in o.get("data", ()) if "image/" in kind]
-        seen["figures"] += len(kinds)
-        seen["without alt text"] += sum(not metadata.get(kind, {}).get("alt") for kind, metadata in kinds)
-    return seen
-
-
-def reading_faults(path: Path) -> Iterable[str]:
-    "What stands between a reader and the lesson: size, plotting in sight, folds without a word, figures without alt."
-    before, seen = "", size(path)
-    if seen["words"] > MOST_WORDS or seen["lines"] > MOST_LINES or seen["without alt text"]:
-        yield f"{seen}: at most {MOST_WORDS} words, {MOST_LINES} lines in sight, and #| fig-alt: ... in a figure's cell"
-    for cell in json.loads(read(path))["cells"]:
-        text = "".join(cell["source"])
-        if cell["cell_type"] == "code":
-            drawn = re.findall(r"^.*\b(?:ax\w*|fig\w*|plt)(?:\[[^]]*\])*\.", text, re.M)
-            if len(drawn) > 6 and "hide-input" not in cell["metadata"].get("tags", ()):
-                yield f"{cell['id']} draws in sight: #| fold: plot"
-            folded = {"fold:", "fold"} & set(directives(text))
-            if folded and not re.search(r"^\*Folded: .*\*$", before.splitlines()[-1]):
-                yield f"{cell['id']} is folded, and no line *Folded: ...* before it says what it does"
-        before = text
 
 
 @each(NOTEBOOKS)
@@ -149,22 +95,10 @@ def test_notebook(path):
     assert not found, f"{path.name}: {found}"
 
 
-@each(CHAPTERS)
+@each(CHAPTERS + SOLUTIONS)
 def test_page(path):
     found = list(page_faults(path))
     assert not found, f"{path.name}: {found}"
-
-
-@each(LESSONS)
-def test_lesson_is_easy_to_read(path):
-    found = list(reading_faults(path))
-    assert not found, f"{path.name}: {found}"
-
-
-@each(SOLUTIONS)
-def test_solution_links_to_its_chapter(path):
-    home = [p for p in CHAPTERS if p.name == path.name.replace("_solution", "")]
-    assert home and home[0] in linked(path), path.name
 
 
 # -- exercises --------------------------------------------------------------------------------------------------------
@@ -316,13 +250,11 @@ DRAW = "import matplotlib.pyplot as plt\nplt.figure(figsize=(2, 2)).add_axes((0,
     [
         ("print('loss 0.5')", "print('loss 0.504')", 0),
         ("print('loss 0.5')", "print('loss 0.51')", 1),
-        ("print('loss 0.5')", "print('Loss 0.5')", 1),
         ("print('loss 0.5')", "print('loss 0.51')  # fit()", 0),
         ("print('loss 0.5')", "print('lost 0.51')  # fit()", 1),
         ("print('loss 0.5')", "pass", 1),
         (DRAW.format(1), DRAW.format(0.98), 0),
         (DRAW.format(1), DRAW.format(0.2), 1),
-        (DRAW.format(1), DRAW.format(0.2) + "  # fit();", 0),
     ],
 )
 def test_what_has_changed_is_found(tmp_path, kept, now, found):
