@@ -2,9 +2,7 @@
 
 import ast
 import atexit
-import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from IPython.core.inputtransformer2 import TransformerManager
+from notebooks import ROOT, cells, directives, notebooks
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -24,7 +23,6 @@ from ddpm_course.run.checkpoints import newest_checkpoint, read_metrics
 from ddpm_course.run.runs import Run
 from warm import Warm
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ddpm_course"
 
 
@@ -181,19 +179,9 @@ def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def cells(path: Path, kind: str = "code") -> list[str]:
-    "The sources of a notebook's cells."
-    return ["".join(c["source"]) for c in json.loads(read(path))["cells"] if c["cell_type"] == kind]
-
-
 def parse(source: str) -> ast.Module:
     "The syntax tree of a code cell, magics and shell lines included."
     return ast.parse(TransformerManager().transform_cell(source))
-
-
-def directives(source: str) -> dict[str, str]:
-    "`#| name value` lines of a cell, as name: value."
-    return dict(re.findall(r"^#[ \t]*\|[ \t]*(\S+)[ \t]*(.*)$", source, re.M))
 
 
 def default_exp(path: Path) -> list[str]:
@@ -206,7 +194,7 @@ def number(path: Path) -> str:
     return path.name.split("_")[0]
 
 
-NOTEBOOKS = sorted(p for p in ROOT.glob("nbs/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+NOTEBOOKS = notebooks()
 CHAPTERS = sorted((p for p in NOTEBOOKS if p.parent.name != "solutions" and p.name[0].isdigit()), key=number)
 MINUTE = 60  # seconds that a notebook may take; ten times as long is taken for hanging
 

@@ -10,15 +10,13 @@ Execution counts and foreign metadata go, the kernel's metadata is what JupyterL
 
 import base64
 import io
-import json
 import platform
 import sys
 from pathlib import Path
 
 import numpy as np
+from notebooks import notebooks, read, text
 from PIL import Image
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def kernel(version: str) -> dict:
@@ -71,14 +69,9 @@ def cleaned(nb: dict) -> dict:
     return {**nb, "metadata": kernel(version)}
 
 
-def text(nb: dict) -> str:
-    return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-
-
 def main() -> None:
-    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted((ROOT / "nbs").rglob("[!.]*.ipynb")):
-        if ".ipynb_checkpoints" not in path.parts:
-            path.write_text(text(cleaned(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else notebooks():
+        path.write_text(text(cleaned(read(path))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
     python tools/execute.py nbs/02_schedules.ipynb ...   # and keep their real outputs
     python tools/execute.py --all                        # every notebook
-    python tools/execute.py --all --flags slow           # cells marked `#| slow` too
+    python tools/execute.py --all --slow                 # cells marked `#| slow` too
     python tools/execute.py --check nbs/NAME.ipynb       # keep nothing, say what is not as it is stored
 
-Cells whose flag is in `tst_flags` (settings.ini) are skipped and keep the outputs they have, as are
-`#| eval: false` cells. Widget views are dropped: a stored page can show the static figure beside them, not a slider.
-Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else would. At the end of a
-page each control of its explorers is moved, and must change the picture.
+Cells marked `#| slow` are skipped and keep the outputs they have. Widget views are dropped: a stored page can show the
+static figure beside them, not a slider. Whatever a library says on stderr ends the run: readers would see it in pink,
+and nobody else would. At the end of a page each control of its explorers is moved, and must change the picture.
 
 JupyterLab folds what this script marks: the source of cells that only import or that begin with a line `#| fold: plot`
 or `#| fold: check` (without the colon in an exported cell: nbdev keeps a line with one in the module), and what
@@ -20,9 +19,7 @@ alt text of figures.
 import argparse
 import ast
 import base64
-import configparser
 import io
-import json
 import os
 import pkgutil
 import re
@@ -33,9 +30,10 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
-from clean import cleaned, text
+from notebooks import ROOT, directives, notebooks, read, text
 
-ROOT = Path(__file__).resolve().parent.parent
+from clean import cleaned
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FOLDED = {"text/html": "<!-- folded: run the cell, or click here -->"}  # else its first line is in sight
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/svg+xml")
@@ -87,14 +85,14 @@ def folds(source: str) -> dict:
     "The metadata of a code cell: what JupyterLab shows folded."
     from IPython.core.inputtransformer2 import TransformerManager
 
-    directives = dict(re.findall(r"^#\|\s*(\S+)[ \t]*(.*)$", source, re.M))
+    said = directives(source)
     tree = ast.parse(TransformerManager().transform_cell(source))
     folded, tags = {}, []
-    if "default_exp" in directives or "hide" in directives or only_imports(tree):
+    if "default_exp" in said or "hide" in said or only_imports(tree):
         folded["source_hidden"], tags = True, ["hide-input", "imports"]
-    if kind := directives.get("fold:", directives.get("fold")):
+    if kind := said.get("fold:", said.get("fold")):
         folded["source_hidden"], tags = True, ["hide-input", kind]
-    if "export" not in directives and ("fold-output" in directives or reveals(tree)):
+    if "export" not in said and ("fold-output" in said or reveals(tree)):
         folded["outputs_hidden"], tags = True, tags + ["hide-output", "answer"]
     return {"jupyter": folded, "tags": tags} if folded else {}
 
@@ -107,15 +105,15 @@ def alt_text(source: str) -> str:
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def run(path: Path, skipped: set[str]) -> dict:
+def run(path: Path, slow: bool) -> dict:
     """The notebook with the outputs that it has now, run from top to bottom in its own folder.
 
-    Cells with a directive of `skipped` keep what they have. Raises SystemExit, with what is wrong, at the first cell
+    Without `slow`, cells marked so keep what they have. Raises SystemExit, with what is wrong, at the first cell
     that fails or says something on stderr, and where a control of an explorer does.
     """
     from execnb.shell import CaptureShell
 
-    nb = json.loads(path.read_text(encoding="utf-8"))
+    nb = read(path)
     os.chdir(path.parent)
     shell, values = CaptureShell(path, mpl_format="png"), []
     for i, cell in enumerate(nb["cells"]):
@@ -124,8 +122,7 @@ def run(path: Path, skipped: set[str]) -> dict:
         if cell["cell_type"] != "code":
             continue
         cell["metadata"] = folds(source)
-        directives = re.findall(r"^#\|\s*(\S+)(?:\s+(\S+))?", source, re.M)
-        if any(name in skipped or (name, value) == ("eval:", "false") for name, value in directives):
+        if "slow" in directives(source) and not slow:
             continue
         outputs = [dict(o) for o in shell.run(source)]
         if shell.exc:
@@ -252,29 +249,24 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--flags", default="")
+    parser.add_argument("--slow", action="store_true")
     args = parser.parse_args(words)
-    config = configparser.ConfigParser()
-    config.read(ROOT / "settings.ini")
-    skipped = set(config["DEFAULT"]["tst_flags"].split()) - set(args.flags.split())
-    os.environ["DDPM_SLOW"] = "1" if "slow" in args.flags.split() else "0"  # what `slow()` asks
+    os.environ["DDPM_SLOW"] = str(int(args.slow))  # what `slow()` asks
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # the same numbers, one at a time or two
     sys.path.insert(0, str(ROOT))
-    found = sorted(p for p in (ROOT / "nbs").rglob("[!.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
     def work(path: Path) -> None:
         begun = time.time()
-        nb = run(path, skipped)
+        nb = run(path, args.slow)
         took = time.time() - begun
         if args.check:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if found := list(differences(kept, nb)):
+            if found := list(differences(read(path), nb)):
                 sys.exit(f"{path.name}: run tools/execute.py where this is wished\n" + "\n".join(found))
         else:
             path.write_text(text(nb), encoding="utf-8")
         print(f"{took:5.1f} s  {path.name}", flush=True)
 
-    paths = [path.resolve() for path in (found if args.all else args.notebooks)]
+    paths = [path.resolve() for path in (notebooks() if args.all else args.notebooks)]
     if len(paths) == 1:
         return work(paths[0])
     warm_up()

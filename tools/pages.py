@@ -6,14 +6,14 @@ kind. Lines that begin with `#|` go, a guess becomes a field in the page, and no
 
 import ast
 import html
-import json
 import os
 import re
 from pathlib import Path
 
+from notebooks import ROOT, cells, read
+
 from address import address
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "nbs"
 FOLDS = {"imports": "Imports", "plot": "The code of this figure", "check": "What is checked here"}
 GUESS = """<form class="guess" data-guess="{name}"><label>Your guess: {said} <input type="text" inputmode="decimal"
@@ -66,14 +66,14 @@ ROOMS = {"": "The ideas", "base": "What all stand on", "data": "Data", "run": "R
          "share": "Sharing", "cli": "The command line"}  # fmt: skip
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def title(path: Path) -> str:
     "A page's name in lists: what stands before the colon of its title."
-    texts = ("".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
-    return re.search(r"^# ([^:\n]*)", "\n".join(texts), re.M)[1].replace(" · ", " ").replace("`", "").strip()
+    return (
+        re.search(r"^# ([^:\n]*)", "\n".join(cells(path, "markdown")), re.M)[1]
+        .replace(" · ", " ")
+        .replace("`", "")
+        .strip()
+    )
 
 
 def on_site(path: Path) -> str:

@@ -8,14 +8,13 @@ Markdown cells are taken as they are, code cells become fenced blocks with the t
 of the repository is known (tools/address.py), README.md names it and the site.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 
-from address import address
+from notebooks import ROOT, read, text
 
-ROOT = Path(__file__).resolve().parent.parent
+from address import address
 
 
 def relink(text: str) -> str:
@@ -50,15 +49,15 @@ def readme(nb: dict) -> str:
             continue
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
-            text = "".join(output.get("text", output.get("data", {}).get("text/plain", "")))
-            if text and "image/png" not in output.get("data", {}):
-                parts.append("\n".join("    " + line for line in text.rstrip().splitlines()))
+            said = "".join(output.get("text", output.get("data", {}).get("text/plain", "")))
+            if said and "image/png" not in output.get("data", {}):
+                parts.append("\n".join("    " + line for line in said.rstrip().splitlines()))
     return "\n\n".join(parts) + "\n"
 
 
 def navigated(path: Path, lessons: list[Path]) -> str:
     "A chapter with its links below its title and at its end; a deep dive's lead to its own lesson and the next."
-    nb = json.loads(path.read_text(encoding="utf-8"))
+    nb = read(path)
     number = lambda p: p.name.partition("_")[0]
     up = "" if path.parent.name == "nbs" else "../"
     links = [f"[index]({up}index.ipynb)"]
@@ -69,22 +68,21 @@ def navigated(path: Path, lessons: list[Path]) -> str:
         source = re.sub(r"\n\n(Back to the \[index|(\[← .*)?\[index\]\().*", "", "".join(cell["source"]))
         source = re.sub(place, lambda found: found[0].rstrip() + "\n\n" + " · ".join(links) + "\n", source, count=1)
         cell["source"] = source.rstrip().splitlines(keepends=True)
-    return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    return text(nb)
 
 
 def main() -> None:
     chapters = [p for folder in ("nbs", "nbs/deep_dives") for p in sorted((ROOT / folder).glob("[0-9]*.ipynb"))]
     lessons = [p for p in chapters if p.parent.name == "nbs"]
     made = {path: navigated(path, lessons) for path in chapters}
-    text = readme(json.loads((ROOT / "nbs/index.ipynb").read_text(encoding="utf-8")))
-    made[ROOT / "README.md"] = addressed(text, *address())
+    made[ROOT / "README.md"] = addressed(readme(read(ROOT / "nbs/index.ipynb")), *address())
     made[ROOT / "CITATION.cff"] = citation((ROOT / "CITATION.cff").read_text(encoding="utf-8"), *address())
-    for path, text in made.items():
-        if path.read_text(encoding="utf-8") == text:
+    for path, now in made.items():
+        if path.read_text(encoding="utf-8") == now:
             continue
         if "--check" in sys.argv:
             sys.exit(f"{path.name} is out of date: run python tools/readme.py")
-        path.write_text(text, encoding="utf-8")
+        path.write_text(now, encoding="utf-8")
 
 
 if __name__ == "__main__":

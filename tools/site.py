@@ -16,6 +16,7 @@ import sys
 from multiprocessing import Pool
 from pathlib import Path
 
+from notebooks import ROOT, notebooks
 from PIL import Image
 
 import figures
@@ -23,7 +24,6 @@ import pages
 from address import address
 from ddpm_course.data.sets import load_digits
 
-ROOT = pages.ROOT
 SITE, WORK, OUT = ROOT / "site", ROOT / "build" / "site", ROOT / "_site"
 MODEL = ROOT / "ddpm_course" / "assets" / "mnist16"
 PARTS = {
@@ -69,8 +69,8 @@ def write_sources(source: Path) -> None:
     shutil.copytree(pages.NOTEBOOKS / "images", source / "images")
     shutil.copytree(pages.NOTEBOOKS / "solutions", source / "solutions", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
     shutil.copytree(ROOT / "benchmarks/results", source / "results", ignore=shutil.ignore_patterns("*.json"))
-    notebooks = sorted(pages.NOTEBOOKS.glob("**/[!.]*.ipynb"))
-    for path in notebooks:
+    found = notebooks()
+    for path in found:
         to = source / path.relative_to(pages.NOTEBOOKS)
         to.parent.mkdir(exist_ok=True)
         if path.stem == "index":
@@ -88,8 +88,8 @@ def write_sources(source: Path) -> None:
         cover = cover.replace("a clone of the repository", f"a clone of [the repository]({repository})")
     (source / "index.md").write_text(cover, encoding="utf-8")
 
-    lessons = [path for path in notebooks if path.parent == pages.NOTEBOOKS and path.stem[0].isdigit()]
-    below = {name: [entry(p) for p in notebooks if p.parent.name == name] for name in ("deep_dives", "solutions")}
+    lessons = [path for path in found if path.parent == pages.NOTEBOOKS and path.stem[0].isdigit()]
+    below = {name: [entry(p) for p in found if p.parent.name == name] for name in ("deep_dives", "solutions")}
     below["api"] = [f"api/{room or 'ideas'}" for room in pages.ROOMS]
     for name, entries in below.items():
         with (source / f"{name}.md").open("a", encoding="utf-8") as file:
