@@ -1,7 +1,6 @@
 """Every command on every kind of data, in fresh processes, as a person runs them one after the other."""
 
 import json
-import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -106,10 +105,9 @@ def close(a, b):
     return np.abs(a - b).max() <= 2
 
 
-@pytest.mark.parametrize("sampler", ["dpm", *(pytest.param(s, marks=pytest.mark.thorough) for s in ("heun", "ddim"))])
-def test_from_one_seed_to_another(tmp_path, sampler):
-    first, last = (drawn("--sampler", sampler, "--seed", seed, "--n", 1, cwd=tmp_path)[0] for seed in (3, 4))
-    way = drawn("--sampler", sampler, "--seed", 3, "--to-seed", 4, "--n", 4, cwd=tmp_path)
+def test_from_one_seed_to_another(tmp_path):
+    first, last = (drawn("--seed", seed, "--n", 1, cwd=tmp_path)[0] for seed in (3, 4))
+    way = drawn("--seed", 3, "--to-seed", 4, "--n", 4, cwd=tmp_path)
     assert len(way) == 4 and close(way[0], first) and close(way[-1], last)
     assert not close(way[1], first) and not close(way[2], last)
     assert Image.open(tmp_path / "samples.png").size == (2 * 50 + 2, 14 + 4 * 50 + 2)
@@ -136,19 +134,6 @@ def test_a_part_of_a_picture(tmp_path):
     assert not close(once[:, :, 8:], thrice[:, :, 8:])
     assert close(once, drawn(*known, "--strength", 1, "--rounds", 1, cwd=tmp_path))
     assert not close(once, drawn(*known, "--strength", 0.5, cwd=tmp_path))
-
-
-@pytest.mark.thorough
-def test_a_picture_for_a_run_in_colour(tmp_path):
-    "The picture is brought to what the run draws, and the grid goes into the run; a model without classes has columns."
-    flat_folder(tmp_path / "data", np.random.default_rng(0))
-    pictures(tmp_path)
-    ddpm("train", *SMALL, "--data", "data", "--image-channels", 3, "--out", "run", cwd=tmp_path)
-    out = ddpm("sample", "run", "--from", "one.jpg", "--mask", "lower.png", "--n", 1, "--images", "i", cwd=tmp_path)[0]
-    assert out == "wrote run/drawn.png i\n"
-    images = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "i").iterdir())]
-    assert len(images) == 10 and all(image.shape == (16, 16, 3) for image in images)
-    assert all((image[:8] == images[0][:8]).all() for image in images)
 
 
 @pytest.mark.parametrize(
@@ -181,40 +166,14 @@ def test_beginnings_that_make_no_sense(tmp_path, refuses, monkeypatch, words, se
 
 
 @pytest.mark.thorough
-def test_topology(tmp_path):
-    "One drawing of a small network, and one of a network that learns its variance, in colour and without classes."
-    for words in (
-        ["--preset", "mnist16"],
-        ["--preset", "mnist16-hybrid", "--image-channels", 3, "--no-conditional", "--out", "drawn"],
-    ):
-        printed = ddpm("topology", *words, "--channels", 8, "--multipliers", "1,2", cwd=tmp_path)[0]
-        paths = [tmp_path / name for name in printed.split()[1:]]
-        assert {path.suffix for path in paths} == {".svg", ".png"} and all(path.stat().st_size for path in paths)
-        diffusion = next(path for path in paths if path.name == "diffusion.svg")
-        text = " ".join(ElementTree.parse(diffusion).getroot().itertext())
-        assert "x_t" in text and "x_0 predicted" in text and ("y" in text.split()) == ("--no-conditional" not in words)
-
-
-@pytest.mark.thorough
-def test_losses_again_and_quality_of_samples(tmp_path, refuses):
-    """The same losses to the last bit, twice; the shipped model needs no run.
-
-    --fid adds one line that carries n, extractor and floor, and refuses what it cannot measure.
-    """
+def test_losses_again_and_quality_of_samples(tmp_path):
+    "The same losses to the last bit, twice, of the shipped model; --fid adds what it measured, and of how many."
     losses = ddpm("test", "--out", "a.json", cwd=tmp_path)[0].splitlines()
     printed = ddpm("test", "--fid", 150, "--steps", 5, cwd=tmp_path)[0]
-    assert losses[:-1] == printed.splitlines()[: len(losses) - 1] and "500 test images" in losses[0]
+    assert losses[:-1] == printed.splitlines()[: len(losses) - 1] and "n = 150" in printed
     a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "test.json"))
     assert a == {name: b[name] for name in a} and 0.08 < a["losses"]["test"]["loss"]["mean"] < 0.14
-    assert all(len(a["losses"]["test"][name]["quarters_se"]) == 4 for name in ("loss", "eps_mse", "x0_mse"))
-    assert all(words in printed for words in ("n = 150", "judge", "real against real")) and "FID" not in printed
-    kept = b["samples"]
-    assert kept["n"] == 150 and kept["distance"] > kept["floor"] > 0
-    assert abs(kept["kernel"]) < 2 and kept["kernel_se"] > 0 and "Kernel distance" in printed
-    printed, said, _ = ddpm("test", "--fid", 20, "--steps", 2, cwd=tmp_path)
-    assert "too few images, n = 20" in printed and said.count("n = 20 is too few for 64 features") == 1
-    kept = json.loads((tmp_path / "test.json").read_text())["samples"]
-    assert kept["distance"] is None and kept["kernel"] > kept["kernel_floor"]
+    assert b["samples"]["n"] == 150 and b["samples"]["distance"] > b["samples"]["floor"] > 0
 
 
 def test_other_images_than_the_run_knows(tmp_path, refuses):

@@ -12,14 +12,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_course import bits, heldout, sampling
+from ddpm_course import sampling
 from ddpm_course.base.machine import prefetch
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
 from ddpm_course.data.sets import load_digits
-from ddpm_course.judge import evaluation
 from ddpm_course.run import training
 from ddpm_course.run.training import fit, new_state
-from ddpm_course.simple import Simple
 
 DIGITS = load_digits("train", 16)
 
@@ -144,29 +142,6 @@ def test_a_sample_waits_at_its_end_and_copies_its_noise(sampler, noise, read_bac
         sampling.sample(model, [3], 2, how)
     assert read_back == [(2, 1, 16, 16)]
     assert sorted(copies.shapes) == [(2,)] + [(2, 1, 16, 16)] * noise
-
-
-def test_held_out_losses_and_the_bound_copy_their_batches_alone(read_back):
-    model, few = new_state(config_of(), "meta").ema, load_digits("test", 16)
-    batch = sorted([(250,)] * 4 + [(250, 1, 16, 16)] * 2)
-    heldout.heldout_draws(model, few, Simple(), repeats=1)
-    read_back.clear()
-    with Copies() as copies:
-        heldout.heldout_draws(model, few, Simple(), repeats=1)
-    assert sorted(copies.shapes) == sorted(batch * (len(few) // 250))
-    assert len(read_back) == len(few) // 250  # once for each batch
-    bits.bits_per_dim(model, few, 2)
-    with Copies() as copies:
-        bits.bits_per_dim(model, few, 2)
-    assert sorted(copies.shapes) == sorted(batch * 3 * (len(few) // 250))  # index 0, and two strata
-
-
-def test_features_are_extracted_on_the_device(read_back):
-    judge = evaluation.load_judge().to("meta")
-    with Copies() as copies:
-        evaluation.extract(judge, DIGITS.pixels[:1000])
-    assert sorted(copies.shapes) == [(500, 1, 16, 16)] * 2
-    assert len(read_back) == 2  # once for each batch
 
 
 def test_a_stray_copy_is_counted():
