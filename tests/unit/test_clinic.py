@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from ddpm_course import examine, load_digits
 from ddpm_course.cli.doctor import read_scores, report
 from ddpm_course.config import PRESETS, SamplingConfig, override, to_json
-from ddpm_course.data.sets import ASSETS, ImageSet, to_float
+from ddpm_course.data.sets import ASSETS, ImageSet
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.judge.checks import CHECKS
 from ddpm_course.judge.patient import Patient, bytes_per_picture
@@ -133,42 +132,6 @@ def test_train_warns_before_its_first_step(tmp_path):
     small = "--channels 8 --batch 8 --T 10 --steps 2 --grid-every 0 --threads 1 --augment flip --out run".split()
     out, _, _ = ddpm("train", *small, cwd=tmp_path)
     assert out.splitlines()[1].startswith("doctor: flips: mirrored held-out pictures"), out
-
-
-def train_by_diffusers(folder, faulty: bool, steps: int = 400) -> None:
-    "diffusers' own training loop, on the digits; faulty: without `Normalize`, in [0, 1]."
-    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-    from diffusers.optimization import get_cosine_schedule_with_warmup
-
-    torch.manual_seed(0)
-    net = UNet2DModel(
-        16, 1, 1, layers_per_block=1, block_out_channels=(16, 32, 64), norm_num_groups=4,
-        down_block_types=("DownBlock2D",) * 3, up_block_types=("UpBlock2D",) * 3,
-    )  # fmt: skip
-    scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    rates = get_cosine_schedule_with_warmup(optimizer, 30, steps)
-    digits = to_float(load_digits("train", 16).pixels)
-    for _ in range(steps):
-        clean = digits[torch.randint(len(digits), (64,))]
-        clean = (clean + 1) / 2 if faulty else clean
-        noise, t = torch.randn_like(clean), torch.randint(1000, (64,))
-        answer = net(scheduler.add_noise(clean, noise, t), t).sample
-        torch.nn.functional.mse_loss(answer, scheduler.get_velocity(clean, noise, t)).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        rates.step()
-        optimizer.zero_grad()
-    DDPMPipeline(net, scheduler).save_pretrained(folder)
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("faulty", [False, True])
-def test_a_model_of_diffusers(tmp_path, faulty):
-    train_by_diffusers(tmp_path / "model", faulty)
-    out, _, _ = ddpm("doctor", "model", "--data", "mnist5k", cwd=tmp_path, code=3 * faulty, limit=300)
-    if faulty:
-        assert out.startswith("reading\n") and "trained with pictures in [0, 1]" in out
 
 
 def test_every_symptom_was_found_on_three_seeds_and_no_healthy_run(capsys):
