@@ -149,9 +149,7 @@ def test_bytes_come_back(n, channels, size, seed):
     assert np.array_equal(to_uint8(images).permute(0, 2, 3, 1).numpy(), pixels)
 
 
-FLAGS = sorted(
-    "--" + name.replace("_", "-") for name in flatten(RunConfig()) if name not in ("classes", "digest")
-)
+FLAGS = sorted("--" + name.replace("_", "-") for name in flatten(RunConfig()) if name not in ("classes", "digest"))
 SAMPLING = sorted(field.name for field in dataclasses.fields(SamplingConfig))
 VALUES = "0 1 -1 2.5 1e400 nan inf , 4,2 16 99999999999999999999 cosine é".split() + [""]
 
