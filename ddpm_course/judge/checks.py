@@ -14,7 +14,7 @@ from .evaluation import nearest_distances
 from .lab import answers, paired
 from .patient import (
     Patient, bytes_per_picture, errors_away, mirrored_apart, noise_shown, picture_errors, readings,
-    roughness, small, some)
+    small, some)
 from ..run.pictures import fingerprints
 
 
@@ -54,21 +54,14 @@ def twins(p: Patient) -> Finding:
 def seen_before(p: Patient) -> Finding:
     "Whether held-out pictures are among those that are trained on."
     share = np.isin(fingerprints(p.held_out), p.prints).mean()
-    return Finding(f'{len(p.held_out):,} held-out pictures', f'{share:.1%} are trained on', bool(share > 0.05),
-                   'leave doubles out, and keep held-out pictures apart')
+    return Finding(f'{len(p.held_out):,} held-out pictures', f'{share:.1%} are trained on',
+                   bool(share > 0.05), 'leave doubles out, and keep held-out pictures apart')
 
 
 def few_pictures(p: Patient) -> Finding:
     "Whether there are so few that they will be copied."
     return Finding('training pictures', f'{len(p.images):,}', len(p.images) < 500,
                    'find more, or stop early: few are learned by heart', 'likely')
-
-
-def dark_pictures(p: Patient) -> Finding:
-    "Whether pictures were written as 0 to 1 in place of 0 to 255."
-    top = float(np.median(p.images.pixels[some(p.images, 1000)].max((1, 2, 3))))
-    return Finding('the brightest pixel of a picture, of 255', f'{top:g}', top < 32,
-                   'multiply by 255 before pictures are saved', 'likely')
 
 
 def flips(p: Patient) -> Finding:
@@ -310,13 +303,6 @@ def out_of_range(p: Patient) -> Finding:
                    'likely')
 
 
-def rough(p: Patient) -> Finding:
-    "Whether samples are noise, or have grain."
-    mine, real = (roughness(x.nan_to_num()).mean().item() for x in (p.samples, p.real))
-    return Finding('roughness of samples', f'{mine:.2f}, of real pictures {real:.2f}',
-                   mine > 1.5 * real, 'see the other findings: what is it drawn with?', 'likely')
-
-
 # -- all of them ------------------------------------------------------------------------------
 
 
@@ -334,7 +320,6 @@ CHECKS: dict[str, Check] = {        # causes before consequences
     'twins': Check(twins, ('images',), early=True),
     'seen before': Check(seen_before, ('images', 'held_out'), early=True),
     'few pictures': Check(few_pictures, ('images',), early=True),
-    'dark pictures': Check(dark_pictures, ('images',), early=True),
     'flips': Check(flips, ('images', 'held_out', 'config'), early=True, least=20),
     'labels': Check(labels, ('images', 'held_out'), early=True),
     'slow average': Check(slow_average, ('config',), early=True),
@@ -354,7 +339,6 @@ CHECKS: dict[str, Check] = {        # causes before consequences
     'tint': Check(tint, ('model', 'held_out'), least=2),
     'colour from grey': Check(colour_from_grey, ('model', 'held_out')),
     'out of range': Check(out_of_range, ('model',)),
-    'rough': Check(rough, ('model', 'held_out')),
 }
 
 

@@ -368,16 +368,15 @@ def walk(m: Any) -> None:
     "the walk visits falling indices of the whole chain, with the right doses"
     net, _ = walk_of(m, 0.5)
     visited = list(places(net))
+    line = 'indices = [T * k // steps - 1 for k in range(steps, 0, -1)]'
     need(max(visited) >= 10, f'the network was told the times {visited[:3]} and so on',
          'It has learned the indices of the chain of T steps, and not the number of the stride.',
-         'indices = [T * k // steps - 1 for k in range(steps, 0, -1)]')
+         line)
     need(visited == sorted(visited, reverse=True) and visited[0] > 0.9 * m.T,
          f'the walk begins at index {visited[0]} and goes on to {visited[1:3]}',
-         'It begins with pure noise, at T - 1, and the index falls.',
-         'indices = [T * k // steps - 1 for k in range(steps, 0, -1)]')
+         'It begins with pure noise, at T - 1, and the index falls.', line)
     need(len(visited) == 10, f'10 steps were asked for, and {len(visited)} taken',
-         'With steps=10 the walk visits ten of the T indices.',
-         'indices = [T * k // steps - 1 for k in range(steps, 0, -1)]')
+         'With steps=10 the walk visits ten of the T indices.', line)
     follows(m, net, 0.5, 'With strides beta is 1 - abar / next_abar. The spread is the root of '
             "the posterior's variance; next_abar belongs to the index where the walk goes.",
             'spread = (beta * (1 - next_abar) / (1 - abar)).sqrt()')
