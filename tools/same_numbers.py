@@ -23,8 +23,7 @@ from pathlib import Path
 import numpy as np, torch
 from ddpm_course import SamplingConfig, load_model, sample, sequence
 from ddpm_course.cli.main import main
-from ddpm_course.editing import sample_edits
-from ddpm_course.edits import Edit
+from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.flow import sample_between
 from ddpm_course.run import runs
 from safetensors.torch import load_file

@@ -14,8 +14,7 @@ from ..base.files import output, write_by
 from ..base.group import Group
 from ..config import RunConfig, SamplingConfig
 from ..data.sets import ASSETS, to_uint8
-from ..editing import sample_edits
-from ..edits import Edit, plan_edit, read_mask, read_picture
+from ..editing import Edit, plan_edit, read_mask, read_picture, sample_edits
 from ..film import column_titles, grid_image
 from ..flow import sample_between
 from ..model import Model

@@ -25,8 +25,7 @@ from ddpm_course import SamplingConfig, load_model, sample
 from ddpm_course.config import RunConfig, override, to_json
 from ddpm_course.data.sets import load_digits, to_float
 from ddpm_course.draws import Purpose, generator, normal
-from ddpm_course.editing import sample_edits
-from ddpm_course.edits import Edit
+from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.exact import dataset_denoiser
 from ddpm_course.forward import q_sample
 from ddpm_course.lesson.toys import digit_points

@@ -30,7 +30,7 @@ from helpers import (
 
 ROOMS = ["base", "data", "top", "run", "judge", "share", "cli"]  # each sees those before it; lesson/ sees all
 PAPER = (
-    "attention bits bound config criteria draws editing edits embeddings exact film flow forward heldout hybrid "
+    "attention bits bound config criteria draws editing embeddings exact film flow forward heldout hybrid "
     "losses model samplers sampling schedules simple steps unet"
 ).split()
 LOOK_AHEAD = {"00_start", "13_runs", "13_runs_solution"}  # open with what the whole package can do

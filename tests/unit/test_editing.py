@@ -8,7 +8,7 @@ from PIL import Image
 
 from ddpm_course import load_model
 from ddpm_course.config import SamplingConfig
-from ddpm_course.edits import Edit, plan_edit, read_mask, read_picture
+from ddpm_course.editing import Edit, plan_edit, read_mask, read_picture
 
 GREY, LOWER = torch.zeros(1, 16, 16), torch.arange(16)[:, None].expand(16, 16) >= 8
 
