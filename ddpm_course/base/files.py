@@ -66,6 +66,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
         flush(path.parent)
 
 
+def own_folder(path: Path) -> Path:
+    "A folder inside a run, made where it is missing; a link of its name leads out, and makes room."
+    if path.is_symlink():
+        path.unlink()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_by(path: Path, save: Callable[..., object], *how: Any, **more: Any) -> None:
     "Write what `save(file, ...)` makes, whole or not at all."
     content = io.BytesIO()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from ..base.files import write_whole
+from ..base.files import own_folder, write_whole
 from ..base.registry import look_up
 from ..config import RunConfig, flatten, override, to_json
 from ..model import Model
@@ -71,7 +71,10 @@ def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
         'unet/config.json': {'_class_name': 'UNet2DModel', **described},
         'unet/diffusion_pytorch_model.safetensors': save(weights, {'format': 'pt'})}
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        part = (folder / name).parent
+        if part != folder:
+            own_folder(part)
+        part.mkdir(parents=True, exist_ok=True)
         as_text = json.dumps(content, indent=2) + '\n' if isinstance(content, dict) else content
         write_whole(folder / name, as_text)
 
