@@ -42,7 +42,7 @@ from .sampling import guided as guided
 from .sampling import sample as sample
 from .schedules import SCHEDULES as SCHEDULES
 from .schedules import Schedule as Schedule
-from .share.published import load_published as load_published
+from .share.pipelines import load_published as load_published
 from .simple import Simple as Simple
 from .steps import SPACINGS as SPACINGS
 

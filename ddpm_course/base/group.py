@@ -31,9 +31,6 @@ class Group:
         "The network as training calls it."
         return network
 
-    def average(self, network: nn.Module) -> None:
-        "Average the gradients over all processes, after `backward`, unless `wrap` sees to it."
-
     def share(self, n: int, rank: int | None = None) -> range:
         "The part of 0..n-1 that a process works on: this one, or that of a rank."
         rank = self.rank if rank is None else rank

@@ -24,7 +24,7 @@ from ..run import checkpoints
 from ..run.pictures import pictures_of
 from ..run.runs import load_run, read_run
 from ..sampling import plan
-from ..share.published import load_published
+from ..share.pipelines import load_published
 from .flags import Loaded
 from .terminal import say
 

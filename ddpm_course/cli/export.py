@@ -3,7 +3,8 @@ from dataclasses import dataclass
 
 from ..base.fields import option
 from ..run.runs import load_run
-from ..share.pipelines import save_onnx, save_pipeline
+from ..share.pipelines import save_pipeline
+from ..share.to_onnx import save_onnx
 
 
 @dataclass(frozen=True)

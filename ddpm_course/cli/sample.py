@@ -19,7 +19,7 @@ from ..film import column_titles, grid_image
 from ..flow import sample_between
 from ..model import Model
 from ..run.runs import load_run
-from ..share.published import load_published
+from ..share.pipelines import load_published
 from .flags import Loaded, Processes
 from .terminal import say
 

@@ -30,7 +30,7 @@ from ..run.runs import Run, load_run
 from ..run.stopping import Interrupt, must_stop
 from ..run.trackers import TRACKERS, Tracker, start_tracker
 from ..sampling import columns_of, sample
-from ..share.published import load_published
+from ..share.pipelines import load_published
 from .flags import FOUND_IN_DATA, Processes
 from .genseq import save_film
 from .terminal import say

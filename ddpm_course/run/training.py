@@ -176,7 +176,6 @@ def train_step(state: TrainState, batches: Sequence[Batch], config: RunConfig,
                     for name in LOSSES]
         sums = sums.to(quarters[0].device) + torch.stack(quarters)
         state.criterion.see(batch, losses['loss'])
-    group.average(network)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip)
     for parameters in state.optimizer.param_groups:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from ddpm_course import load_model
 from ddpm_course.data.sources import load_data
 from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log
-from ddpm_course.share.published import load_published
+from ddpm_course.share.pipelines import load_published
 
 
 @pytest.fixture(scope="module")

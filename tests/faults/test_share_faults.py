@@ -18,8 +18,8 @@ from ddpm_course.data.sets import ASSETS
 from ddpm_course.model import build_model
 from ddpm_course.share import graphs
 from ddpm_course.share.diagram import render
-from ddpm_course.share.pipelines import save_onnx, save_pipeline
-from ddpm_course.share.published import find_published, load_published
+from ddpm_course.share.pipelines import find_published, load_published, save_pipeline
+from ddpm_course.share.to_onnx import save_onnx
 
 CONFIG = dict(size=8, channels=8, multipliers=(1, 2), T=20, image_channels=1, classes=("a", "b"), steps=2)
 CONFIG = override(PRESETS["mnist16"], **CONFIG)

@@ -16,7 +16,7 @@ from ddpm_course.run.training import new_state
 from ddpm_course.sampling import plan
 from ddpm_course.sampling import walk as our_walk
 from ddpm_course.schedules import cosine, linear
-from ddpm_course.share.published import TheirUNet, from_diffusers, load_published, our_settings, to_diffusers
+from ddpm_course.share.pipelines import TheirUNet, from_diffusers, load_published, our_settings, to_diffusers
 from ddpm_course.steps import sampling_indices
 from ddpm_course.unet import UNet
 from helpers import old_names

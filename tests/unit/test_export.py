@@ -9,8 +9,8 @@ from torch import nn
 from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.model import build_model
 from ddpm_course.sampling import plan, walk
-from ddpm_course.share.pipelines import save_onnx, save_pipeline
-from ddpm_course.share.published import load_published
+from ddpm_course.share.pipelines import load_published, save_pipeline
+from ddpm_course.share.to_onnx import save_onnx
 
 
 def awake(config):
