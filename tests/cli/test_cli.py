@@ -65,7 +65,7 @@ def test_folder_of_colour_images(tmp_path, refuses):
     assert sorted(path.name for path in (tmp_path / "pngs/reds").iterdir()) == ["00000.png", "00001.png"]
     Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")  # another image in the test folder changes nothing
     (tmp_path / "data/train/reds/extra.png").write_bytes((tmp_path / "data/train/reds/0.png").read_bytes())
-    refuses("train", *TINY, "--data", tmp_path / "data", sentence="have changed (24 then, 25 now)")
+    refuses("train", *TINY, "--data", tmp_path / "data", sentence="they have changed")
 
 
 @pytest.mark.thorough
