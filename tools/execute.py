@@ -182,7 +182,9 @@ def same_text(kept: str, now: str, varies: bool) -> bool:
     "The same words; and the same numbers to a hundredth, as processors differ in last digits, unless they vary."
     words = [re.sub(f"{NUMBER}|{PICKED}", "#", text).split() for text in (kept, now)]
     numbers = [[float(n.replace(",", "")) for n in re.findall(NUMBER, text)] for text in (kept, now)]
-    return words[0] == words[1] and (varies or all(abs(a - b) <= 0.01 * abs(a) + 1e-5 for a, b in zip(*numbers)))
+    return words[0] == words[1] and (
+        varies or all(str(a) == str(b) or abs(a - b) <= 0.01 * abs(a) + 1e-5 for a, b in zip(*numbers))
+    )
 
 
 def same_picture(kept: str, now: str) -> bool:
