@@ -91,6 +91,7 @@ def child(request, folder):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # requests come from there
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script runs the tests in its background
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ... and this one where it runs them under nohup
     os.chdir(request["cwd"])
     for name, value in request.get("env", {}).items():
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})

@@ -100,6 +100,8 @@ def meet(kind: str) -> tuple[torch.device, int]:
     try:
         rank, world = int(e['RANK']), int(e['WORLD_SIZE'])
         local_rank, here = int(e.get('LOCAL_RANK', rank)), int(e.get('LOCAL_WORLD_SIZE', world))
+        if not (0 <= rank < world and 0 <= local_rank < here):
+            raise ValueError('a rank is below the number of processes, there and on its machine')
         if kind != 'cpu' and here > torch.cuda.device_count():
             raise ValueError(f'{here} processes need as many GPUs of CUDA; this machine has '
                              f'{torch.cuda.device_count()}')

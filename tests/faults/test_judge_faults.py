@@ -85,7 +85,7 @@ def test_held_out_pictures_that_another_run_has_seen_are_counted(tmp_path, capsy
     monkeypatch.setitem(DATA, "leaked", lambda size, channels: (leaked, held_out))
     for count in ("500", "nobody knows how many"):
         with pytest.warns(UserWarning, match=f"b was trained on other pictures: {count} of the 500 held-out images"):
-            compare.run(compare.Request(tuple(runs), None, (), "fp32", None), Group())
+            compare.run(compare.Request(runs=tuple(runs), precision="fp32"), Group())
         monkeypatch.delitem(DATA, "leaked", raising=False)
     header, first, second, note = capsys.readouterr().out.splitlines()[:4]
     assert "minus the first" in header and "±" in second and "95 of 100" in note and "±" not in first
