@@ -166,7 +166,7 @@ def move_controls(box, page: str) -> None:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 NUMBER = r"[-+]?\b\d+(?:,\d{3})*(?:\.\d*)?(?:e[-+]?\d+)?|\bnan\b"
-PICKED = r"\b(?:bf16|fp16|fp32)\b"  # the precision `auto` is the machine's
+OWN = r"\b(?:bf16|fp16|fp32)\b|\S*/tmp\w{8}\b"  # the machine's: the precision of `auto`, a folder for a while
 # of a page that trains or reads a clock
 VARIES = r"\.backward\(|\b(?:fit|distil|race)\(|\bimport time\b|timeit|perf_counter|images_per_s|ddpm train"
 
@@ -180,7 +180,7 @@ def text_of(output: dict) -> str:
 
 def same_text(kept: str, now: str, varies: bool) -> bool:
     "The same words; and the same numbers to a hundredth, as processors differ in last digits, unless they vary."
-    words = [re.sub(f"{NUMBER}|{PICKED}", "#", text).split() for text in (kept, now)]
+    words = [re.sub(f"{NUMBER}|{OWN}", "#", text).split() for text in (kept, now)]
     numbers = [[float(n.replace(",", "")) for n in re.findall(NUMBER, text)] for text in (kept, now)]
     return words[0] == words[1] and (
         varies or all(str(a) == str(b) or abs(a - b) <= 0.01 * abs(a) + 1e-5 for a, b in zip(*numbers))
