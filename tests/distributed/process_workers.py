@@ -13,6 +13,7 @@ from functools import cache, partial
 from multiprocessing import forkserver
 from unittest import mock
 
+import pytest
 import torch
 
 from ddpm_course.base.group import Group
@@ -116,6 +117,13 @@ def train_run(group: DDPGroup, run, config) -> list[dict]:
 def stop_after(group: DDPGroup, run, config, step: int) -> None:
     "`train_run`, stopped after a step, as by SIGTERM."
     train(run, config, load_digits("train", config.data.size), group, stop_after=step)
+
+
+def of_two_minds(group: DDPGroup, run, config) -> str:
+    "What is said where each rank was told a rate of its own."
+    with pytest.raises(ValueError) as said:
+        train_run(group, run, override(config, lr=0.5 + group.rank))
+    return str(said.value)
 
 
 def disturbed(run, kind: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import runpy
 import shlex
 import shutil
 import signal
@@ -156,6 +157,27 @@ def test_run_goes_on_with_another_number(tmp_path):
     assert alone(process_workers.train_run, run, plan) == after  # nothing was left to do
 
 
+OWN = """
+from ddpm_course import PRESETS, Run, join, load_digits, override
+with join("cpu") as group:
+    plan = override(PRESETS["mnist16"], steps=2, batch=8, channels=8, T=8, log_every=1, precision="fp32", threads=1)
+    with Run.open(f"run{group.world}", plan, load_digits("train", 16), group) as run:
+        list(run)
+"""
+
+
+@thorough
+def test_a_script_of_ones_own(tmp_path, monkeypatch):
+    "One file, alone and under torchrun on two processes: the same losses."
+    (tmp_path / "mine.py").write_text(OWN)
+    words = [TORCHRUN, "--standalone", "--nproc-per-node=2", "mine.py"]
+    subprocess.run(words, cwd=tmp_path, env=environment(), check=True, timeout=GUARD)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("mine.py")
+    one, two = ([line["loss"] for line in read_metrics(tmp_path / f"run{n}")] for n in (1, 2))
+    assert len(one) == 2 and two == pytest.approx(one, rel=1e-4)
+
+
 # -- the same samples and numbers -------------------------------------------------------------------------------------
 
 
@@ -231,6 +253,13 @@ def test_errors_of_a_worker_arrive_as_they_are(tmp_path, kind):
     out, err, _ = ddpm(*words, cwd=tmp_path, code=code)
     assert out == "" and said in err and not list(tmp_path.glob("run/checkpoints/*"))
     assert ("Traceback" in err and "in entry" in err) if kind == "fault" else err.count("\n") == 1, err
+
+
+def test_processes_that_disagree(tmp_path):
+    "On a setting that somebody changed on one machine: each says the same, and no run begins."
+    said = together(process_workers.of_two_minds, 2, tmp_path / "run", MNIST16)
+    assert said == ['the processes disagree on the configuration: "lr": 0.5 on rank 0, "lr": 1.5 on rank 1'] * 2
+    assert not (tmp_path / "run").exists()
 
 
 @thorough
