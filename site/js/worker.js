@@ -1,6 +1,6 @@
 // Pictures, off the page's own thread. { id, files } loads a model, [config, weights, kernel], and says what it is;
 // { id, job } gives { id, k, t, x, x0 } for each step. A newer message ends the job at work.
-import { loadModel } from './model.js';
+import { loadModel } from './network.js';
 
 let model, latest = 0;
 onmessage = async ({ data: { id, files, job } }) => {
