@@ -36,24 +36,6 @@ CAPTIONS = {  # where the figure itself stays, as the text speaks of it
     "field": "Above a still; here is its left panel, with fewer arrows, under your hand.",
     "flow": "Above a still; here is its middle panel, under your hand.",
 }
-WORDS = {  # said of JupyterLab in a notebook -> as it is on this site
-    "A click on the three dots opens what is folded.": "A click opens what is folded.",
-    "## Guess first\n": """## Guess first
-
-*On this site* nothing runs: pages show what the cells have shown. A guess is typed into its field and stays in your
-browser; its answer lies in a fold, which opens when you have guessed. What is said of `predict`, of running and of
-checks holds in JupyterLab, where you can change every cell.
-""",
-    "Run the cell, and it answers.": "",
-    "The last code cell of the [index](index.ipynb) draws all your guesses over their truths": "The page of the [whole "
-    "course](index.ipynb) lists all your guesses beside their truths, at its end",
-    "and a line *Folded: ...* before it says what it does. A click on its three dots opens it.": "and the fold says "
-    "what it does. A click opens it.",
-    "The slider moves the lower row.": "",
-    "push *taken* to the right each time. With eta 0, what stays the same? And with eta 1?": """draw, first with *ddim*,
-which is eta 0, then with *ddpm*, much like eta 1. What stays the same?""",
-    "With eta 0 the digits hardly change. With eta 1": "With *ddim* the digits hardly change. With *ddpm*",
-}
 EXERCISES = "## Exercises\n\n*In JupyterLab a check answers below each cell; [how to open it]({up}index.ipynb).*"
 SHOWN = {NOTEBOOKS: "", ROOT / "docs": "docs", ROOT / "benchmarks/results": "results"}  # folder -> where on the site
 YOURS = """Yours, so far, in this browser:
@@ -103,8 +85,6 @@ def prose(text: str, path: Path) -> str:
 
     up = "" if path.parent == NOTEBOOKS else "../"
     text = re.sub(r"^## Exercises$", EXERCISES.format(up=up), text, flags=re.M)
-    for words, here in WORDS.items():
-        text = text.replace(words, here)
     text = re.sub(r"Solutions: \[solutions/[^\]]*\]", "[The solutions]", text)
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 

@@ -17,7 +17,6 @@ from PIL import Image
 import address
 import clean
 import figures
-import pages
 import readme
 from ddpm_course.cli.main import COMMANDS, make_parser
 from helpers import NOTEBOOKS, ROOT, environment, free_port, read, wait_for
@@ -124,13 +123,7 @@ def test_a_release_needs_the_address():
     assert "python3 tools/address.py" in read(ROOT / ".github/workflows/release.yml")
 
 
-# -- the site's sources -----------------------------------------------------------------------------------------------
-
-
-def test_words_of_the_site_stand_in_the_notebooks():
-    "What the site says otherwise is still said in a lesson."
-    said = "\n".join(prose(path) for path in NOTEBOOKS if path.parent.name == "nbs")
-    assert not [words for words in pages.WORDS if words not in said]
+# -- the site's figures -----------------------------------------------------------------------------------------------
 
 
 def drawn(stem):
