@@ -1,7 +1,6 @@
-import numpy as np
 import torch
 
-from ...data.sets import every_tenth, load_digits, to_float
+from ...data.sets import load_digits, to_float
 from ..answers import Answer, Checks, Table, table
 
 
@@ -44,28 +43,6 @@ def check_my_to_uint8(f: Answer) -> None:
     assert not wrong, f'the byte {wrong[0]} does not survive the way to [-1, 1] and back'
 
 
-def check_held_out(f: Answer) -> None:
-    """Every class now gives its tenth, whatever the order of a set.
-
-    Tenth of what? In the file of the digits all zeros come first, then all ones.
-
-    Count the images of each class by themselves.
-
-    For each class c: `out[labels == c] = every_tenth((labels == c).sum())`
-    """
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3), [25, 12, 9]))
-    found = f(labels.copy())
-    assert getattr(found, 'shape', None) == labels.shape and found.dtype == bool, (
-        f'expected {len(labels)} values of type bool, one for each image')
-    assert not np.array_equal(found, every_tenth(len(labels))), (
-        'this is every tenth of all images; how many of each class are among them?')
-    counts = [int(found[labels == c].sum()) for c in range(3)]
-    assert counts == [2, 1, 0], (
-        f'of 25, 12 and 9 images {counts} are held out: how many times does ten go into each?')
-    places = [int(k) + 1 for c in range(3) for k in np.flatnonzero(found[labels == c])]
-    assert places == [10, 20, 10], f'held out are the images {places} of their classes, from 1 on'
-
-
 def loaders() -> Table:
     "What four networks get from four loaders with a mistake, and one from a loader without."
     pixels = load_digits('train', 16).pixels
@@ -94,4 +71,4 @@ def check_loading_mistakes(f: Answer) -> None:
     assert (c, d) == ('3', '1'), 'C has mean 0, D has nothing below 0: which one divided by 255?'
 
 
-check = Checks(check_my_to_float, check_my_to_uint8, check_held_out, check_loading_mistakes)
+check = Checks(check_my_to_float, check_my_to_uint8, check_loading_mistakes)
