@@ -32,7 +32,7 @@ class AttentionBlock(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        places = self.norm(x).flatten(2).transpose(1, 2)[:, None]       # (B, one head, H*W, C)
-        q, k, v = (linear(places) for linear in (self.query, self.key, self.value))
+        pixels = self.norm(x).flatten(2).transpose(1, 2)[:, None]       # (B, one head, H*W, C)
+        q, k, v = (linear(pixels) for linear in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(mixed)[:, 0].transpose(1, 2).reshape(x.shape)

@@ -149,7 +149,7 @@ def test_dark_pages_tell_the_truth(tmp_path):
     assert lines.mean() > 200 and darkened(lines, tmp_path).mean() < 80
     (barred,) = [p for source, p in drawn("06_attention") if "colorbar" in source and not figures.shaded(p)]
     parts = barred[figures.pictures(barred.min(2) < 250)]
-    for colour in ((5, 48, 97), (103, 0, 31)):  # both ends of the colour bar lie in what stays
+    for colour in ((68, 1, 84), (253, 231, 37)):  # both ends of the colour bar lie in what stays
         near = np.abs(barred.astype(int) - colour).max(2) < 30
         assert near.any() and (darkened(barred, tmp_path)[near] == barred[near]).mean() > 0.9 and len(parts)
 

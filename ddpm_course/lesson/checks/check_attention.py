@@ -28,7 +28,7 @@ def shapes_made(f: Callable) -> list[tuple[int, ...]]:
 
 
 def random_parts(*shapes: tuple[int, int]) -> list[Tensor]:
-    "Queries, keys and values of two images, float64: (2, places, channels) for each shape."
+    "Queries, keys and values of two images, float64: (2, positions, channels) for each shape."
     random = torch.Generator().manual_seed(0)
     return [torch.randn(2, n, c, generator=random, dtype=torch.float64) for n, c in shapes]
 
@@ -49,9 +49,9 @@ def judge_root(f: Callable) -> None:
 def check_heads(f: Answer) -> None:
     """A block with several heads is this and two linear maps.
 
-    A head sees all places, but only its own channels. Over which dimensions do the products run?
+    A head sees all positions, but only its own channels. Over which dimensions do the products run?
 
-    Cut the channels into (head, channel of the head), and move the head before the places.
+    Cut the channels into (head, channel of the head), and move the head before the positions.
 
     `q.unflatten(2, (n, -1)).transpose(1, 2)`; the root is that of the channels of one head.
     """
@@ -73,7 +73,7 @@ def check_heads(f: Answer) -> None:
     moved[:, 0] += 1
     changed = ((f(q, k, moved, 4) - found).abs() > 1e-6).double().mean().item()
     assert changed == 1, (
-        f'only {changed:.0%} of the output depends on place 0: every head sees all places, so in '
+        f'only {changed:.0%} of the output depends on place 0: every head sees all positions, so in '
         f'which order do the dimensions stand when you reshape?')
 
     judge_root(f)
@@ -81,7 +81,7 @@ def check_heads(f: Answer) -> None:
 
 
 def check_in_tiles(f: Answer) -> None:
-    """This is how a fused kernel attends over thousands of places in little memory.
+    """This is how a fused kernel attends over thousands of positions in little memory.
 
     Try two tiles by hand. What is wrong with the first sum once a larger score turns up?
 
