@@ -24,13 +24,13 @@ def homes() -> dict[str, str]:
     return {alias.name: node.module for node in nodes for alias in node.names}
 
 
-def module_of(path: str, known) -> str:
+def module_of(path: str) -> str:
     "The module that a dotted path without `ddpm_course.` leads to or into; '' if there is none."
     parts = path.split(".")
-    return next((name for k in range(len(parts), 0, -1) if (name := ".".join(parts[:k])) in known), "")
+    return next((name for k in range(len(parts), 0, -1) if (name := ".".join(parts[:k])) in modules()), "")
 
 
-def imported(node: ast.AST, own: str, known) -> set[str]:
+def imported(node: ast.AST, own: str) -> set[str]:
     "The paths below the package that an import names, or a string that some registry would import."
     if isinstance(node, ast.Import):
         return {alias.name.removeprefix("ddpm_course.") for alias in node.names if "ddpm_course." in alias.name}
@@ -43,13 +43,12 @@ def imported(node: ast.AST, own: str, known) -> set[str]:
         return {".".join([*parts, name]) for name in names} if parts else {homes().get(name, name) for name in names}
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         named = re.fullmatch(r"(?:ddpm_course)?\.?([\w.]+)(?::\w+)?", node.value)
-        if named and (node.value.startswith("ddpm_course.") or (":" in node.value and named[1] in known)):
+        if named and (node.value.startswith("ddpm_course.") or (":" in node.value and named[1] in modules())):
             return {named[1]}
     return set()
 
 
-def arrows(source: str, own: str = "", known=None) -> set[str]:
+def arrows(source: str, own: str = "") -> set[str]:
     "The modules that a source imports or names for import, wherever it does."
-    known = modules() if known is None else known
-    paths = set().union(*(imported(node, own, known) for node in ast.walk(ast.parse(source))))
-    return {module_of(path, known) for path in paths} - {""}
+    paths = set().union(*(imported(node, own) for node in ast.walk(ast.parse(source))))
+    return {module_of(path) for path in paths} - {""}

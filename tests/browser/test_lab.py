@@ -1,12 +1,14 @@
-"""A chapter in a real JupyterLab, in a real browser: run from top to bottom, and a control of an explorer moved.
+"""The course in a JupyterLab as README opens it, and a chapter there in a real browser: run, and an explorer moved.
 
 That each control changes its picture is tested where the page is run: see tools/execute.py. Here stands what needs a
 browser: that the controls arrive there. It needs Chromium (Debian: `apt-get install chromium`); where there is none,
-these tests are skipped and say so. One chapter is in the first tier; the others run at night.
+this is skipped and says so. One chapter is in the first tier; the others run at night.
 """
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import urllib.request
 
 import pytest
 
-from helpers import CHROMIUM, MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, wait_for
+from helpers import CHROMIUM, MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, read, wait_for
 
 WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
 FIRST = "02"
@@ -37,26 +39,22 @@ SHOW_EXPLORER = """() => {  // JupyterLab draws only the cells in sight
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    "A JupyterLab on a copy of the notebooks, and a browser; (address, browser)."
-    if not CHROMIUM:
-        pytest.skip("no chromium was found")
-    from playwright.sync_api import sync_playwright
-
+    "A JupyterLab on a copy of the checkout, opened by README's line without its browser: its address."
+    (line,) = [line for line in read(ROOT / "README.md").splitlines() if "jupyter lab" in line]
+    assert line in read(ROOT / "site/pages/index.md")
+    opened = line.partition("jupyter lab ")[2]
     home = tmp_path_factory.mktemp("jupyter")
-    skip = shutil.ignore_patterns(".ipynb_checkpoints", "runs", ".guesses.json")
-    shutil.copytree(ROOT / "nbs", home / "nbs", ignore=skip)
-    for path in ROOT.iterdir():  # where chapters find what they read
-        if path.name != "nbs":
-            (home / path.name).symlink_to(path)
+    shutil.copytree(ROOT, home, ignore=shutil.ignore_patterns(".*", "_site", "build", "runs"), dirs_exist_ok=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     words = f"--no-browser --allow-root --ip=127.0.0.1 --port={port} --IdentityProvider.token=x --LabApp.news_url="
-    command = [sys.executable, "-m", "jupyterlab", home / "nbs", *words.split(), "--LabApp.expose_app_in_browser=True"]
+    command = [sys.executable, "-m", "jupyterlab", *shlex.split(opened), *words.split()]
+    command.append("--LabApp.expose_app_in_browser=True")
     env = environment(JUPYTER_CONFIG_DIR=str(home / "config"), JUPYTER_DATA_DIR=str(home / "data"))
     env |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # as in conftest.py
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env["PYTHONPATH"]])
     with (home / "log").open("w") as log:
-        server = subprocess.Popen(list(map(str, command)), env=env, stdout=log, stderr=log)
+        server = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log)
 
     def answers():
         try:
@@ -66,28 +64,44 @@ def lab(tmp_path_factory):
 
     try:
         wait_for(answers, server)
-        with sync_playwright() as p:
-            still = "--blink-settings=imageAnimationPolicy=2"  # films: the processor would draw them all the time
-            how = {"executable_path": CHROMIUM, "args": ["--no-sandbox", still]}
-            size = {"width": 1400, "height": 900}  # one browser for all pages: it keeps JupyterLab, compiled
-            browser = p.chromium.launch_persistent_context(home / "profile", viewport=size, **how)
-            yield url, browser
-            browser.close()
+        yield url
     finally:
         server.terminate()
         server.wait(20)
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if not CHROMIUM:
+        pytest.skip("no chromium was found")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        still = "--blink-settings=imageAnimationPolicy=2"  # films: the processor would draw them all the time
+        how = {"executable_path": CHROMIUM, "args": ["--no-sandbox", still]}
+        size = {"width": 1400, "height": 900}  # one browser for all pages: it keeps JupyterLab, compiled
+        browser = p.chromium.launch_persistent_context(tmp_path_factory.mktemp("profile"), viewport=size, **how)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
-def page(lab):
+def page(browser, lab):
     "A page. Kernels are ended, nothing is saved."
-    url, browser = lab
     page = browser.new_page()
     yield page
     page.close()
-    for session in json.load(urllib.request.urlopen(f"{url}/api/sessions?token=x")):
-        end = urllib.request.Request(f"{url}/api/sessions/{session['id']}?token=x", method="DELETE")
+    for session in json.load(urllib.request.urlopen(f"{lab}/api/sessions?token=x")):
+        end = urllib.request.Request(f"{lab}/api/sessions/{session['id']}?token=x", method="DELETE")
         urllib.request.urlopen(end)
+
+
+def test_the_whole_repository_is_served(lab):
+    "The index's pictures and CONTRIBUTING can be reached."
+    shown = re.findall(r"\]\(\.\./([\w./-]+)", "\n".join(cells(ROOT / "nbs/index.ipynb", "markdown")))
+    for name in ("CONTRIBUTING.md", "nbs/images/denoising.gif", *shown):
+        assert urllib.request.urlopen(f"{lab}/files/{name}?token=x").status == 200, name
+    assert shown
 
 
 def settled(page, condition):
@@ -105,7 +119,7 @@ TIERS = [pytest.param(p, id=p.stem, marks=[pytest.mark.nightly] * (number(p) != 
 @pytest.mark.parametrize("path", TIERS)
 def test_explorer(lab, page, path):
     "Run All ends without an error and without a word on stderr; a control of the first explorer changes its picture."
-    page.goto(f"{lab[0]}/lab/workspaces/tests/tree/{path.relative_to(ROOT / 'nbs')}?token=x&reset")
+    page.goto(f"{lab}/lab/workspaces/tests/tree/{path.relative_to(ROOT)}?token=x&reset")
     page.wait_for_function("() => window.jupyterapp", timeout=300_000)
     settled(page, lambda state: state["left"])
     page.evaluate("() => { window.jupyterapp.commands.execute('runmenu:run-all') }")

@@ -1,7 +1,7 @@
 """The site in a real browser: built without a warning, whole and usable; what it draws is what the package draws.
 
 It needs Chromium, Node.js and npm; where one is missing these tests are skipped and say so. The cover is in the first
-tier, all pages are in the second.
+tier, all pages as on a phone are in the second.
 """
 
 import functools
@@ -330,8 +330,10 @@ UNSET = """() => [...document.querySelectorAll('.math')].filter(
   m => !m.querySelector('mjx-container') || m.querySelector('mjx-merror')).map(m => m.textContent)"""
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("width, scheme", [(1400, "light"), (400, "dark")])
+@pytest.mark.parametrize(
+    "width, scheme",
+    [pytest.param(400, "dark", marks=pytest.mark.thorough), pytest.param(1400, "light", marks=pytest.mark.nightly)],
+)
 def test_pages(visit, width, scheme):
     "Each page: nothing missing, nothing that scrolls sideways on a phone, nothing that shuts anybody out."
     axe = (ROOT / "build/site/node_modules/axe-core/axe.min.js").read_text()

@@ -24,8 +24,9 @@ def chapters_script() -> str:
     return ast.literal_eval(ast.parse(cell).body[0].value)
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    "processes", [pytest.param(1, marks=pytest.mark.thorough), pytest.param(2, marks=pytest.mark.nightly)]
+)
 def test_script_runs_from_end_to_end(processes, tmp_path):
     dice = np.random.default_rng(0)
     for k in range(200):

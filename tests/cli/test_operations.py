@@ -113,27 +113,15 @@ def test_from_one_seed_to_another(tmp_path):
     assert Image.open(tmp_path / "samples.png").size == (2 * 50 + 2, 14 + 4 * 50 + 2)
 
 
-def test_from_a_picture(tmp_path):
-    "The less strength, the closer to the picture; at strength 1 nothing of it is left; 0.6 where nobody says it."
-    pictures(tmp_path)
-    plain = drawn("--n", 2, cwd=tmp_path)
-    at = {s: drawn("--from", "one.jpg", "--strength", s, "--n", 2, cwd=tmp_path) for s in (0.2, 0.6, 1)}
-    assert close(at[1], plain) and not close(at[0.6], plain)
-    assert close(drawn("--from", "one.jpg", "--n", 2, cwd=tmp_path), at[0.6])
-    picture = np.asarray(Image.open(tmp_path / "one.jpg").convert("L").crop((6, 0, 54, 48)).resize((16, 16)))
-    far = {s: np.abs(grid - picture.astype(int)).mean() for s, grid in at.items()}
-    assert far[0.2] < far[0.6] < far[1]
-
-
 def test_a_part_of_a_picture(tmp_path):
-    "Outside the mask all stays, to the last bit; inside, all is drawn anew where no strength is named."
+    "Outside the mask all stays, to the last bit; of all of a picture the walk goes back 0.6, of a part all of it."
     pictures(tmp_path)
     known = "--from one.jpg --mask lower.png --n 2".split()
     once, thrice = (drawn(*known, *more, cwd=tmp_path) for more in ((), ("--rounds", 3)))
     assert all((grid[:, :, :8] == once[:1, :1, :8]).all() for grid in (once, thrice))
     assert not close(once[:, :, 8:], thrice[:, :, 8:])
-    assert close(once, drawn(*known, "--strength", 1, "--rounds", 1, cwd=tmp_path))
-    assert not close(once, drawn(*known, "--strength", 0.5, cwd=tmp_path))
+    for words, strength in ((known, 1), ("--from one.jpg --n 1".split(), 0.6)):
+        assert close(*(drawn(*words, *more, cwd=tmp_path) for more in ((), ("--strength", strength))))
 
 
 @pytest.mark.parametrize(

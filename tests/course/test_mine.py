@@ -156,7 +156,7 @@ def test_file_is_short_and_leans_on_the_digits_only():
     assert re.findall(r"^.*\bddpm_course\b.*$", source, re.M) == ["from ddpm_course.data.sets import load_digits"]
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_file_learns_to_draw(tmp_path):
     "Trained as a reader trains it, it draws the class that was asked for, with spread, and copies nothing."
     (tmp_path / "mine.py").write_text(reader_file("12_sampling"))

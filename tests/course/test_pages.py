@@ -4,10 +4,8 @@ import base64
 import io
 import json
 import re
-import shlex
 import subprocess
 import sys
-import urllib.request
 import zlib
 
 import numpy as np
@@ -19,7 +17,7 @@ import clean
 import figures
 import readme
 from ddpm_course.cli.main import COMMANDS, make_parser
-from helpers import NOTEBOOKS, ROOT, environment, free_port, read, wait_for
+from helpers import NOTEBOOKS, ROOT, read
 
 
 def prose(path):
@@ -65,34 +63,6 @@ def test_docs_name_every_flag():
     flags = {word for p in found.choices.values() for a in p._actions for word in a.option_strings if word[:2] == "--"}
     named = set(re.findall(r"--[\w-]+", read(ROOT / "docs/commands.md")))
     assert not {flag for flag in flags - named - {"--help"} if not flag.startswith("--no-")}
-
-
-def test_the_line_that_opens_the_course_serves_the_whole_repository(tmp_path):
-    "README's own line, without its installation and its browser: the index's pictures and CONTRIBUTING can be reached."
-    (line,) = [line for line in read(ROOT / "README.md").splitlines() if "jupyter lab" in line]
-    assert line in read(ROOT / "site/pages/index.md")
-    *_, words = line.split(" && ")
-    port = free_port()
-    command = [sys.executable, "-m", "jupyterlab", *shlex.split(words)[3:], "--no-browser", "--allow-root"]
-    assert shlex.split(words)[:3] == ["OMP_WAIT_POLICY=PASSIVE", ".venv/bin/jupyter", "lab"]
-    command += [f"--port={port}", "--ip=127.0.0.1", "--IdentityProvider.token=x", "--LabApp.news_url="]
-    env = environment(JUPYTER_CONFIG_DIR=str(tmp_path), JUPYTER_DATA_DIR=str(tmp_path / "data"))
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
-
-    def answer(name):
-        try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/files/{name}?token=x", timeout=5).status == 200
-        except OSError:
-            return None
-
-    try:
-        wait_for(lambda: answer("README.md"), server)
-        shown = re.findall(r"\]\(\.\./([\w./-]+)", prose(ROOT / "nbs/index.ipynb"))
-        assert shown and all(map(answer, ["CONTRIBUTING.md", "nbs/images/denoising.gif", *shown]))
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------

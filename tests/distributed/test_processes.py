@@ -346,6 +346,7 @@ with join("cpu") as group:
 """
 
 
+@thorough
 def test_what_cannot_succeed_is_not_tried_again(tmp_path):
     "torchrun starts workers again whatever they failed of; after a ValueError they say so again, and do nothing."
     (tmp_path / "mine.py").write_text(REFUSING)
@@ -396,7 +397,7 @@ def lose(agent, cwd):
         os.kill(pid, signal.SIGKILL)
 
 
-@thorough
+@pytest.mark.nightly
 @needs_proc
 def test_elastic(tmp_path):
     "With --nnodes=1:2 one agent is lost, the other goes on alone and takes a new one in: the same losses, to rounding."

@@ -2,7 +2,7 @@
 
 Whatever happens: the work is done, or ends with one sentence; what was saved before is still there byte for byte, and
 the next good start works. Damage is tried in this process, by what reads the file; what a process alone can show (its
-end at each moment, its limits) is tried through the command: some by default, all in the second tier.
+end at each moment, its limits) is tried through the command: some by default, the others in later tiers.
 """
 
 import json
@@ -240,7 +240,7 @@ def hook(event, args):
     if event == "open":
         changes = isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
     path = str(args[0]) if args and isinstance(args[0], (str, os.PathLike)) else ""
-    if changes and {inside!r} in path:
+    if changes and "run/" in path:
         left_changes[0] -= 1
         if left_changes[0] == 0:
             {act}
@@ -293,18 +293,16 @@ def closed(name):
     return lambda folder: (folder / name).chmod(0o555)
 
 
-def changes(inside, k, act, code):
-    "A start of the run that ends at its k-th change of a folder."
-    gone = (lambda folder: shutil.rmtree(folder / "cache")) if inside == "cache" else (lambda folder: None)
-    return Try(GO_ON, (code, 143), gone, {"code": STOP + AT.format(k=k, inside=inside, act=act)}, next_start=True)
+def changes(k, act, code):
+    "A start of the run that ends at its k-th change of the folder."
+    return Try(GO_ON, (code, 143), how={"code": STOP + AT.format(k=k, act=act)}, next_start=True)
 
 
 GONE, PLAIN = {"stdout": "gone", "stderr": "gone"}, {"plain": True}
 ONE_OF = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 TRIES = {
-    **{f"killed at change {k}": changes("run/", k, KILL, -9) for k in range(2, 26, 2)},
-    **{f"no space at change {k}": changes("run/", k, FULL, 2) for k in (2, 8, 14, 20)},
-    **{f"killed at change {k} of a cache": changes("cache", k, KILL, -9) for k in (3, 7)},
+    **{f"killed at change {k}": changes(k, KILL, -9) for k in range(2, 26, 2)},
+    **{f"no space at change {k}": changes(k, FULL, 2) for k in (2, 8, 14, 20)},
     "files of 20 kB": Try(GO_ON, (2,), how={"file_size": 20_000}, next_start=True),
     "a locked folder": Try(DATA, (2,), closed("."), PLAIN, "new"),
     "locked checkpoints": Try(GO_ON, (2,), closed("run/checkpoints"), PLAIN, "checkpoints"),
@@ -320,17 +318,18 @@ TRIES = {
     **{f"RANK = {rank}": Try(SAMPLE, (2,), how={"env": ONE_OF | {"RANK": rank}}) for rank in ("x", "-1")},
     **{f"a run called {name!r}": Try([*DATA, f"--out=new/{name}"], (0,)) for name in ("猫/🐱", "a\nb", "\udcff\udcfe")},
 }
-FIRST = (
-    "killed at change 8",
-    "no space at change 8",
-    "a NaN gradient",
-    "Ctrl-C",
-    "a second start",
-    "locked checkpoints",
-)
+FIRST = "killed at change 8", "no space at change 8", "a NaN gradient", "Ctrl-C", "a second start", "locked checkpoints"
+NIGHT = [f"killed at change {k}" for k in range(4, 25, 4) if k != 8]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.thorough] * (n not in FIRST)) for n in TRIES])
+def tier(name):
+    "A few by default; at night each second change of the folder once more."
+    if name in FIRST:
+        return []
+    return [pytest.mark.nightly if name in NIGHT else pytest.mark.thorough]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=tier(name)) for name in TRIES])
 def test_a_try(good, tmp_path, name):
     attempt(TRIES[name], good, tmp_path / "here")
     if name in ("Ctrl-C", "a terminal that closes"):  # saved at once

@@ -109,13 +109,6 @@ def test_export_without_onnx(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_longer_network_than_its_weights(folder):
-    (folder / "ddpm_course.json").unlink()
-    change(folder / UNET, layers_per_block=2)
-    with pytest.raises(ValueError, match="out: the weights do not belong to its settings"):
-        load_published(str(folder))
-
-
 def test_weights_that_are_damaged(folder):
     state = load_file(folder / WEIGHTS)
     save_file(state | {"conv_in.bias": torch.full((8,), float("nan"))}, folder / WEIGHTS)
@@ -123,14 +116,6 @@ def test_weights_that_are_damaged(folder):
         load_published(str(folder))
     (folder / WEIGHTS).unlink()
     with pytest.raises(FileNotFoundError, match="there is no diffusion_pytorch_model.safetensors"):
-        load_published(str(folder))
-
-
-def test_weights_that_may_not_be_read(folder, monkeypatch):
-    read = Path.read_bytes
-    refuse = mock.Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", WEIGHTS))
-    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path.name == Path(WEIGHTS).name else read(path))
-    with pytest.raises(PermissionError, match="diffusion_pytorch_model"):
         load_published(str(folder))
 
 

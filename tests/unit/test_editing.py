@@ -13,20 +13,6 @@ from ddpm_course.editing import Edit, plan_edit, read_mask, read_picture
 GREY, LOWER = torch.zeros(1, 16, 16), torch.arange(16)[:, None].expand(16, 16) >= 8
 
 
-@pytest.mark.parametrize(
-    "wrong, words",
-    [
-        (dict(strength=0), "strength lies above 0 and is at most 1, not 0"),
-        (dict(strength=1.5), "strength lies above 0 and is at most 1, not 1.5"),
-        (dict(mask=LOWER, rounds=0), "rounds are 1 or more, not 0"),
-        (dict(rounds=2), "more than one round is for pictures with a mask"),
-    ],
-)
-def test_an_edit_that_makes_no_sense_is_one_sentence(wrong, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
-        Edit(**dict(picture=GREY, strength=0.5) | wrong)
-
-
 def test_strength_says_how_far_back_the_walk_goes():
     model = load_model()
 

@@ -1,6 +1,5 @@
 "The metrics against closed forms, second implementations and generators whose faults are known."
 
-import json
 from dataclasses import asdict
 
 import numpy as np
@@ -79,17 +78,7 @@ def test_distance_has_two_second_opinions(stretch):
     expected = ((mean(a) - mean(b)) ** 2).sum() + np.trace(cov(a) + cov(b) - 2 * root)
     assert ev.frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
     assert library_frechet(a, b) == pytest.approx(expected, rel=1e-6)
-    assert ev.frechet_distance(a, b) == pytest.approx(ev.frechet_distance(b, a), rel=1e-9)
-
-
-def test_distance_has_a_closed_form():
-    x = random_features()
-    assert abs(ev.frechet_distance(x, x)) < 1e-8
-    moved = x + torch.arange(12)
-    assert ev.frechet_distance(x, moved) == pytest.approx((torch.arange(12) ** 2).sum().item(), rel=1e-9)
-    wider = x.mean(0) + 3 * (x - x.mean(0))  # every width three times: (3 - 1)^2 times the variance
-    assert ev.frechet_distance(x, wider) == pytest.approx(4 * x.var(0).sum().item(), rel=1e-9)
-    flat = torch.cat([x, x[:, :1]], 1)  # a singular covariance
+    flat = torch.cat([a, a[:, :1]], 1)  # a singular covariance
     assert abs(ev.frechet_distance(flat, flat)) < 1e-4
 
 
@@ -121,22 +110,8 @@ def test_judge_knows_digits_of_any_size_and_colour(judge):
 # -- classes and floor ------------------------------------------------------------------------------------------------
 
 
-def test_classes_are_allotted_at_their_frequency():
-    random = generator(4, Purpose.LESSON)
-    for n in (1, 7, 64, 500):
-        labels = random.choice(6, 400, p=[0.5, 0.2, 0.15, 0.1, 0.05, 0])
-        y = ev.allot_classes(labels, n)
-        counts, wanted = y.bincount(minlength=6).numpy(), n * np.bincount(labels, minlength=6) / 400
-        assert len(y) == n and (abs(counts - wanted) < 1).all() and counts[5] == 0
-    assert ev.allot_classes(None, 4).tolist() == [-1] * 4
-
-
-def test_floor_splits_are_disjoint_keyed_and_even(digits, real):
+def test_the_floor_falls_with_more_pictures(digits, real):
     labels = digits["train"].labels
-    mask = ev.real_subset(labels, len(labels), 503)
-    assert mask.sum() == 503 and set(np.bincount(labels[mask])) == {50, 51}
-    assert np.array_equal(mask, ev.real_subset(labels, len(labels), 503))
-    assert not np.array_equal(mask, ev.real_subset(labels, len(labels), 503, 1))
     small, large = (ev.real_floor(real["train"], labels, n) for n in (100, 1000))
     assert small > 4 * large, "the bias falls like 1 / n"
     assert ev.real_floor(real["train"], None, 1000) < small
@@ -198,17 +173,6 @@ def test_the_nearest_picture_is_found_in_any_part(monkeypatch):
 
 
 # -- all of it on generators whose faults are known -------------------------------------------------------------------
-
-
-def test_what_is_printed_can_be_read_alone(scores):
-    "What was measured, with how many, and how far apart real pictures are; kept as JSON it comes back."
-    for part in (
-        f"n = 500 against 4,500 training images; real against real {scores.floor:.2f} at n = 500",
-        "guidance 1",
-    ):
-        assert part in str(scores)
-    assert "FID" not in str(scores) and "KID" not in str(scores)
-    assert sc.Scores(**json.loads(json.dumps(asdict(scores)))) == scores
 
 
 @pytest.mark.parametrize("fault, factor", [("noise", 300), ("one class", 100), ("one image a class", 10), ("blur", 3)])

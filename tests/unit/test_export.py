@@ -97,12 +97,3 @@ def test_onnx_agrees_for_two_batch_sizes(name, tmp_path, recwarn):
         with torch.no_grad():
             expected = model.network(*asked)
         assert found.shape == expected.shape and apart(torch.from_numpy(found), expected) < 1e-5
-
-
-def test_what_is_in_the_way_stays(tmp_path):
-    config = CONFIGS["grey"]
-    (tmp_path / "notes.txt").write_text("mine")
-    for folder in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(FileExistsError):
-            save_pipeline(awake(config), config, folder)
-    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"] and (tmp_path / "notes.txt").read_text() == "mine"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddpm_course.base.registry import look_up
-from ddpm_course.cli.flags import given_fields, numbers, read, read_settings
+from ddpm_course.cli.flags import given_fields, read, read_settings
 from ddpm_course.cli.main import make_parser
 from ddpm_course.cli.sample import Request, chosen_classes
 from ddpm_course.config import PRESETS, SamplingConfig, override
@@ -71,12 +71,6 @@ def test_settings_are_the_preset_with_the_flags_laid_over():
     changed = settings("--preset cifar10 --steps 10 --attention 16,8 --augment none --lr 1e-3")
     assert settings("") == PRESETS["mnist16"]
     assert changed == override(PRESETS["cifar10"], steps=10, attention=(16, 8), augment="none", lr=1e-3)
-
-
-def test_what_a_flag_reads():
-    assert numbers("16,8") == (16, 8) and numbers("") == ()
-    with pytest.raises(ValueError, match="x"):
-        numbers("x")
 
 
 def test_a_request_is_what_the_flags_gave():

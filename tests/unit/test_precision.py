@@ -55,7 +55,7 @@ def test_exact_resume_in_float16(tmp_path):
     same_bits(tmp_path / "calm", tmp_path / "broken")
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_compiled_network(tmp_path):
     "The same losses, and a checkpoint that any network can load."
     plain, compiled = override(PLAN, precision="fp32"), override(PLAN, precision="fp32", compile=True)

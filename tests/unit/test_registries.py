@@ -95,11 +95,3 @@ def test_from_the_command_line(plugin, tmp_path, refuses, capsys):
     drawn = dc.sample(model, [0, 1], 2, dc.SamplingConfig(sampler="jump", steps=5))
     usual = dc.sample(model, [0, 1], 2, dc.SamplingConfig(sampler="ddim", steps=5))
     assert torch.allclose(drawn, usual, atol=1e-5)  # two ways to write one step
-
-
-def test_misspelt_names_list_what_exists(refuses, tmp_path):
-    refuses("train", *TINY, "--decay", "konst", sentence="decay must be one of constant, cosine, not 'konst'")
-    assert not (tmp_path / "runs").exists()  # the refused start occupies no folder
-    refuses("sample", "--sampler", "euler", sentence="no sampler is called 'euler': expected one of ddpm, ddim, dpm")
-    refuses("sample", "--spacing", "cubic", sentence="no spacing is called 'cubic': expected one of trailing, uniform")
-    refuses("train", "--data", "minst", sentence="no data set or folder is called 'minst': expected mnist5k")
