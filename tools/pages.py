@@ -32,6 +32,7 @@ LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs b
 CAPTIONS = {  # where the figure itself stays, as the text speaks of it
     "draw": "Above a still of JupyterLab's; here is that of the cover, ten classes in place of four samples.",
     "plane": "All of this under your own hands: the exact denoiser is the photocopier.",
+    "both": "Above a strip; here is the same digit at every step, with other noise.",
     "weights": "Above a still; here are its weights, and the best answer as a dot, under your hand.",
     "field": "Above a still; here is its left panel, with fewer arrows, under your hand.",
     "flow": "Above a still; here is its middle panel, under your hand.",

@@ -38,7 +38,7 @@ const EXPLORERS = {
       const prior = xs.map(x => bell(x, Math.sqrt(before) * x0, 1 - before));
       const likelihood = xs.map(x => bell(x, xt / Math.sqrt(alpha), (1 - alpha) / alpha));
       const product = prior.map((p, i) => p * likelihood[i]), area = product.reduce((a, b) => a + b) * 0.01;
-      const c = chart(place, { x: [-3, 3], y: [0, 2.6], label: `x_${t - 1}: from x_0 (line), from x_${t} (dashed), their product (thick grey)` });
+      const c = chart(place, { x: [-3, 3], y: [0, 2.6], label: `x_${t - 1}: prior from x_0 (line), likelihood of x_${t} (dashed), posterior (thick grey)` });
       c.curve(xs, product.map(p => p / area), 'text-muted');
       c.curve(xs, prior);
       c.curve(xs, likelihood, 'primary', [6, 4]);
