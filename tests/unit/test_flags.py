@@ -9,7 +9,7 @@ from ddpm_course.base.registry import look_up
 from ddpm_course.cli.flags import given_fields, read, read_settings
 from ddpm_course.cli.main import make_parser
 from ddpm_course.cli.sample import Request, chosen_classes
-from ddpm_course.config import PRESETS, SamplingConfig, override
+from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
 from ddpm_course.schedules import SCHEDULES, make_schedule
 
 PARSER = make_parser("sample")
@@ -69,7 +69,7 @@ def test_classes_are_chosen_by_name_or_number():
 def test_settings_are_the_preset_with_the_flags_laid_over():
     settings = lambda line: read_settings(make_parser("train").parse_args(["train", *line.split()]))
     changed = settings("--preset cifar10 --steps 10 --attention 16,8 --augment none --lr 1e-3")
-    assert settings("") == PRESETS["mnist16"]
+    assert settings("") == PRESETS["mnist16"] == RunConfig()  # the preset says what the defaults are
     assert changed == override(PRESETS["cifar10"], steps=10, attention=(16, 8), augment="none", lr=1e-3)
 
 
