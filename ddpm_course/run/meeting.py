@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -69,12 +68,12 @@ def torchrun(count: int, words: Sequence[str]) -> None:
     """
     names = [name for name in ('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT') if hasattr(signal, name)]
     heard = [name for name in names if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
-    told = {'DDPM_LAUNCHED': '1', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1',
-            'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
+    before = dict(os.environ)                       # whose words go on to the processes
+    os.environ |= {'DDPM_LAUNCHED': '1', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1',
+                   'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     logging.disable(logging.CRITICAL)               # what went wrong is said once, by the caller
     try:
-        with (patch.dict(os.environ, told), tempfile.TemporaryDirectory() as folder,
-              warnings.catch_warnings(action='ignore')):
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action='ignore'):
             config = LaunchConfig(
                 min_nodes=1, max_nodes=1, nproc_per_node=count, run_id='ddpm', max_restarts=0,
                 rdzv_backend='c10d', rdzv_endpoint='localhost:0', local_addr='127.0.0.1',
@@ -89,6 +88,8 @@ def torchrun(count: int, words: Sequence[str]) -> None:
                 raise failure(folder, codes) or SystemExit(abs(code) + 128 * (code < 0)) from None
     finally:
         logging.disable(logging.NOTSET)
+        os.environ.clear()
+        os.environ |= before
 
 
 def meet(kind: str) -> tuple[torch.device, int]:
