@@ -4,10 +4,9 @@ import math
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..data.sources import from_anywhere, load_data
 from ..film import column_titles, grid_image, sequence
 from ..heldout import heldout_loss, loss_floor, plot_losses
 from ..judge.checks import examine
-from ..judge.patient import Patient
+from ..judge.patient import UNKNOWN, Patient
 from ..model import Model
 from ..run.checkpoints import newest_checkpoint, read_log
 from ..run.runs import Run, load_run
@@ -49,11 +48,6 @@ class Request(Processes):
     def __post_init__(self):
         for name in self.log:
             look_up('tracker', TRACKERS, name)          # complains before anything is read
-
-    @property
-    def trackers(self) -> list[Callable[..., Tracker]]:
-        "What starts each."
-        return [partial(start_tracker, name) for name in self.log]
 
     @property
     def folder(self) -> Path:
@@ -153,7 +147,7 @@ def look_first(run: Run, held_out: ImageSet) -> None:
     if run.began or run.group.rank:
         return
     trained = replace(run.state.model, network=run.state.network)
-    raw = None if run.config.training.compile else trained  # it would be compiled for the questions
+    raw = UNKNOWN if run.config.training.compile else trained       # questions would compile it
     mine = run.group.world if run.model.device.type == 'cuda' else 1    # a GPU has its share only
     config = override(run.config, batch=-(-run.config.training.batch // mine))
     patient = Patient(run.images, held_out, config, run.model, raw)
@@ -182,8 +176,8 @@ def run(request: Request, group: Group) -> None:
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
-        for start in request.trackers if group.rank == 0 else ():
-            trackers.append(start(out, run.config, run.began))
+        for name in request.log if group.rank == 0 else ():
+            trackers.append(start_tracker(name, out, run.config, run.began))
             last.callback(trackers[-1].close)
         began = [f'continuing {out} from step_{run.began:08d}'] if run.began else []
         notes = [f'changed: {note}' for note in run.notes]

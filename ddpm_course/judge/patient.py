@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import SamplingConfig
+from ..config import RunConfig, SamplingConfig
 from ..data.sets import ImageSet, epoch_order, to_float
 from ..draws import Purpose, normal
 from ..forward import q_sample
@@ -28,14 +28,17 @@ def some(images: ImageSet, n: int) -> np.ndarray:
     return np.sort(epoch_order(len(images), 0, 0)[:n])
 
 
+UNKNOWN: Any = None                 # in place of a value that no check will ask for
+
+
 @dataclass(frozen=True)
 class Patient:
     "What is examined. What is not known is left out, and so are the checks that need it."
-    images: Any = None              # ImageSet, to train on
-    held_out: Any = None            # ImageSet
-    config: Any = None              # RunConfig
-    model: Any = None               # Model, that samples are drawn with
-    raw: Any = None                 # Model, with the weights that are trained, not averaged
+    images: ImageSet = UNKNOWN      # to train on
+    held_out: ImageSet = UNKNOWN
+    config: RunConfig = UNKNOWN
+    model: Model = UNKNOWN          # that samples are drawn with
+    raw: Model = UNKNOWN            # with the weights that are trained, not averaged
     log: Sequence[dict] = ()        # lines of metrics.jsonl
     scores: dict[str, Any] = field(default_factory=dict)    # 'samples' of test.json
     how: SamplingConfig = SamplingConfig(guidance=1)
@@ -67,7 +70,7 @@ class Patient:
         """At most n held-out pictures (N, C, H, W) in [-1, 1], else some that the model drew; and
         their classes where it is told them."""
         told = bool(self.model.classes)
-        if self.held_out is None:
+        if not self.held_out:
             drawn = self.samples[:n].nan_to_num().clamp(-1, 1)
             return drawn, self.asked[:n] if told else None
         i = some(self.held_out, n)
