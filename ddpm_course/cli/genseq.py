@@ -8,7 +8,6 @@ from ..base.files import output, write_by
 from ..base.group import Group
 from ..config import SamplingConfig
 from ..film import Film, film_strip, save_gif, sequence
-from ..sampling import plan
 from .flags import Processes
 from .sample import Source, chosen_classes
 from .terminal import say
@@ -41,8 +40,7 @@ def save_film(film: Film, path: Path, frames: int = 40) -> None:
 def run(request: Request, group: Group) -> None:
     "Write a GIF, one row per class, and a strip of x_t and predicted x_0."
     r = request
-    model, _ = r.source.load(group.device or 'cpu')
-    plan(r.how, model)                                  # complains before anything is written
+    model, _ = r.source.load(group, r.how)
     columns = chosen_classes(r.classes, model)
     path = output(r.out or Path(r.source.run or '', 'denoising.gif'))
     strip = output(strip_beside(path))

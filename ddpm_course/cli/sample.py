@@ -1,8 +1,7 @@
 "`ddpm sample`: draw a grid of samples, from noise, from a picture, or from one seed to another."
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +37,14 @@ class Source(Loaded):
         if self.run and Path(self.run, 'model_index.json').exists():
             raise ValueError(f'{self.run} holds published weights: name them with --weights')
 
-    @property
-    def load(self) -> Callable[..., tuple[Model, RunConfig]]:
-        "What loads it: given a device, it returns the model and its configuration."
-        if self.weights:
-            return partial(load_published, self.weights, precision=self.precision)
-        return partial(load_run, self.run or ASSETS / 'mnist16', plugins=self.plugins,
-                       precision=self.precision)
+    def load(self, group: Group, how: SamplingConfig) -> tuple[Model, RunConfig]:
+        "It and its configuration. Raises ValueError where it cannot be sampled as `how` says."
+        where = group.device or 'cpu'
+        model, config = (
+            load_published(self.weights, where, self.precision) if self.weights else
+            load_run(self.run or ASSETS / 'mnist16', where, self.plugins, self.precision))
+        sampling.plan(how, model)
+        return model, config
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,7 @@ def places(folder: str, labels: Sequence[int], names: Sequence[str]) -> list[Pat
 def run(request: Request, group: Group) -> None:
     "Draw the grid, one column per class, and write it."
     r, start = request, request.beginning
-    model, _ = r.source.load(group.device or 'cpu')
-    sampling.plan(r.how, model)                         # complains before anything is written
+    model, _ = r.source.load(group, r.how)
     columns, edit = chosen_classes(r.classes, model), start.edit(model.shape)
     if edit:
         plan_edit(model, edit, r.how)

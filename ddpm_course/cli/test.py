@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..base.fields import option
 from ..base.files import output, write_by, write_whole
 from ..base.group import Group
@@ -13,11 +11,9 @@ from ..base.intervals import interval
 from ..bits import bits_per_dim, plot_bits
 from ..config import SamplingConfig
 from ..criteria import build_criterion
-from ..data.sets import ImageSet
 from ..heldout import heldout_loss
 from ..judge.scores import evaluate_samples, pick_extractor
 from ..run.pictures import pictures_of
-from ..sampling import plan
 from .flags import Processes
 from .sample import Source
 from .terminal import say
@@ -61,20 +57,16 @@ def loss_table(found: dict[str, dict], n: int, name: str) -> str:
 def run(request: Request, group: Group) -> None:
     "Held-out loss and, where asked, bits per dimension and the quality of samples; also test.json."
     r = request
-    model, config = r.source.load(group.device or 'cpu')
-    plan(r.how, model)
+    model, config = r.source.load(group, r.how)
     path = output(r.out or Path(r.source.run or '', 'test.json'))
     paths = [path, *([output(path.with_name('bits.png'))] if r.bpd else [])]
     images, held_out = pictures_of(config, r.data)
     group.barrier()                     # one may decode for minutes what others have in a cache
     judge = None if r.fid is None else pick_extractor(images, r.fid, r.inception)
-    n = min(len(held_out), len(images))
-    keep = np.arange(n) * len(images) // n                  # evenly spaced
-    labels = None if images.labels is None else images.labels[keep]
-    some, criterion = ImageSet(images.pixels[keep], labels, images.classes), build_criterion(config)
     many: Any = {'group': group, **({'batch': r.batch} if r.batch else {})}
-    losses = {split: heldout_loss(model, part, criterion, **many)
-              for split, part in (('test', held_out), ('train', some))}
+    parts = {'test': held_out, 'train': images.spread(len(held_out))}
+    losses = {split: heldout_loss(model, part, build_criterion(config), **many)
+              for split, part in parts.items()}
     say(group, loss_table(losses, len(held_out), config.loss_name))
     name = r.source.weights or r.source.run or 'shipped'
     result: dict[str, Any] = {'model': name, 'images': len(held_out), 'losses': losses}
