@@ -52,11 +52,13 @@ def flush(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    "Write a file whole or not at all, also where the power fails; a link of its name makes room."
+    """Write a file whole or not at all, also where the power fails, its folder made where it is
+    missing; a link of its name makes room."""
     if path.exists() and not path.is_file():
         raise ValueError(f'{path} is no file that can be written: name another')
     aside = path.with_name(f'{path.name}.{secrets.token_hex(8)}.new')       # nobody else's
     with naming(path):                          # a full disk does not say for what
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             aside.write_bytes(content.encode() if isinstance(content, str) else content)
             flush(aside)
@@ -64,14 +66,6 @@ def write_whole(path: Path, content: bytes | str) -> None:
         finally:
             aside.unlink(missing_ok=True)
         flush(path.parent)
-
-
-def own_folder(path: Path) -> Path:
-    "A folder inside a run, made where it is missing; a link of its name leads out, and makes room."
-    if path.is_symlink():
-        path.unlink()
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def write_by(path: Path, save: Callable[..., object], *how: Any, **more: Any) -> None:

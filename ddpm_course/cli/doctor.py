@@ -3,7 +3,7 @@ import json
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from ..data.sources import DATA, load_data
 from ..judge.checks import CHECKS, Finding, examine, missing
 from ..judge.patient import Patient
 from ..judge.scores import Scores
-from ..model import Model, build_model
-from ..run import checkpoints
+from ..run.checkpoints import read_metrics
 from ..run.pictures import pictures_of
-from ..run.runs import load_run, read_run
+from ..run.runs import load_run
 from ..sampling import plan
 from ..share.pipelines import load_published
 from .flags import Loaded
@@ -52,24 +51,13 @@ def kind_of(thing: str) -> str:
     return 'pictures' if Path(thing).exists() or thing.partition(':')[0] in DATA else 'model'
 
 
-def as_trained(run: Path, ema: Model) -> Model | None:
-    "The model with the weights that were trained, not averaged; None where they are not kept."
-    config, newest = read_run(run)
-    if config is None or newest is None or not (newest / 'model.safetensors').exists():
-        return None
-    model = build_model(config)
-    content = checkpoints.read_file(newest, 'model.safetensors')
-    with checkpoints.damage(newest / 'model.safetensors'):
-        checkpoints.set_weights(model.network, content)
-    model.network.to(ema.device).eval().requires_grad_(False)
-    return replace(model, precision=ema.precision)
-
-
 def of_run(run: Path, r: Request, device: torch.device | str) -> dict[str, Any]:
     "What is known of a run, but for its pictures, as fields of a `Patient`."
-    model, config = load_run(run, device, r.plugins, r.precision)
-    return {'model': model, 'raw': as_trained(run, model), 'config': config,
-            'log': checkpoints.read_metrics(run), 'scores': read_scores(run / 'test.json')}
+    found = {'log': read_metrics(run), 'scores': read_scores(run / 'test.json')}
+    found['model'], found['config'] = load_run(run, device, r.plugins, r.precision)
+    if list(run.glob('checkpoints/*/model.safetensors')):           # a run that ships has none
+        found['raw'], _ = load_run(run, device, None, r.precision, 'model.safetensors')
+    return found
 
 
 def read_scores(tested: Path) -> dict[str, Any]:

@@ -148,6 +148,5 @@ def run(request: Request, group: Group) -> None:
         if r.npz:
             write_by(Path(r.npz), np.savez_compressed, images=pixels, labels=np.array(labels, np.int64))
         for path, image in zip(singles, pixels):
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_by(path, Image.fromarray(image.squeeze()).save, 'PNG')
     say(group, 'wrote', *filter(None, (out, r.npz, r.images)))

@@ -91,11 +91,10 @@ def check_levels(schedules: Mapping[str, Schedule]) -> None:
                              'samples (ddpm test --fid)')
 
 
-def answers(model: Model, held_out: ImageSet, measure: str = 'eps_mse',
-            group: Group = Group()) -> np.ndarray:
-    """A model's loss of each held-out image, (N,): the same questions for every model whose
+def answers(model: Model, held_out: ImageSet, group: Group = Group()) -> np.ndarray:
+    """A model's eps mse of each held-out image, (N,): the same questions for every model whose
     schedule is the same, see `check_levels`."""
-    return heldout_draws(model, held_out, Simple(), group=group)[measure].mean(0).numpy()
+    return heldout_draws(model, held_out, Simple(), group=group)['eps_mse'].mean(0).numpy()
 
 
 def race(
@@ -125,7 +124,6 @@ def race(
         if key in kept['losses']:
             continue
         kept['plans'][key], kept['what'] = asked, what
-        folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(kept))
         if passes:
             plan = override(plan, steps=max(1, passes // plan.training.batch))

@@ -277,19 +277,20 @@ class Run:
             yield record
 
 
-def read_average(run: Path) -> tuple[RunConfig, Path, bytes]:
-    "A run's configuration, and its newest averaged weights: the file, and what it holds."
+def read_weights(run: Path, name: str) -> tuple[RunConfig, Path, bytes]:
+    "A run's configuration, and its newest weights of a name: the file, and what it holds."
     config, checkpoint = read_run(run)
     if config is None or checkpoint is None:
         raise FileNotFoundError(f'{run} holds no run that has a checkpoint')
-    content = checkpoints.read_file(checkpoint, 'ema.safetensors')
-    return config, checkpoint / 'ema.safetensors', content
+    return config, checkpoint / name, checkpoints.read_file(checkpoint, name)
 
 
 def load_run(run: Path | str, device: torch.device | str = 'cpu',
              plugins: Sequence[str] | None = None,      # those that are loaded; None: unknown
-             precision: str = 'auto') -> tuple[Model, RunConfig]:
-    """The averaged model of a run's newest checkpoint, ready to sample, and its configuration.
+             precision: str = 'auto',
+             weights: str = 'ema.safetensors') -> tuple[Model, RunConfig]:
+    """The averaged model of a run's newest checkpoint, ready to sample, and its configuration;
+    'model.safetensors' are the weights that are trained.
 
     Its network computes in `precision`: 'auto' is what suits the machine, see `pick_precision`.
     Raises FileNotFoundError without one, ValueError for damage, for a checkpoint of another run or
@@ -297,9 +298,9 @@ def load_run(run: Path | str, device: torch.device | str = 'cpu',
     """
     run = Path(run)
     try:
-        config, file, content = read_average(run)
+        config, file, content = read_weights(run, weights)
     except FileNotFoundError:                   # dropped meanwhile, by a training that goes on
-        config, file, content = read_average(run)
+        config, file, content = read_weights(run, weights)
     loaded = dict(plugin.rpartition(':')[::2] for plugin in plugins or ())      # name -> checksum
     for name, text in (plugin.rpartition(':')[::2] for plugin in config.plugins):
         if plugins is not None and name not in loaded:

@@ -97,8 +97,6 @@ class Tracker:
 def start_tracker(name: str, folder: Path, config: RunConfig, began: int) -> Tracker:
     "The tracker called `name`. Raises ValueError where there is none, or it cannot begin."
     entry = look_up('tracker', TRACKERS, name)
-    if (folder / name).is_symlink():            # where it writes: out of the run
-        (folder / name).unlink()
     try:
         return Tracker(name, entry(folder, config, began))
     except Exception as error:

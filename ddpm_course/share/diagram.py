@@ -94,7 +94,6 @@ def render(graph: AGraph, *paths: Path) -> list[Path]:
         done = subprocess.run(command, input=graph.to_string().encode(), capture_output=True)
         if done.returncode:
             raise ValueError(f'Graphviz could not draw {path}')
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, done.stdout)
     return list(paths)
 

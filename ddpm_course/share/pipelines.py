@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from ..base.files import naming, own_folder, read_json, read_whole, write_whole
+from ..base.files import naming, read_json, read_whole, write_whole
 from ..base.machine import pick_precision
 from ..base.registry import look_up
 from ..config import RunConfig, flatten, from_json, override, to_json
@@ -277,9 +277,5 @@ def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
         'unet/config.json': {'_class_name': 'UNet2DModel', **described},
         'unet/diffusion_pytorch_model.safetensors': save(weights, {'format': 'pt'})}
     for name, content in files.items():
-        part = (folder / name).parent
-        if part != folder:
-            own_folder(part)
-        part.mkdir(parents=True, exist_ok=True)
         as_text = json.dumps(content, indent=2) + '\n' if isinstance(content, dict) else content
         write_whole(folder / name, as_text)

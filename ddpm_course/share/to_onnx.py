@@ -24,5 +24,4 @@ def save_onnx(model: Model, path: Path | str) -> None:
         torch.onnx.export(network, tuple(inputs.values()), written,     # type: ignore[arg-type]
                           dynamo=False, input_names=list(inputs), output_names=['answer'],
                           dynamic_axes={name: {0: 'batch'} for name in [*inputs, 'answer']})
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(Path(path), written.getvalue())
