@@ -78,11 +78,8 @@ def admit(r: Request, device: torch.device | str = 'cpu') -> Patient:
         if r.data or r.how != Request.how:
             raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
         return Patient(*load_data(thing, r.size))
-    found: dict[str, Any] = {}
-    if kind == 'run':
-        found = of_run(Path(thing), r, device)
-    else:
-        found['model'], found['config'] = load_published(thing, device, r.precision)
+    found = (of_run(Path(thing), r, device) if kind == 'run' else
+             dict(zip(('model', 'config'), load_published(thing, device, r.precision))))
     plan(r.how, found['model'])
     try:
         if r.data or kind == 'run':

@@ -23,7 +23,6 @@ from ..film import column_titles, grid_image, sequence
 from ..heldout import heldout_loss, loss_floor, plot_losses
 from ..judge.checks import examine
 from ..judge.patient import UNKNOWN, Patient
-from ..model import Model
 from ..run.checkpoints import newest_checkpoint, read_log
 from ..run.runs import Run, load_run
 from ..run.stopping import Interrupt, must_stop
@@ -154,12 +153,6 @@ def look_first(run: Run, held_out: ImageSet) -> None:
             say(run.group, f'doctor: {name}: {finding}')
 
 
-def weights_of(source: str, group: Group) -> Model:
-    "The weights to begin with, of a run or published ones."
-    find = load_run if Path(source, 'checkpoints').is_dir() else load_published
-    return find(source, group.device or 'cpu')[0]
-
-
 def run(request: Request, group: Group) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
     config, out, d = request.config, request.folder, request.config.data
@@ -167,8 +160,10 @@ def run(request: Request, group: Group) -> None:
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
     config = override(config, data=from_anywhere(d.data))       # `ddpm test` may stand elsewhere
     group.barrier()                     # one may decode for minutes what others have in a cache
-    source = config.training.init
-    init = weights_of(source, group) if source and not newest_checkpoint(out) else None
+    source, init = config.training.init, None
+    if source and not newest_checkpoint(out):
+        load = load_run if Path(source, 'checkpoints').is_dir() else load_published
+        init, _ = load(source, group.device or 'cpu')
     with (ExitStack() as last, Interrupt() as interrupt,
           Run.open(out, config, images, group, init, held_out) as run):
         logging.info('settings of the run: %s', to_json(run.config))

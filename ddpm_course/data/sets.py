@@ -51,12 +51,15 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __getitem__(self, rows: Any) -> 'ImageSet':
+        "Some of them: a slice, indices, or a bool for each."
+        labels = None if self.labels is None else self.labels[rows]
+        return ImageSet(self.pixels[rows], labels, self.classes)
+
     def spread(self, most: int) -> 'ImageSet':
         "At most so many of them, evenly spaced: all classes, where they lie class by class."
         n = min(most, len(self))
-        rows = np.arange(n) * len(self) // n
-        labels = None if self.labels is None else self.labels[rows]
-        return ImageSet(self.pixels[rows], labels, self.classes)
+        return self[np.arange(n) * len(self) // n]
 
     @property
     def channels(self) -> int:

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from ..config import SamplingConfig
-from ..data.sets import ImageSet, to_uint8
+from ..data.sets import to_uint8
 from .evaluation import nearest_distances
 from .lab import answers, paired
 from .patient import (
-    Patient, bytes_per_picture, errors_away, mirrored_apart, noise_shown, picture_errors, readings,
-    small, some)
+    Patient, bytes_per_picture, mirrored_apart, noise_shown, picture_errors, readings, small, some)
 from ..run.pictures import fingerprints
 
 
@@ -37,7 +36,7 @@ class Finding:
 
 def grey_as_colour(p: Patient) -> Finding:
     "Whether colour pictures have no colour."
-    x = p.images.pixels[some(p.images, 1000)]
+    x = some(p.images, 1000).pixels
     grey = float((x == x[:, :1]).all((1, 2, 3)).mean()) if p.images.channels > 1 else 0.0
     return Finding(f'{p.images.channels} channels', f'equal in {grey:.0%} of the pictures',
                    grey > 0.99, 'train on grey ones, --image-channels 1')
@@ -69,19 +68,19 @@ def flips(p: Patient) -> Finding:
     d, unlike = mirrored_apart(p)
     return Finding('mirrored held-out pictures, farther from real ones than plain ones',
                    f'by {d.mean:.0%} ± {d.reach:.0%}', unlike and p.config.data.augment == 'flip',
-                   'train without --augment flip', f'{errors_away(d):.0f} standard errors')
+                   'train without --augment flip', f'{d.away:.0f} standard errors')
 
 
 def labels(p: Patient) -> Finding:
     "Whether classes have anything to do with pictures."
     if len(p.images.classes) < 2 or p.held_out.labels is None:
         return Finding('classes', 'fewer than two')
-    i, j = some(p.held_out, 1000), some(p.images, 3000)
-    near = torch.cdist(small(p.held_out.pixels[i]), small(p.images.pixels[j])).argmin(1).numpy()
-    same = float((p.images.labels[j][near] == p.held_out.labels[i]).mean())
+    asked, known = some(p.held_out, 1000), some(p.images, 3000)
+    near = torch.cdist(small(asked.pixels), small(known.pixels)).argmin(1)
+    same = float((known.labels_at(near.numpy()) == asked.labels_at(slice(None))).double().mean())
     share = np.bincount(p.images.labels, minlength=len(p.images.classes)) / len(p.images)
-    chance = float(share[p.held_out.labels[i]].mean())
-    error = (chance * (1 - chance) / len(i) + 1e-12)**0.5
+    chance = float(share[asked.labels].mean())
+    error = (chance * (1 - chance) / len(asked) + 1e-12)**0.5
     enough = 4 * error < 0.101 and chance < 0.8     # else right labels may look like wrong ones
     alike = same - chance < 2 * error                       # to what chance would give
     found = f'the same for {same:.0%}, {chance:.0%} by chance'
@@ -130,9 +129,9 @@ def reading(p: Patient) -> Finding:
     d = paired(own, errors[best])
     return Finding(f'errors of guessed pictures under {len(errors)} other readings',
                    f'{own.mean():.3f} as the settings say, {errors[best].mean():.3f} with {best}',
-                   bool(errors_away(d) > 4 and errors[best].mean() < 0.8 * own.mean()),
+                   bool(d.away > 4 and errors[best].mean() < 0.8 * own.mean()),
                    f'it seems to have been trained with {best}',
-                   f'{errors_away(d):.0f} standard errors')
+                   f'{d.away:.0f} standard errors')
 
 
 def late_average(p: Patient) -> Finding:
@@ -141,9 +140,9 @@ def late_average(p: Patient) -> Finding:
     d = paired(mine, raw)
     return Finding('errors of averaged weights, less those of raw ones',
                    f'{d.mean:+.4f} ± {d.reach:.1g}, of {raw.mean():.3f}',
-                   bool(errors_away(d) > 4 and d.mean > 0.02 * raw.mean()),
+                   bool(d.away > 4 and d.mean > 0.02 * raw.mean()),
                    'a smaller --ema, --ema-warmup, or more steps; kept in float32?',
-                   f'{errors_away(d):.0f} standard errors')
+                   f'{d.away:.0f} standard errors')
 
 
 def class_ignored(p: Patient) -> Finding:
@@ -155,12 +154,12 @@ def class_ignored(p: Patient) -> Finding:
     right, wrong = (picture_errors(p.model, x0, told, (0.3, 0.1, 0.03, 0.01))
                     for told in (y, (y + 1) % len(p.held_out.classes)))
     d, enough = paired(right, wrong), len(x0) >= 50
-    alike = bool(errors_away(d) > -4 or d.mean > -0.02 * wrong.mean())
+    alike = bool(d.away > -4 or d.mean > -0.02 * wrong.mean())
     return Finding('errors with the right class, less those with another',
                    f'{d.mean:+.4f} ± {d.reach:.1g}, of {wrong.mean():.3f}'
                    + ': too few to tell' * (alike and not enough), alike and enough,
                    'do labels and pictures have the same order? is the class told in training?',
-                   f'they are {errors_away(d):.0f} standard errors apart')
+                   f'they are {d.away:.0f} standard errors apart')
 
 
 def no_average(p: Patient) -> Finding:
@@ -204,11 +203,7 @@ def flat_loss(p: Patient) -> Finding:
 
 def trained_too_long(p: Patient) -> Finding:
     "Whether held-out pictures have a larger loss than those that were trained on."
-    def loss(images: ImageSet, n: int = 400) -> np.ndarray:
-        i = some(images, n)
-        labels = None if images.labels is None else images.labels[i]
-        return answers(p.model, replace(images, pixels=images.pixels[i], labels=labels))
-    unseen, seen = loss(p.held_out), loss(p.images)
+    unseen, seen = (answers(p.model, some(images, 400)) for images in (p.held_out, p.images))
     error = (unseen.var() / len(unseen) + seen.var() / len(seen))**0.5
     away = (unseen.mean() - seen.mean()) / error
     return Finding('eps mse of held-out pictures and of training pictures',
@@ -259,7 +254,7 @@ def more_noise_than_told(p: Patient) -> Finding:
 
 def copies(p: Patient) -> Finding:
     "Whether samples lie much nearer to training pictures than held-out pictures do."
-    drawn, others = to_uint8(p.samples.nan_to_num()), p.held_out.pixels[some(p.held_out, 500)]
+    drawn, others = to_uint8(p.samples.nan_to_num()), some(p.held_out, 500).pixels
     mine, unseen = (nearest_distances(x, p.images.pixels).median().item() for x in (drawn, others))
     return Finding('distance to the nearest training picture',
                    f'{mine:.2f} for samples, {unseen:.2f} for held-out pictures',

@@ -50,6 +50,11 @@ class Difference:
         return student(self.n - 1) * self.error
 
     @property
+    def away(self) -> float:
+        "How many standard errors it is away from nothing."
+        return float(self.mean / max(self.error, 1e-12))
+
+    @property
     def verdict(self) -> str:
         "'better', 'worse', or the largest difference that may still be there."
         if abs(self.mean) > self.reach:

@@ -23,9 +23,9 @@ from ..sampling import keyed_noise, plan, walk, walk_to_the_end
 from ..schedules import make_schedule
 
 
-def some(images: ImageSet, n: int) -> np.ndarray:
-    "Indices of at most n images, chosen at random, but always the same."
-    return np.sort(epoch_order(len(images), 0, 0)[:n])
+def some(images: ImageSet, n: int) -> ImageSet:
+    "At most n of them, chosen at random, but always the same."
+    return images[np.sort(epoch_order(len(images), 0, 0)[:n])]
 
 
 UNKNOWN: Any = None                 # in place of a value that no check will ask for
@@ -47,7 +47,7 @@ class Patient:
     @cached_property
     def real(self) -> Tensor:
         "At most a thousand held-out pictures (N, C, H, W), for the samples to be compared with."
-        return to_float(self.held_out.pixels[some(self.held_out, 1000)])
+        return to_float(some(self.held_out, 1000).pixels)
 
     @cached_property
     def prints(self) -> np.ndarray:
@@ -73,8 +73,8 @@ class Patient:
         if not self.held_out:
             drawn = self.samples[:n].nan_to_num().clamp(-1, 1)
             return drawn, self.asked[:n] if told else None
-        i = some(self.held_out, n)
-        return to_float(self.held_out.pixels[i]), self.held_out.labels_at(i) if told else None
+        shown = some(self.held_out, n)
+        return to_float(shown.pixels), shown.labels_at(slice(None)) if told else None
 
 
 # -- pictures ---------------------------------------------------------------------------------
@@ -88,20 +88,14 @@ def small(pixels: np.ndarray) -> Tensor:
     return rows.flatten(1)
 
 
-def errors_away(d: Difference) -> float:
-    "How many standard errors a difference is away from nothing."
-    return float(d.mean / max(d.error, 1e-12))
-
-
 def mirrored_apart(p: Patient) -> tuple[Difference, bool]:
     """How much farther mirrored held-out pictures are from the training ones than plain ones, as
     a share of how far plain ones are; and whether that is much, and no chance."""
-    x, real = (s.pixels[some(s, n)] for s, n in ((p.held_out, 200), (p.images, 3000)))
-    rows = small(real)
+    x, rows = some(p.held_out, 200).pixels, small(some(p.images, 3000).pixels)
     plain, mirrored = (torch.cdist(small(each), rows).amin(1) for each in (x, x[..., ::-1].copy()))
     usual = plain.mean() + 1e-9                             # 0 where all are training pictures
     d = paired((mirrored / usual).numpy(), (plain / usual).numpy())
-    return d, errors_away(d) > 5 and d.mean > 0.3
+    return d, d.away > 5 and d.mean > 0.3
 
 
 def roughness(x: Tensor) -> Tensor:

@@ -110,9 +110,9 @@ def apart(a: list[float], b: list[float]) -> float:
     return 100 * max(abs(x / y - 1) for x, y in zip(a, b, strict=True))
 
 
-def same(a: dict[str, Tensor], b: dict[str, Tensor], within: float = 1e-3) -> bool:
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     "Whether two sets of weights are equal but for rounding."
-    return all(torch.allclose(a[name].double(), b[name].double(), within, within) for name in b)
+    return all(torch.allclose(a[name].double(), b[name].double(), 1e-3, 1e-3) for name in b)
 
 
 def check_script(f: Answer) -> None:

@@ -54,11 +54,9 @@ def check_two_points(f: Answer) -> None:
 
     (e^u - e^-u) / (e^u + e^-u), which is `torch.tanh(abar**0.5 * xt / (1 - abar))`.
     """
-    points = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-
     def exact(x: Tensor, abar: float) -> Tensor:
         one_step = Schedule(torch.tensor([1 - abar], dtype=torch.float64))
-        return dataset_denoiser(x[:, None], 0, points, one_step)[:, 0]
+        return dataset_denoiser(x[:, None], 0, ENDS, one_step)[:, 0]
 
     found = f(torch.tensor([-5.0, -0.1, 0.0, 0.1, 5.0], dtype=torch.float64), 0.5)
     assert found[0] < 0 < found[4], (
@@ -120,7 +118,7 @@ def check_drawn_step(f: Answer) -> None:
     same = torch.full((20_000, 1), 0.6, dtype=torch.float64)
     first = f(same, 0, POINTS, FEW, random)
     assert first.shape == same.shape, f'{tuple(same.shape)} was expected, not {tuple(first.shape)}'
-    pair = torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(500, 1)
+    pair = ENDS.repeat(500, 1)
     check_chosen(first, f(pair, 0, POINTS, cosine(1000), random), pair)
 
     means, tilde = q_posterior(POINTS, torch.full_like(POINTS, 0.6), 2, FEW)
