@@ -55,11 +55,8 @@ class NetworkConfig:
 
     def __post_init__(self):
         check(self)
-        if self.network == 'unet':                      # another network judges its own settings
-            self.check_channels()
-
-    def check_channels(self) -> None:
-        "Raise ValueError where the channels of a U-Net cannot be cut into groups."
+        if self.network != 'unet':                      # another network judges its own settings
+            return
         groups = self.groups or min(32, self.channels // 4)
         divisible = self.multipliers and not any(self.channels * m % groups
                                                  for m in self.multipliers)
@@ -115,11 +112,8 @@ class RunConfig:
 
     def __post_init__(self):
         check(self)
-        if self.network.network == 'unet':
-            self.check_resolutions()
-
-    def check_resolutions(self) -> None:
-        "Raise ValueError where a U-Net cannot halve the images so often, or attend there."
+        if self.network.network != 'unet':
+            return
         halvings, size = len(self.network.multipliers) - 1, self.data.size
         if size % 2**halvings:
             raise ValueError(f'{halvings + 1} levels need a size divisible by {2**halvings}, '

@@ -53,7 +53,7 @@ def kind_of(thing: str) -> str:
 
 def of_run(run: Path, r: Request, device: torch.device | str) -> dict[str, Any]:
     "What is known of a run, but for its pictures, as fields of a `Patient`."
-    found = {'log': read_metrics(run), 'scores': read_scores(run / 'test.json')}
+    found: dict[str, Any] = {'log': read_metrics(run), 'scores': read_scores(run / 'test.json')}
     found['model'], found['config'] = load_run(run, device, r.plugins, r.precision)
     if list(run.glob('checkpoints/*/model.safetensors')):           # a run that ships has none
         found['raw'], _ = load_run(run, device, None, r.precision, 'model.safetensors')
@@ -78,8 +78,11 @@ def admit(r: Request, device: torch.device | str = 'cpu') -> Patient:
         if r.data or r.how != Request.how:
             raise ValueError(f'{thing} holds pictures: --data and sampling belong to a model')
         return Patient(*load_data(thing, r.size))
-    found = (of_run(Path(thing), r, device) if kind == 'run' else
-             dict(zip(('model', 'config'), load_published(thing, device, r.precision))))
+    found: dict[str, Any] = {}
+    if kind == 'run':
+        found = of_run(Path(thing), r, device)
+    else:
+        found['model'], found['config'] = load_published(thing, device, r.precision)
     plan(r.how, found['model'])
     try:
         if r.data or kind == 'run':

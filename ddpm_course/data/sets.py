@@ -66,7 +66,7 @@ class ImageSet:
         "1 (grey) or 3 (red, green, blue)."
         return self.pixels.shape[1]
 
-    def labels_at(self, rows: Any) -> Tensor:
+    def labels_at(self, rows: Any = slice(None)) -> Tensor:
         "(B,) int64 classes of some images (indices or a slice). Raises ValueError without classes."
         if self.labels is None:
             raise ValueError('these images have no classes')

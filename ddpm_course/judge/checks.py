@@ -76,10 +76,10 @@ def labels(p: Patient) -> Finding:
     if len(p.images.classes) < 2 or p.held_out.labels is None:
         return Finding('classes', 'fewer than two')
     asked, known = some(p.held_out, 1000), some(p.images, 3000)
-    near = torch.cdist(small(asked.pixels), small(known.pixels)).argmin(1)
-    same = float((known.labels_at(near.numpy()) == asked.labels_at(slice(None))).double().mean())
-    share = np.bincount(p.images.labels, minlength=len(p.images.classes)) / len(p.images)
-    chance = float(share[asked.labels].mean())
+    near, told = torch.cdist(small(asked.pixels), small(known.pixels)).argmin(1), asked.labels_at()
+    same = (known.labels_at()[near] == told).double().mean().item()
+    share = p.images.labels_at().bincount(minlength=len(p.images.classes)).double() / len(p.images)
+    chance = share[told].mean().item()
     error = (chance * (1 - chance) / len(asked) + 1e-12)**0.5
     enough = 4 * error < 0.101 and chance < 0.8     # else right labels may look like wrong ones
     alike = same - chance < 2 * error                       # to what chance would give

@@ -74,7 +74,7 @@ class Patient:
             drawn = self.samples[:n].nan_to_num().clamp(-1, 1)
             return drawn, self.asked[:n] if told else None
         shown = some(self.held_out, n)
-        return to_float(shown.pixels), shown.labels_at(slice(None)) if told else None
+        return to_float(shown.pixels), shown.labels_at() if told else None
 
 
 # -- pictures ---------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ def test_held_out_losses_on_the_way_change_no_bit(tmp_path, digits):
 def test_few_of_many_are_evenly_spaced(digits):
     assert load_digits("test", 16).spread(10).labels.tolist() == list(range(10))
     assert digits.spread(5000).digest == digits.digest
+    assert digits[digits.labels == 3].labels_at().unique().tolist() == [3]
 
 
 def test_a_run_of_version_0_1_0_goes_on(tmp_path, digits):
