@@ -14,7 +14,7 @@ from ddpm_course.criteria import build_criterion
 from ddpm_course.data.sets import ASSETS, load_digits
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.run.runs import load_model, load_run
-from helpers import colour_folder, contents, ddpm, fresh, one_sentence, promise
+from helpers import contents, ddpm, fresh, one_sentence, promise
 
 TINY = "--steps 6 --batch 8 --channels 8 --log-every 2 --save-every 3 --grid-every 4 --T 8 --threads 1".split()
 
@@ -53,29 +53,6 @@ def test_second_start_continues_or_refuses(run, refuses):
     assert contents(folder) == before
 
 
-def test_folder_of_colour_images(tmp_path, refuses):
-    colour_folder(tmp_path / "data")
-    out, _, _ = ddpm("train", *TINY, "--data", "data", cwd=tmp_path)
-    assert "24 images of 16x16, 2 classes" in out
-    run = tmp_path / "runs/data"
-    assert json.loads((run / "config.json").read_text())["data"]["data"] == str(tmp_path / "data")  # from anywhere
-    ddpm("sample", run, "--classes", "reds", "--n", 2, "--steps", 4, "--npz", "s.npz", "--images", "pngs", cwd=tmp_path)
-    with np.load(tmp_path / "s.npz") as stored:
-        assert stored["images"].shape == (2, 16, 16, 3) and stored["labels"].tolist() == [1, 1]
-    assert sorted(path.name for path in (tmp_path / "pngs/reds").iterdir()) == ["00000.png", "00001.png"]
-    Image.new("L", (9, 9)).save(tmp_path / "data/test/reds/9.png")  # another image in the test folder changes nothing
-    (tmp_path / "data/train/reds/extra.png").write_bytes((tmp_path / "data/train/reds/0.png").read_bytes())
-    refuses("train", *TINY, "--data", tmp_path / "data", sentence="they have changed")
-
-
-@pytest.mark.thorough
-def test_papers_preset_in_small(tmp_path):
-    "Linear schedule, eps, flips, dropout and constant rate, on a network that fits a test."
-    words = "--preset cifar10 --data mnist5k --size 16 --multipliers 1,2 --blocks 1 --attention 8 --steps 4 --T 30"
-    out, _, _ = ddpm("train", *TINY, *words.split(), cwd=tmp_path)
-    assert "test eps loss" in out and (tmp_path / "runs/cifar10-mnist5k/samples.png").exists()
-
-
 BAD = [  # words, and what the one line says
     ("--bogus", "the following arguments are required: COMMAND"),
     ("bogus", "invalid choice: 'bogus'"),
@@ -108,6 +85,8 @@ BAD = [  # words, and what the one line says
     ("sample --plugin nothing.py", "there is no plugin nothing.py"),
     ("sample --classes 3,12", "no class is called 12: expected some of 0,1,2"),
     ("topology --attention 7", "attention at 7 is not among the resolutions 16, 8, 4"),
+    ("doctor nowhere", "nowhere is no folder and could not be fetched"),
+    ("doctor --n 2", "n must be between 20 and 10000, not 2"),
     # things that do not go together, or not there
     ("train --data empty", "empty holds no image: expected train/<class>/*"),
     ("train --data hollow", "holds no image"),

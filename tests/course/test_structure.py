@@ -11,6 +11,7 @@ import sys
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+import ddpm_course
 from arrows import arrows, modules
 from helpers import NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, each, number, read, script
 
@@ -96,3 +97,11 @@ def test_imports_are_light():
     program = "import sys, ddpm_course.cli.main; print({'torch', 'matplotlib', 'numpy'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_names_are_listed_and_found():
+    "`from ddpm_course import X` is loaded late: the list and what is behind it agree."
+    assert set(ddpm_course.__all__) <= set(dir(ddpm_course))
+    for found in (getattr(ddpm_course, name) for name in ddpm_course.__all__):
+        known = getattr(found, "__module__", "ddpm_course").startswith(("ddpm_course", "builtins"))
+        assert known or isinstance(found, dict)

@@ -117,17 +117,6 @@ def test_doctor_is_right_about_what_ships(tmp_path):
     assert out.startswith("more noise than told\n")
 
 
-@pytest.mark.parametrize(
-    "words, sentence",
-    [
-        ("nowhere", "nowhere is no folder and could not be fetched"),
-        ("--n 2", "n must be between 20 and 10000, not 2"),
-    ],
-)
-def test_nonsense_is_one_sentence(tmp_path, words, sentence):
-    refused("doctor", *words.split(), cwd=tmp_path, sentence=sentence)
-
-
 def test_train_warns_before_its_first_step(tmp_path):
     small = "--channels 8 --batch 8 --T 10 --steps 2 --grid-every 0 --threads 1 --augment flip --out run".split()
     out, _, _ = ddpm("train", *small, cwd=tmp_path)

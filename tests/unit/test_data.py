@@ -23,6 +23,7 @@ from ddpm_course.data import cache as caching
 from ddpm_course.data import decoding, sources
 from ddpm_course.data.sets import ImageSet, batch_indices, load_digits, resize
 from ddpm_course.data.sources import load_data
+from helpers import warm
 
 
 @pytest.fixture(autouse=True)
@@ -376,18 +377,15 @@ def test_cache_that_cannot_be_written(tmp_path, cache, monkeypatch):
 def test_full_disk_is_an_error_and_kills_nobody(tmp_path):
     "Writing to a mapped file on a full disk would be the end of the process; a limit on files stands for the disk."
     code = """
-import resource, signal, sys
 from pathlib import Path
 from ddpm_course.data.cache import reserve
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
-    reserve(Path(sys.argv[1]), (100, 3, 8, 8))
+    reserve(Path("x.npy"), (100, 3, 8, 8))
 except OSError as error:
     print(error.strerror)
 """
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "x.npy"], capture_output=True, text=True)
-    assert done.stdout == os.strerror(errno.EFBIG) + "\n", done.stderr
+    done = warm().run(["--version"], tmp_path, file_size=10_000, code=code)
+    assert os.strerror(errno.EFBIG) in done.out, done
 
 
 # -- several processes ------------------------------------------------------------------------------------------------

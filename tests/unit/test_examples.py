@@ -19,7 +19,7 @@ from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_network
 from ddpm_course.sampling import plan, walk
 from ddpm_course.schedules import cosine
-from helpers import ROOT, ddpm, environment, one_sentence
+from helpers import ROOT, ddpm, environment, refused
 
 EXAMPLES = ROOT / "examples"
 SMALL = "--steps 12 --batch 8 --size 8 --multipliers 1,2 --T 50 --grid-every 0 --precision fp32 --device cpu".split()
@@ -76,8 +76,7 @@ def test_trains_and_samples_from_the_command_line(name, tmp_path):
     assert own == sorted(b for a, b in zip(train, train[1:]) if a == "--set")
     if own:
         changed = [word.replace("0.", "0.1").replace("=4", "=2") for word in train]
-        _, err, _ = ddpm("train", *plugin, *changed, *SMALL, "--out", "run", cwd=tmp_path, code=2)
-        one_sentence(err, "run holds another run")
+        refused("train", *plugin, *changed, *SMALL, "--out", "run", cwd=tmp_path, sentence="run holds another run")
 
 
 @pytest.mark.parametrize(
@@ -90,9 +89,29 @@ def test_trains_and_samples_from_the_command_line(name, tmp_path):
     ],
 )
 def test_a_misspelt_setting_is_one_sentence(tmp_path, words, sentence):
-    _, err, _ = ddpm(*words.split(), *SMALL * ("train" in words), cwd=tmp_path, code=2)
-    one_sentence(err, sentence)
+    refused(*words.split(), *SMALL * ("train" in words), cwd=tmp_path, sentence=sentence)
     assert not list(tmp_path.iterdir())
+
+
+LOSS = """
+from ddpm_course import CRITERIA, Simple
+class Cautious(Simple):
+    def losses(self, model, batch):
+        found = super().losses(model, batch)
+        return found | {"loss": (found["loss"] + 1e-6).sqrt()}
+CRITERIA["cautious"] = Cautious
+"""
+
+
+def test_a_loss_of_ones_own_and_a_run_without_its_plugin(tmp_path):
+    (tmp_path / "mine.py").write_text(LOSS)
+    words = ["train", "--plugin", "mine.py", "--loss", "cautious", *SMALL, "--out", "run"]
+    ddpm(*words, cwd=tmp_path)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["diffusion"]["loss"] == "cautious" and config["plugins"][0].startswith("mine.py:")
+    ddpm("test", "run", "--plugin", "mine.py", cwd=tmp_path)
+    refused("test", "run", cwd=tmp_path, sentence="with the plugin mine.py: load it first, if you trust that file")
+    assert ddpm(*words, cwd=tmp_path)[0].count("\n") == 1  # a finished run prints one line
 
 
 def ends(how, schedule, start):

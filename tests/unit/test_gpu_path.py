@@ -142,10 +142,3 @@ def test_a_sample_waits_at_its_end_and_copies_its_noise(sampler, noise, read_bac
         sampling.sample(model, [3], 2, how)
     assert read_back == [(2, 1, 16, 16)]
     assert sorted(copies.shapes) == [(2,)] + [(2, 1, 16, 16)] * noise
-
-
-def test_a_stray_copy_is_counted():
-    "The instrument itself."
-    with Copies() as copies:
-        torch.ones(3).to("meta"), torch.empty(2, device="meta").copy_(torch.ones(2)), torch.ones(4).double()
-    assert copies.shapes == [(3,), (2,)]

@@ -39,13 +39,6 @@ def test_a_run_is_asked_about_its_own_pictures(folder):
     assert trained_on(asked, images) == 2 and trained_on(held_out, images) == 0
 
 
-def test_arrays_are_not_the_digits_that_a_setting_names():
-    "Of arrays nobody knows where they lie: the setting keeps its default, mnist5k."
-    images = ImageSet.of(np.zeros((20, 8, 8), np.uint8))
-    with pytest.raises(ValueError, match="mnist5k holds other pictures"):
-        pictures_of(trained_with(images))
-
-
 def test_classes_are_compared_by_name_and_order(folder):
     images, _ = load_data(folder, 8)
     assert pictures_of(trained_with(images, conditional=False), "mnist5k")  # told none: any
