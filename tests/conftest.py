@@ -63,9 +63,9 @@ def pytest_runtest_makereport():
 TIERS = {
     "not thorough and not nightly": "one test of each promise, five pages and those that are touched, a page and the "
     "cover of the site in a browser. Left out are most pages, faults, processes and the whole site: -m 'not nightly'",
-    "not nightly": "all but what each night alone sees (-m nightly): pages that take half a minute, the default run, "
-    "the reader's file, compiled networks, elastic groups, explorers in JupyterLab, the site on a wide screen; mypy, "
-    "the oldest versions that settings.ini allows, and the README's first line (.github/workflows/tests.yml)",
+    "not nightly": "all but what is for the night (-m nightly): pages that take half a minute, with their solutions, "
+    "the default run, the reader's file, compiled networks, elastic groups, explorers in JupyterLab, the site as on a "
+    "desk; mypy, the oldest versions that settings.ini allows, README's first line (.github/workflows/tests.yml)",
 }
 
 

@@ -173,7 +173,8 @@ def tier(path: Path) -> list[pytest.MarkDecorator]:
     "The first runs a few pages and what is touched, the second the others; at night those that take half a minute."
     if path.stem in FEW or leans_on(path) & CHANGED:
         return []
-    said = "\n".join(cells(path, "markdown"))
+    chapter = next((p for p in CHAPTERS if path.stem == f"{p.stem}_solution"), path)  # a solution trains as often
+    said = "\n".join(cells(chapter, "markdown"))
     takes_long = re.search(r"runs in (?:(?:about|under) )?(?:half )?a minute|runs in about [3-5]0 seconds", said)
     return [pytest.mark.nightly if takes_long else pytest.mark.thorough]
 
