@@ -25,10 +25,10 @@ from ddpm_course.exact import dataset_denoiser
 from ddpm_course.forward import q_sample
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.judge.evaluation import load_judge
-from ddpm_course.losses import quarter_sums, target
+from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_schedule
 from ddpm_course.run.training import fit, make_batch, new_state
-from ddpm_course.simple import Batch, Simple
+from ddpm_course.simple import Batch, Simple, quarter_sums
 
 LOOK = (10, 50, 100)  # steps after which the excess is taken, beside the last
 
@@ -41,7 +41,8 @@ def exact_answers(b: Batch, images: ImageSet, config: RunConfig) -> Tensor:
         mine, kin = b.y == c, data[torch.from_numpy(images.labels) == c]
         x0 = dataset_denoiser(xt[mine], b.t[mine], kin, schedule)
         signal, sigma = schedule.scales(b.t[mine], like=x0)
-        found[mine] = target(config.diffusion.objective, x0, (xt[mine] - signal * x0) / sigma, b.t[mine], schedule)
+        objective = OBJECTIVES[config.diffusion.objective]
+        found[mine] = objective.target(x0, (xt[mine] - signal * x0) / sigma, signal, sigma)
     return found
 
 

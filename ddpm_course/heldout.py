@@ -8,12 +8,12 @@ from torch import Tensor
 from .base.registry import look_up
 from .base.group import Group
 from .config import RunConfig
-from .simple import LOSSES, Batch, Simple
+from .simple import LOSSES, Batch, Simple, quarter_sums
 from .data.sets import ImageSet, batch_indices, to_float
 from .draws import Purpose, normal, uniform
 from .exact import dataset_denoiser
 from .forward import q_sample
-from .losses import OBJECTIVES, quarter_sums
+from .losses import OBJECTIVES
 from .model import Model, build_schedule
 
 

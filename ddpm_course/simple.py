@@ -66,3 +66,18 @@ class Simple:
 
 
 LOSSES = ('loss', 'eps_mse', 'x0_mse')  # what every criterion gives
+
+
+def quarter_sums(
+    values: Tensor,                 # (B,) one loss per sample
+    t: Tensor,                      # (B,) indices in 0..T-1
+    T: int,
+    weight: Tensor | None = None,   # (B,) how often each counts; None: once
+) -> Tensor:                        # (2, 4) float64: weighted sums and counts in each quarter of t
+    "Add up losses by quarter of t; sums over counts give the means of any number of batches."
+    device = 'cpu' if values.device.type == 'mps' else values.device    # mps has no float64
+    inside = (t * 4 // T).to(device) == torch.arange(4, device=device)[:, None]
+    exact = values.detach().to(device, torch.float64)
+    once = torch.ones_like(exact) if weight is None else weight.to(device, torch.float64)
+    sums = torch.where(inside, once * exact, 0.0).sum(1)
+    return torch.stack([sums, torch.where(inside, once, 0.0).sum(1)])

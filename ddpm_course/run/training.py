@@ -14,11 +14,10 @@ from ..base.group import Group
 from ..base.machine import prefetch, to_device
 from ..config import RunConfig, TrainingConfig
 from ..criteria import CRITERIA, build_criterion
-from ..simple import LOSSES, Batch, Simple
+from ..simple import LOSSES, Batch, Simple, quarter_sums
 from ..data.sets import ImageSet, batch_indices, to_float
 from ..draws import Purpose, generator, normal, uniform
 from ..embeddings import drop_labels
-from ..losses import quarter_sums
 from ..model import NETWORKS, Model, build_model, build_network
 from .muon import muon
 from ..schedules import SCHEDULES
