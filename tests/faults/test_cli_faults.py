@@ -1,6 +1,8 @@
 "What a command must not lose, overwrite or leave undone, whoever made its folder and whatever happens on the way."
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from bench import NEWEST, SAMPLE, TRAIN, photos
 
 from ddpm_course.cli.main import warn_shortly
 from ddpm_course.cli.terminal import printable
+from ddpm_course.run.checkpoints import newest_checkpoint
 from ddpm_course.unet import UNet
-from helpers import contents, ddpm, fresh, one_sentence, warm
+from helpers import contents, ddpm, environment, fresh, one_sentence, warm
 
 NO_WORK = """
 from ddpm_course import sampling
@@ -154,7 +157,23 @@ def test_streams(here, stream, how):
     assert {"loss.png", "drawn.png"} <= {path.name for path in (here / "run").iterdir()}
 
 
+def test_run_without_an_error_stream(here):
+    "Closed before the first import, in a process of its own: whatever is opened next takes its number."
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "ddpm_course", *map(str, TRAIN), "6"]
+    assert subprocess.run(command, cwd=here, env=environment()).returncode == 0
+    assert newest_checkpoint(here / "run").name == "step_00000006" and (here / "run/loss.png").exists()
+
+
 # -- what is around a command ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.thorough
+def test_processes_run_no_code_from_the_folder(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('code from the current folder was run')\n")
+    program = "import sys; sys.path.remove(''); from ddpm_course.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, *"sample --nproc 2 --n 1 --steps 2".split()]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "wrote samples.png\n", done.stderr
 
 
 def test_figures_need_no_display(here, monkeypatch):

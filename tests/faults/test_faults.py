@@ -2,7 +2,7 @@
 
 Whatever happens: the work is done, or ends with one sentence; what was saved before is still there byte for byte, and
 the next good start works. Damage is tried in this process, by what reads the file; what a process alone can show (its
-end at each moment, its limits) is tried through the command: some by default, the others in later tiers.
+end at each moment, its limits) is tried through the command: some by default, all in the second tier.
 """
 
 import json
@@ -319,17 +319,9 @@ TRIES = {
     **{f"a run called {name!r}": Try([*DATA, f"--out=new/{name}"], (0,)) for name in ("猫/🐱", "a\nb", "\udcff\udcfe")},
 }
 FIRST = "killed at change 8", "no space at change 8", "a NaN gradient", "Ctrl-C", "a second start", "locked checkpoints"
-NIGHT = [f"killed at change {k}" for k in range(4, 25, 4) if k != 8]
 
 
-def tier(name):
-    "A few by default; at night each second change of the folder once more."
-    if name in FIRST:
-        return []
-    return [pytest.mark.nightly if name in NIGHT else pytest.mark.thorough]
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=tier(name)) for name in TRIES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.thorough] * (n not in FIRST)) for n in TRIES])
 def test_a_try(good, tmp_path, name):
     attempt(TRIES[name], good, tmp_path / "here")
     if name in ("Ctrl-C", "a terminal that closes"):  # saved at once
