@@ -20,7 +20,7 @@ const EXPLORERS = {
       'first beta': [-5, -1, 0.05, -4, power], 'last beta': [-3, -0.1, 0.05, Math.log10(0.02), power] }, v => {
       const [kind, T, first, last] = Object.values(v);
       const abars = kind === 'linear' ? running(T, t => 10 ** first + (10 ** last - 10 ** first) * t / (T - 1)) : SCHEDULES.cosine(T);
-      chart(curve, { x: [0, 1], y: [0, 1], label: `place in the chain; the share of the image at its end: ${abars[T - 1].toPrecision(2)}` })
+      chart(curve, { x: [0, 1], y: [0, 1], label: `t / T; curve: image left, ᾱ, at the end ${abars[T - 1].toPrecision(2)}` })
         .curve(grid(0, 1, T), abars);
       const parts = columns.map(u => noised(three, abars[Math.round(u * (T - 1))], eps));
       picture(strip, Array.from({ length: 9 * 784 }, (_, i) => parts[Math.floor(i % 252 / 28)][Math.floor(i / 252) * 28 + i % 28]), 252, 28);
