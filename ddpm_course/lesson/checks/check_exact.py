@@ -2,7 +2,6 @@ import torch
 from torch import Tensor
 
 from ...exact import dataset_denoiser
-from ...forward import q_posterior
 from ..answers import Answer, Checks
 from ...schedules import Schedule, cosine
 
@@ -78,60 +77,4 @@ def check_two_points(f: Answer) -> None:
         assert worst < 1e-9, f'{worst:.3f} off at abar = {abar}: write down both logits once more'
 
 
-POINTS, FEW = torch.tensor([[-1.0], [0.2], [1.0]], dtype=torch.float64), cosine(4)
-
-
-def bayes(xt: float, t: int) -> Tensor:
-    "The weights of the three POINTS, by Bayes' rule for one number."
-    abar = FEW.alpha_bars[t]
-    bells = torch.distributions.Normal(abar.sqrt() * POINTS[:, 0], (1 - abar).sqrt())
-    return bells.log_prob(torch.tensor(xt, dtype=torch.float64)).softmax(0)
-
-
-def check_chosen(first: Tensor, rows: Tensor, pair: Tensor) -> None:
-    "Steps at index 0: many from 0.6, and some from a -1 and a 1 with hardly any noise in them."
-    off = (first - POINTS.T).abs().min(1).values                   # to the nearest of the data
-    assert first.std() > 1e-6 or off.max() < 1e-9, (
-        f'at index 0 a step returns the x_0 it has chosen, and {first[0].item():.3f} is none of '
-        f'the data: draw one, do not average')
-    assert off.max() < 1e-9, 'at index 0 the variance is 0: no noise is added to the chosen x_0'
-    assert torch.allclose(rows, pair), (
-        'with hardly any noise, -1 came from -1 and 1 from 1: each row is drawn by its own weights')
-    drawn = torch.stack([((first - point).abs() < 1e-6).double().mean() for point in POINTS])
-    wanted = bayes(0.6, 0)
-    assert (drawn - wanted).abs().max() < 0.03, (
-        f'the data were drawn {[round(d, 2) for d in drawn.tolist()]} of the time, their weights '
-        f'are {[round(w, 2) for w in wanted.tolist()]}: the likeliest is not the only one possible')
-
-
-def check_drawn_step(f: Answer) -> None:
-    """Such a step is exact, however long it is; exercise 5 puts it to use.
-
-    `dataset_weights` says how likely each data point is. A mean is one use of it. And a draw?
-
-    First choose a data point for each row, by the weights of that row. Then take its posterior.
-
-    `data[torch.multinomial(weights, 1, generator=random)[:, 0]]` is the choice; the rest is
-    `q_posterior`.
-    """
-    random = torch.Generator().manual_seed(0)
-    same = torch.full((20_000, 1), 0.6, dtype=torch.float64)
-    first = f(same, 0, POINTS, FEW, random)
-    assert first.shape == same.shape, f'{tuple(same.shape)} was expected, not {tuple(first.shape)}'
-    pair = ENDS.repeat(500, 1)
-    check_chosen(first, f(pair, 0, POINTS, cosine(1000), random), pair)
-
-    means, tilde = q_posterior(POINTS, torch.full_like(POINTS, 0.6), 2, FEW)
-    w, means = bayes(0.6, 2), means[:, 0]
-    mean = (w * means).sum()
-    variance = tilde.squeeze() + (w * (means - mean) ** 2).sum()   # of the mixture
-    found = f(same, 2, POINTS, FEW, random)
-    errors = ((found.mean() - mean) / (variance / len(found)).sqrt()).item()
-    assert abs(errors) < 5, (f'at index 2 the mean is {errors:.0f} standard errors off: is it the '
-                             f'posterior of the drawn point?')
-    ratio = (found.var() / variance).item()                        # chance alone: about 0.01 off
-    assert ratio > 0.95, f'{ratio:.2f} of the variance is there: is the noise there, and its root?'
-    assert ratio < 1.05, f'{ratio:.2f} times the right variance: which one has a posterior?'
-
-
-check = Checks(check_walk, check_two_points, check_drawn_step)
+check = Checks(check_walk, check_two_points)
