@@ -122,9 +122,13 @@ def embedding(m: Any) -> None:
     need(found.abs().max() <= 1.001, f'a number as large as {found.abs().max():.0f} is in it',
          'A network wants numbers of about 1: take sines and cosines of the angles.',
          'torch.cat([angles.sin(), angles.cos()], dim=1)')
+    need(about(found.square().sum(1), 32), 'the squares of a row do not add up to 32',
+         'Each angle needs its sine and its cosine, and sin² + cos² is 1. Any order will do, as '
+         'your network learns its own weights.',
+         'torch.cat([angles.sin(), angles.cos()], dim=1)')
     need(torch.pdist(found.double()).min() > 0.5, 'two different times look nearly the same',
-         'The fastest hand turns by one radian a step, so that neighbours differ.',
-         'speeds = torch.logspace(0, -4, dim // 2)')
+         'The highest frequency is one radian a timestep, so that neighbours differ.',
+         'frequencies = torch.logspace(0, -4, dim // 2)')
 
 
 class Oracle(nn.Module):

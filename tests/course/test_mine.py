@@ -77,7 +77,8 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("return abar.sqrt(), (1 - abar).sqrt()", "return abar, 1 - abar", "jump", "alpha-bar itself"),
     ("ABARS[t].view(-1, 1, 1, 1)", "ABARS[t]", "jump", "treated differently"),
     ("signal * eps - sigma * x0", "sigma * x0 - signal * eps", "question", "opposite sign"),
-    ("angles = t[:, None] * speeds", "angles = t[:, None] / T * speeds", "embedding", "nearly the same"),
+    ("angles = t[:, None] * frequencies", "angles = t[:, None] / T * frequencies", "embedding", "nearly the same"),
+    ("angles.cos()], dim=1)", "angles.sin()], dim=1)", "embedding", "add up to 32"),
     ("randint(T, (len(x0),))", "randint(T, (1,)).expand(len(x0))", "times", "the same t"),
     ("randint(T, (len(x0),))", "randint(1, T, (len(x0),))", "times", "drawn from 1 to 999"),
     ("t, y), velocity(x0, t, eps))", "t, y), eps)", "objective", "with the noise, not with v"),
@@ -108,7 +109,7 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("uncond + guidance * (cond - uncond)", "cond", "guidance", "the same as guidance 1"),
     ("uncond + guidance * (cond - uncond)", "uncond", "guidance", "has no effect"),
 ]
-LATE = WRONG.pop(30)
+LATE = WRONG.pop(31)
 
 
 @pytest.mark.parametrize("old, new, probe, words", WRONG)
