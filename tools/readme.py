@@ -4,8 +4,8 @@
     python tools/readme.py --check    # exit code 1 when one of them differs
 
 Markdown cells are taken as they are, code cells become fenced blocks with the text they printed, and cells marked
-`#| hide` are left out. Links that are relative to nbs/ are rewritten to be relative to the top folder. Once the address
-of the repository is known (tools/address.py), README.md names it and the site.
+`#| hide`, or `<!-- hide -->` in Markdown, are left out. Links that are relative to nbs/ are rewritten to be relative to
+the top folder. Once the address of the repository is known (tools/address.py), README.md names it and the site.
 """
 
 import re
@@ -42,7 +42,7 @@ def readme(nb: dict) -> str:
     parts = ["<!-- Made from nbs/index.ipynb by `python tools/readme.py`: edit the notebook. -->"]
     for cell in nb["cells"]:
         source = "".join(cell["source"]).strip()
-        if re.search(r"^#\|\s*hide", source, re.M) or not source:
+        if re.search(r"^(#\||<!--)\s*hide", source, re.M) or not source:
             continue
         if cell["cell_type"] == "markdown":
             parts.append(relink(source))

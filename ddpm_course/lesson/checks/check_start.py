@@ -1,99 +1,57 @@
-import numpy as np
 import torch
 
-from ..answers import Answer, Checks, Table, table
-
-row, column = np.mgrid[:28, :28] - 13.5
-DISC = np.where(row**2 + column**2 < 64, 1.0, -1.0)
+from ..answers import Answer, Checks
 
 
-def chain(shrink: bool = True, power: float = 0.5, anew: bool = False) -> list[np.ndarray]:
-    "x_0 to x_10 of a disc. Each argument makes one of the three mistakes of exercise 5."
-    random, x = np.random.default_rng(0), DISC
-    walk = [x]
-    for beta in np.linspace(0.02, 0.7, 10):
-        random = np.random.default_rng(0) if anew else random
-        x = (1 - beta) ** 0.5 * x if shrink else x
-        x = x + beta**power * random.standard_normal(x.shape)
-        walk.append(x)
-    return walk
+def check_redraw(f: Answer) -> None:
+    """You can begin a walk wherever you want: page 19 edits pictures in this way.
 
+    Which two functions of the page does it take, and which of them comes first?
 
-def chains() -> Table:
-    "A healthy chain and three that are not: standard deviation, and correlation with the disc."
-    seen = lambda x: np.corrcoef(DISC.ravel(), x.ravel())[0, 1]
-    made = {'right': chain(), 'A': chain(anew=True), 'B': chain(shrink=False), 'C': chain(power=1)}
-    steps = range(0, 11, 2)
-    return table({name: [f'{walk[t].std():.2f} ({seen(walk[t]):.2f})' for t in steps]
-                  for name, walk in made.items()}, [f'$x_{{{t}}}$' for t in steps])
+    A walk goes 1/n of the rest of the way, whatever it begins with, so `walk` can stay as it is.
 
-
-def check_share_left(f: Answer) -> None:
-    """You can go from the paper's ruler to the code's, and x_0 is no trap for you any more.
-
-    Which t of the paper has no entry in the array? And which t have no picture at all?
-
-    The share at x_t stands at index t - 1, from t = 1 on; at x_0 everything is left.
-
-    Raise ValueError unless `0 <= t <= len(shares)`; `return 1.0 if t == 0 else shares[t - 1]`.
+    `return walk(net, mix(picture, amount), steps)`
     """
-    shares = np.cumprod(np.full(10, 0.8))
-    for t in range(1, 11):
-        left = f(t, shares)
-        assert abs(left - 0.8**t) < 1e-9, (
-            f'x_{t}, after dose {t}: {0.8**t:.4f} is left, not {left:.4f}. Which index is that?')
-    left = f(0, shares)
-    assert left is not None, 'nothing comes back for x_0'
-    assert abs(left - shares[-1]) > 1e-9, 'for x_0 this is the share at x_T: -1 is the last index'
-    assert abs(left - 1) < 1e-9, f'x_0 has had no dose; how can only {left:.4f} be left?'
-    for t in (-1, 11):
-        try:
-            f(t, shares)
-        except (ValueError, IndexError):
-            continue
-        raise AssertionError(f'this chain has no x_{t}, and yet there is an answer')
+    picture = torch.linspace(-1, 1, 10_000).view(1, 1, 100, 100)
+    for amount in (0.3, 0.8):
+        begun = f(lambda z: z, picture, amount, 3)      # this network leaves what it is given
+        noise = begun - (1 - amount) * picture
+        assert not torch.equal(begun, picture), 'the picture comes back without any noise'
+        kept = 1 - amount + (noise * picture).mean().item() / picture.square().mean().item()
+        assert abs(kept - (1 - amount)) < 0.1, (
+            f'for amount {amount} the walk should begin with {1 - amount:.1f} of the picture, and '
+            f'it begins with {kept:.1f}')
+        assert abs(noise.std().item() - amount) < 0.05, (
+            f'for amount {amount} the noise has a standard deviation of {noise.std().item():.2f}')
+    seen: list[float] = []                              # how far away from its answer, 0
+
+    def zero(z: torch.Tensor) -> torch.Tensor:
+        seen.append(z.square().mean().sqrt().item())
+        return torch.zeros_like(z)
+
+    end = f(zero, picture, 0.5, 4)
+    assert len(seen) == 4, f'in 4 steps the network is asked {len(seen)} times'
+    assert end.abs().max() < 1e-6, 'the last step goes all the way to the answer; yours does not'
+    assert all(abs(at / seen[0] - left) < 1e-3 for at, left in zip(seen, (1, 0.75, 0.5, 0.25))), (
+        'the steps are not equally long: with n steps left, go 1/n of the way')
 
 
-def check_mix(f: Answer) -> None:
-    """You can mix image and noise in any proportion, and the variance stays one.
+def check_changes(f: Answer) -> None:
+    """You can see from pictures and a loss what a network was trained on.
 
-    Which adds up to one: the two factors, or the two variances?
+    Which questions are easy, so that the loss is small? And whose network is trained as ours?
 
-    k times the image has the variance k**2, so 1 - k**2 is left for the noise.
+    To return a clean picture is the easiest task; half noise is easier than all amounts. C has our
+    loss, so its network is ours, and it is the walk that differs.
 
-    `return k * image + (1 - k**2) ** 0.5 * noise`
+    `return '213'`
     """
-    one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    draws = torch.randn(2, 200_000, generator=torch.Generator().manual_seed(0))
-    for k in (0.6, 0.9):
-        of_image, of_noise = f(one, zero, k).item(), f(zero, one, k).item()
-        assert abs(of_image - k) < 1e-6, f'k = {k} is itself the factor, not {of_image:.3f}'
-        found = f'for k = {k} the noise is scaled by {of_noise:.3f}: '
-        assert abs(of_noise - (1 - k)) > 1e-6, (
-            found + 'the two factors add up to one, but it is the variances that must')
-        assert abs(of_noise - (1 - k**2)) > 1e-6, found + 'this is the variance that it should have'
-        assert abs(of_noise - (1 - k) ** 0.5) > 1e-6, (
-            found + 'k is a factor; how much of the variance does it leave for the noise?')
-        variance = f(*draws, k).var().item()
-        assert abs(variance - 1) < 0.02, f'for k = {k} the variance is {variance:.3f}, not one'
+    found = str(f())
+    assert sorted(found) == list('123'), 'three changes, each made once: a string such as 123'
+    a, b, c = found
+    assert c == '3', 'C has the loss of our network: was it trained in another way?'
+    assert (a, b) != ('1', '2'), (
+        'A has the smaller loss: which is easier, to remove some noise, or to remove none?')
 
 
-def check_mistakes(f: Answer) -> None:
-    """You can tell three sick chains apart by two numbers at each step.
-
-    Ask of each row: does the image disappear, and is the spread at the end one?
-
-    What is never shrunk does not disappear. Doses that are all alike add up as factors do, so the
-    spread grows far beyond one although the image disappears. Doses that are too small leave a dip.
-
-    `return '312'`
-    """
-    found = f()
-    assert sorted(str(found)) == list('123'), 'three mistakes, each made once: a string such as 123'
-    a, b, _ = list(str(found))
-    assert a != '1', 'the disc of A disappears: is an image ever lost that is never shrunk?'
-    assert a != '2', 'the spread of A grows far beyond one: can doses that are too small do that?'
-    assert b == '1', 'the disc of B can still be seen at the end, so what was left out?'
-
-
-check = Checks(check_share_left, check_mix, check_mistakes)
+check = Checks(check_redraw, check_changes)
