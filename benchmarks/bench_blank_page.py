@@ -18,7 +18,7 @@ from ddpm_course.data.sets import load_digits, to_uint8
 from ddpm_course.judge.evaluation import extract, load_judge
 from ddpm_course.judge.scores import evaluate_images
 
-FILE = Path(__file__).resolve().parents[2] / "nbs/solutions/first_digits.py"
+FILE = Path(__file__).resolve().parents[1] / "nbs/solutions/first_digits.py"
 
 
 def judged(images: torch.Tensor, y: torch.Tensor) -> dict:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ddpm_course.data.sets import load_digits
 
-FILE = Path(__file__).resolve().parents[2] / "nbs/solutions/first_digits.py"
+FILE = Path(__file__).resolve().parents[1] / "nbs/solutions/first_digits.py"
 
 
 def file_with(rate: str) -> Any:

@@ -139,7 +139,7 @@ def together(work: Callable, world: int, *args: Any, kind: str = "cpu") -> Any:
 
 def digits_and_judges() -> tuple[dict[str, ImageSet], dict[str, torch.nn.Module]]:
     "Both splits; the judge that ships, and a second one of other seeds."
-    sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
     from make_judge import train_judge
 
     digits = {split: load_digits(split, 16) for split in ("train", "test")}
