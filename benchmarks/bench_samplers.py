@@ -14,6 +14,7 @@ its mean stays what it is.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,24 @@ def features(model: Model, how: SamplingConfig, part: int, path: Path) -> tuple[
     return torch.load(path)
 
 
+def judged(digits: ImageSet, parts: int) -> Callable[[torch.Tensor, torch.Tensor], dict]:
+    "A function from features and logits of so many parts to what a line says of them: the same redraws for all."
+    real, _ = evaluation.extract(evaluation.load_judge(), digits.pixels)
+    asked = torch.arange(10).repeat_interleave(PART).repeat(parts)
+    dice, places = np.random.default_rng(0), [np.flatnonzero(asked == c) for c in range(10)]
+    picks = [np.concatenate([dice.choice(c, len(c)) for c in places]) for _ in range(REDRAWS)]
+
+    def line(points: torch.Tensor, logits: torch.Tensor) -> dict:
+        return {
+            "n": len(points),
+            "asked": round((logits.argmax(1) == asked).double().mean().item(), 4),
+            "distance": round(evaluation.frechet_distance(points, real), 3),
+            "again": [round(evaluation.frechet_distance(points[pick], real), 3) for pick in picks],
+        }
+
+    return line
+
+
 def main() -> None:
     args = arguments(__doc__, n=1000, most=1000, folder="build/samplers", out="samplers")
     folder, parts, digits = Path(args.folder), range(args.n // (10 * PART)), load_digits("train", 16)
@@ -102,18 +121,11 @@ def main() -> None:
     for part in parts:
         for name, how in rows(args.most):
             look(name, how, part)
-    real, _ = evaluation.extract(evaluation.load_judge(), digits.pixels)
-    asked = torch.arange(10).repeat_interleave(PART).repeat(len(parts))
-    dice, places = np.random.default_rng(0), [np.flatnonzero(asked == c) for c in range(10)]
-    picks = [np.concatenate([dice.choice(c, len(c)) for c in places]) for _ in range(REDRAWS)]
     lines = []
+    judge = judged(digits, len(parts))
     for name, how in rows(args.most):
         points, logits = (torch.cat(each) for each in zip(*(look(name, how, part) for part in parts), strict=True))
-        line = {"name": name, "steps": how.steps, "n": len(points)}
-        line["asked"] = round((logits.argmax(1) == asked).double().mean().item(), 4)
-        line["distance"] = round(evaluation.frechet_distance(points, real), 3)
-        line["again"] = [round(evaluation.frechet_distance(points[pick], real), 3) for pick in picks]
-        lines.append(line)
+        lines.append({"name": name, "steps": how.steps} | judge(points, logits))
     keep(lines, Path(f"{args.out}.json"), "torch")
 
 

@@ -81,6 +81,11 @@ def check_my_sampler(f: Answer) -> None:
     assert same(images, right[-1]), 'the last step ends at the clipped x_0: there alpha-bar is 1'
     plain = f(Grey(ABARS), ABARS, START, LABELS, NULL, 3, 1.0)
     assert same(plain, states(1.0)[-1]), 'with w = 1 it must be the plain answer with the label'
+    network, seven = Grey(ABARS), [round(60 - k * 60 / 7) - 1 for k in range(7)]
+    f(network, ABARS, START, LABELS, NULL, 7, 1.0)
+    asked = sorted({t for _, t, _ in network.asked}, reverse=True)
+    assert asked == seven, (f'seven steps of 60 visit {seven}, not {asked}: round T - k T / steps '
+                            'to the nearest number')
 
 
 check = Checks(check_my_sampler)
