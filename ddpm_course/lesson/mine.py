@@ -253,6 +253,47 @@ def network(m: Any) -> None:
                           'nn.Embedding(11, dim)') from None
 
 
+def slope_past(net: nn.Module, side: int, *given: Tensor) -> Tensor | None:
+    """The gradient of the answer by what `net` makes first at side x side, where everything that
+    it makes at smaller sizes is cut off; None if it makes nothing at this size."""
+    begin: list[Tensor] = []
+
+    def cut(module: nn.Module, inputs: Any, out: Any) -> Tensor | None:
+        if not isinstance(out, Tensor) or out.ndim != 4 or out.shape[-1] > side:
+            return None
+        if out.shape[-1] < side:
+            return out.detach()
+        if not begin:
+            begin.append(out.detach().requires_grad_())
+            return begin[0]
+        return None
+    hooks = [part.register_forward_hook(cut) for part in net.modules()]
+    answer = net(*given)
+    for hook in hooks:
+        hook.remove()
+    if not begin:
+        return None
+    slope, = torch.autograd.grad(answer.square().sum(), begin, allow_unused=True)
+    return torch.zeros(1) if slope is None else slope
+
+
+@probe('T', 'UNet')
+def skips(m: Any) -> None:
+    "what the way down makes at 16x16 and at 8x8 is handed to the way up"
+    net = m.UNet().eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    x, t, y = torch.randn(4, 1, 16, 16), torch.tensor([0, 10, 500, m.T - 1]), torch.arange(4)
+    for side, name in ((16, 'h1'), (8, 'h2')):
+        slope = slope_past(net, side, x, t, y)
+        need(slope is None or slope.any(),
+             f'what the way down made at {side}x{side} does not reach the way up',
+             'A small picture cannot hold the details of a large one. Keep what each level makes, '
+             'and concatenate it at the same size on the way up.',
+             f'torch.cat([F.interpolate(h, scale_factor=2), {name}], dim=1)')
+
+
 class Tiny(nn.Module):
     "A network of a few weights, in place of the U-Net."
 
@@ -358,22 +399,28 @@ def places(net: Oracle) -> dict[int, Tensor]:
 
 
 def follows(m: Any, net: Oracle, value: float, idea: str, line: str) -> None:
-    "Whether each x_t has the mean and the spread that it has in the forward process."
+    """Whether each x_t has the mean that it has in the forward process, and a spread from that of
+    the forward process (sigma^2 = beta-tilde, or DDIM) up to that of sigma^2 = beta."""
+    abars, abar, widest = torch.as_tensor(m.alpha_bars(m.T)).double(), None, 1.0
     for t, x in places(net).items():
-        signal, sigma = (float(part) for part in factors(m, torch.tensor([t])))
+        before, abar = abar, float(abars[t])
+        if before is not None:                      # the variance of the next x if sigma^2 = beta
+            beta = 1 - before / abar
+            widest = (1 - beta) * ((1 - abar) / (1 - before))**2 * widest + beta
+        middle, least, most = abar**0.5 * value, (1 - abar)**0.5, widest**0.5
         mean, spread = float(x.mean()), float(x.std())
-        need(abs(mean - signal * value) < 0.05 and abs(spread - sigma) < 0.05,
+        need(abs(mean - middle) < 0.05 and least - 0.05 < spread < most + 0.05,
              f'at index {t} x has mean {mean:.2f} and spread {spread:.2f}, '
-             f'not {signal * value:.2f} and {sigma:.2f}', idea, line)
+             f'not {middle:.2f} and {least:.2f}', idea, line)
 
 
 @probe('T', 'alpha_bars', 'sample', 'velocity')
 def walk(m: Any) -> None:
-    "the walk visits falling indices of the whole chain, with the right doses"
+    "sampling visits falling indices of the whole chain, and adds the right noise"
     net, _ = walk_of(m, 0.5)
     visited = list(places(net))
     line = 'indices = [T * k // steps - 1 for k in range(steps, 0, -1)]'
-    need(max(visited) >= 10, f'the network was told the times {visited[:3]} and so on',
+    need(max(visited) >= 10, f'the network was given the times {visited[:3]} and so on',
          'It has learned the indices of the chain of T steps, and not the number of the stride.',
          line)
     need(visited == sorted(visited, reverse=True) and visited[0] > 0.9 * m.T,

@@ -90,6 +90,8 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("nn.Embedding(11, dim)", "nn.Embedding(10, dim)", "network", "out of range"),
     ("embed(t, 64)", "embed(0 * t, 64)", "network", "does not depend on t"),
     ("+ self.label(y))", "+ 0 * self.label(y))", "network", "does not depend on the label"),
+    ("(h, scale_factor=2), h1]", "(h, scale_factor=2)] * 2", "skips", "at 16x16 does not reach"),
+    ("(h, scale_factor=2), h2]", "(h, scale_factor=2)] * 2", "skips", "at 8x8 does not reach"),
     ("/ 127.5 - 1", "/ 255", "data", "from 0 to 1"),
     ("labels[rows])", "labels[rows.flip(0)])", "data", "the labels of others"),
     ("optimizer.zero_grad()", "pass", "gradient", "earlier steps"),
@@ -109,7 +111,7 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("uncond + guidance * (cond - uncond)", "cond", "guidance", "the same as guidance 1"),
     ("uncond + guidance * (cond - uncond)", "uncond", "guidance", "has no effect"),
 ]
-LATE = WRONG.pop(31)
+LATE = WRONG.pop(33)
 
 
 @pytest.mark.parametrize("old, new, probe, words", WRONG)
@@ -121,6 +123,32 @@ def test_one_wrong_line_is_named(old, new, probe, words, tmp_path):
         PROBES[probe](m)
     nudge, idea, line = mistake.value.args
     assert words in nudge and idea and line, nudge
+
+
+def test_walk_accepts_both_variances_of_the_paper(tmp_path):
+    "With sigma^2 = beta the spread is above that of the forward process, by a known amount."
+    right, line = reader_file("10_first_digits"), "(beta * (1 - next_abar) / (1 - abar)).sqrt()"
+    assert right.count(line) == 1
+    m = module(tmp_path, right.replace(line, "beta.sqrt() * (after >= 0)"))
+    for probe in ("walk", "ending", "clip", "mode", "guidance"):
+        PROBES[probe](m)
+
+
+def test_skips_may_be_added_too_and_a_network_without_levels_needs_none(tmp_path):
+    class Flat(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x, t, y):
+            return self.conv(x)
+
+    added = "torch.cat([F.interpolate(h, scale_factor=2) + h2] * 2, dim=1)"
+    old = "torch.cat([F.interpolate(h, scale_factor=2), h2], dim=1)"
+    m = module(tmp_path, reader_file("10_first_digits").replace(old, added))
+    PROBES["skips"](m)
+    m.UNet = Flat
+    PROBES["skips"](m)
 
 
 def test_a_clip_that_comes_too_late_is_named(tmp_path):
