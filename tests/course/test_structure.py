@@ -16,7 +16,7 @@ from arrows import arrows, modules
 from helpers import NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, each, number, read, script
 
 ROOMS = ["base", "data", "top", "run", "judge", "share", "cli"]  # each sees those before it; lesson/ sees all
-LOOK_AHEAD = {"00_start", "13_runs", "13_runs_solution"}  # open with what the whole package can do
+LOOK_AHEAD = {"00_start"}  # opens with what the whole package can do
 LOOK_AHEAD |= {"10_first_digits", "10_first_digits_solution", "12_sampling", "13a_blank_page"}  # with 15's judge
 LOOK_AHEAD |= {"07_embeddings"}  # asks the U-Net of 08, trained
 
