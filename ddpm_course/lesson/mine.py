@@ -6,8 +6,10 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -500,6 +502,41 @@ def ddim(m: Any) -> None:
     line = 'eps = (x - signal * x0) / sigma, with the clipped x0'
     follows(m, net, 0.5, idea, line)
     follows(m, walk_of(m, 3.0, eta=0.0)[0], 1.0, idea, line)
+
+
+class Killed(Exception):
+    "What ends a training in its midst."
+
+
+@probe('loss', 'UNet', 'train')
+def resume(m: Any) -> None:
+    "a training that was killed goes on as if nothing had happened"
+    need('save' in inspect.signature(m.train).parameters, 'train takes no file to save to yet',
+         'Give it an argument, None by default. Where the file is there, go on from it.',
+         'def train(steps=650, log=print_line, save=None)')
+
+    def kill(step: int, *more: Any) -> None:
+        if step == 70:
+            raise Killed
+
+    later: list[int] = []
+    usual, m.UNet = m.UNet, Tiny
+    try:
+        with TemporaryDirectory() as folder:
+            whole, killed = Path(folder, 'whole.pt'), Path(folder, 'killed.pt')
+            right = m.train(steps=120, log=lambda *line: None, save=str(whole))
+            with suppress(Killed):
+                m.train(steps=120, log=kill, save=str(killed))
+            need(killed.exists(), 'nothing was saved before step 70', 'Save every 50 steps.',
+                 'if save and (step + 1) % 50 == 0')
+            found = m.train(steps=120, log=lambda step, *more: later.append(step), save=str(killed))
+    finally:
+        m.UNet = usual
+    need(later and later[0] > 1, 'after a kill it begins again at step 1',
+         'Keep the step, and begin the loop there.', "for step in range(kept['step'], steps)")
+    need(torch.equal(flat(found), flat(right)), 'after a kill it ends with other weights',
+         'Keep all that changes: network, average, optimizer, step, and the random numbers.',
+         "'optimizer': optimizer.state_dict(), 'random': torch.get_rng_state()")
 
 
 def load_file(path: Path) -> Any:

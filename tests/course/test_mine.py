@@ -166,6 +166,28 @@ def test_noise_from_before_the_clip_is_named(tmp_path):
         PROBES["ddim"](m)
 
 
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("", "", ""),
+        ("        torch.set_rng_state(kept['random'])\n", "", "other weights"),
+        ("        optimizer.load_state_dict(kept['optimizer'])\n", "", "other weights"),
+        ("range(begin, steps)", "range(steps)", "begins again"),
+    ],
+)
+def test_a_killed_training_goes_on(old, new, words, tmp_path):
+    "The solution of 13a does, to the last bit; without one of its lines it does not, and that is named."
+    solution = "\n".join(cells(ROOT / "nbs/solutions/13a_blank_page_solution.ipynb", "markdown"))
+    (block,) = re.findall(r"In place of `train`:\n\n```python\n(.*?)\n```", solution, re.S)
+    assert old in block
+    file = definitions(reader_file("12_sampling") + "\n\n" + block.replace(old, new, 1))
+    m = module(tmp_path, "\n\n".join(file.values()))
+    if not words:
+        return PROBES["resume"](m)
+    with pytest.raises(Mistake, match=words):
+        PROBES["resume"](m)
+
+
 def test_page_10_shows_the_file_of_the_solutions():
     file = definitions(reader_file("10_first_digits"))
     page = "\n\n".join(re.sub(r"^#\|.*\n", "", cell) for cell in cells(ROOT / "nbs/10_first_digits.ipynb"))
