@@ -121,7 +121,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ddpm_course.lesson.checks.check_evaluation': {},
             'ddpm_course.lesson.checks.check_exact': {},
             'ddpm_course.lesson.checks.check_few_steps': {},
-            'ddpm_course.lesson.checks.check_first_ddpm': {},
             'ddpm_course.lesson.checks.check_flow': {},
             'ddpm_course.lesson.checks.check_forward': {},
             'ddpm_course.lesson.checks.check_laboratory': {},
