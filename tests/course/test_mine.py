@@ -64,8 +64,16 @@ def test_lesson_accepts_the_file_as_it_is_then(name, tmp_path):
         PROBES[probe](m)
 
 
+def resumable(old: str = "", new: str = "") -> str:
+    "The whole file with the `train` of 13a's solution, which goes on after a kill; one line of that changed."
+    solution = "\n".join(cells(ROOT / "nbs/solutions/13a_blank_page_solution.ipynb", "markdown"))
+    (block,) = re.findall(r"In place of `train`:\n\n```python\n(.*?)\n```", solution, re.S)
+    assert old in block
+    return "\n\n".join(definitions(reader_file("12_sampling") + "\n\n" + block.replace(old, new, 1)).values())
+
+
 def test_all_probes_accept_the_whole_file(tmp_path):
-    (tmp_path / "mine.py").write_text(reader_file("12_sampling"))
+    (tmp_path / "mine.py").write_text(resumable())
     found = examine(list(PROBES), tmp_path / "mine.py", 600)
     assert [name for name, state, _ in found] == list(PROBES)
     assert [finding for finding in found if finding[1] != "right"] == []
@@ -169,21 +177,13 @@ def test_noise_from_before_the_clip_is_named(tmp_path):
 @pytest.mark.parametrize(
     "old, new, words",
     [
-        ("", "", ""),
         ("        torch.set_rng_state(kept['random'])\n", "", "other weights"),
         ("        optimizer.load_state_dict(kept['optimizer'])\n", "", "other weights"),
         ("range(begin, steps)", "range(steps)", "begins again"),
     ],
 )
-def test_a_killed_training_goes_on(old, new, words, tmp_path):
-    "The solution of 13a does, to the last bit; without one of its lines it does not, and that is named."
-    solution = "\n".join(cells(ROOT / "nbs/solutions/13a_blank_page_solution.ipynb", "markdown"))
-    (block,) = re.findall(r"In place of `train`:\n\n```python\n(.*?)\n```", solution, re.S)
-    assert old in block
-    file = definitions(reader_file("12_sampling") + "\n\n" + block.replace(old, new, 1))
-    m = module(tmp_path, "\n\n".join(file.values()))
-    if not words:
-        return PROBES["resume"](m)
+def test_a_training_that_does_not_go_on_is_named(old, new, words, tmp_path):
+    m = module(tmp_path, resumable(old, new))
     with pytest.raises(Mistake, match=words):
         PROBES["resume"](m)
 
