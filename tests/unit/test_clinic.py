@@ -108,6 +108,7 @@ def test_memory_of_a_step_is_that_of_the_paper_network():
     assert 2 * 2 * 4 * 128 * 32 * 32 * 4 < one < 100 * 2**20
 
 
+@pytest.mark.thorough
 def test_doctor_is_right_about_what_ships(tmp_path):
     out, _, _ = ddpm("doctor", "--out", "found.json", "--n", 20, cwd=tmp_path)
     assert "nothing found" in out

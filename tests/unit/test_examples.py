@@ -55,6 +55,7 @@ def examples():
         registry.update(entries)
 
 
+@pytest.mark.thorough
 def test_a_loop_of_ones_own_learns_and_draws(tmp_path):
     command = [sys.executable, EXAMPLES / "training.py", "--steps", "50"]
     out = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True).stdout
