@@ -68,6 +68,13 @@ def write_whole(path: Path, content: bytes | str) -> None:
         flush(path.parent)
 
 
+def own_folder(path: Path) -> Path:
+    "A folder inside a run or an export: a link of its name leads out, and makes room."
+    if path.is_symlink():
+        path.unlink()
+    return path
+
+
 def write_by(path: Path, save: Callable[..., object], *how: Any, **more: Any) -> None:
     "Write what `save(file, ...)` makes, whole or not at all."
     content = io.BytesIO()

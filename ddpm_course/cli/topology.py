@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import steps
 from ..base.fields import option
-from ..base.files import output
+from ..base.files import output, own_folder
 from ..base.group import Group
 from ..base.registry import check_own
 from ..config import RunConfig, TrainingConfig, override
@@ -62,5 +62,6 @@ def run(request: Request) -> None:
     if model.classes:
         inputs['y'] = torch.zeros(1, dtype=torch.long)
     usual = ('topology', request.config.preset) if request.run is None else (request.run, 'topology')
-    out = output(Path(request.out or Path(*usual), 'diagram.png')).parent
+    out = Path(request.out) if request.out else own_folder(Path(*usual))
+    output(out / 'diagram.png')
     say(Group(), 'wrote', *draw_all(model.network, step, inputs, out))

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..base.fields import option
-from ..base.files import write_by
+from ..base.files import own_folder, write_by
 from ..base.group import Group
 from ..base.registry import look_up
 from ..config import PRESETS, RunConfig, SamplingConfig, override, to_json
@@ -63,6 +63,8 @@ def draw_grid(run: Run, name: str, rows: int, trackers: Sequence[Tracker] = (),
     images, path = sample(run.model, None, rows, how, group=run.group), run.folder / name
     if run.group.rank == 0:
         grid = grid_image(images, len(columns_of(run.model)), column_titles(run.model))
+        if path.parent != run.folder:
+            own_folder(path.parent)
         write_by(path, grid.save, 'PNG')
         for tracker in trackers:
             tracker.picture('samples', grid, run.state.step)

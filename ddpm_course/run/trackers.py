@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..base.registry import look_up
-from ..base.files import read_whole, write_whole
+from ..base.files import own_folder, read_whole, write_whole
 from ..config import RunConfig, flatten
 
 
@@ -97,6 +97,7 @@ class Tracker:
 def start_tracker(name: str, folder: Path, config: RunConfig, began: int) -> Tracker:
     "The tracker called `name`. Raises ValueError where there is none, or it cannot begin."
     entry = look_up('tracker', TRACKERS, name)
+    own_folder(folder / name)               # where it writes
     try:
         return Tracker(name, entry(folder, config, began))
     except Exception as error:

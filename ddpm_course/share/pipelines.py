@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from ..base.files import naming, read_json, read_whole, write_whole
+from ..base.files import naming, own_folder, read_json, read_whole, write_whole
 from ..base.machine import pick_precision
 from ..base.registry import look_up
 from ..config import RunConfig, flatten, from_json, override, to_json
@@ -277,5 +277,7 @@ def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
         'unet/config.json': {'_class_name': 'UNet2DModel', **described},
         'unet/diffusion_pytorch_model.safetensors': save(weights, {'format': 'pt'})}
     for name, content in files.items():
+        if '/' in name:
+            own_folder((folder / name).parent)
         as_text = json.dumps(content, indent=2) + '\n' if isinstance(content, dict) else content
         write_whole(folder / name, as_text)

@@ -66,6 +66,17 @@ def test_links_in_a_strangers_run_make_room(here, words):
     assert all(path.is_file() and not path.is_symlink() and path.stat().st_size > 100 for path in paths)
 
 
+@pytest.mark.parametrize("folder", ["topology", "samples", "tensorboard"])
+def test_folders_that_lead_out_of_a_strangers_run_make_room(here, folder):
+    pytest.importorskip({"topology": "pygraphviz", "samples": "torch", "tensorboard": "tensorboard"}[folder])
+    words = "topology run" if folder == "topology" else f"{TRAINS} --log tensorboard"
+    (here / "mine").mkdir()
+    shutil.rmtree(here / "run" / folder, ignore_errors=True)
+    (here / "run" / folder).symlink_to(here / "mine")
+    ddpm(*words.split(), cwd=here)
+    assert not list((here / "mine").iterdir()) and list((here / "run" / folder).iterdir())
+
+
 def test_earlier_pictures_are_not_mixed_with_new_ones(here, refuses):
     draw = ["sample", "run", "--steps", 1, "--images", "pngs"]
     ddpm(*draw, "--n", 2, cwd=here)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from unittest import mock
@@ -46,7 +47,7 @@ def inside(folder):
 
 
 def test_links_make_room(model, folder, tmp_path):
-    "A stranger's folder, with links to files of mine where the export writes."
+    "A stranger's folder, with links to files and a folder of mine where the export writes."
     mine = tmp_path / "mine"
     mine.mkdir()
     names = ("README.md", "ddpm_course.json", SCHEDULER)
@@ -55,6 +56,8 @@ def test_links_make_room(model, folder, tmp_path):
         kept.write_bytes((folder / name).read_bytes())
         (folder / name).unlink()
         (folder / name).symlink_to(kept)
+    shutil.move(folder / "unet", mine / "unet")
+    (folder / "unet").symlink_to(mine / "unet")
     before = inside(mine)
     save_pipeline(model, override(CONFIG, steps=3), folder)
     assert inside(mine) == before and not any(path.is_symlink() for path in folder.rglob("*"))
