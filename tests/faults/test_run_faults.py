@@ -160,6 +160,19 @@ def test_a_bad_line_of_the_log_is_named(tmp_path, line):
     refused("metrics.jsonl is damaged in line 2: mend it, or move it away", read_log, tmp_path)
 
 
+def test_a_full_disk_is_said_and_costs_nothing_that_was_saved(run, digits, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = contents(run / "checkpoints")
+    monkeypatch.setattr(checkpoints, "flush", full)
+    refused("No space left on device: '.*run/checkpoints/.writing'", train, run, LONGER, digits)
+    monkeypatch.undo()
+    assert before.items() <= contents(run / "checkpoints").items()
+    train(run, LONGER, digits)
+    assert newest_checkpoint(run).name == "step_00000006"
+
+
 # -- files of another run ----------------------------------------------------------------------------------------------
 
 
