@@ -149,8 +149,8 @@ def test_cover(visit):
     "Ten digits of the package appear, again at a click."
     page = visit("index.html")
     drawn(page)
+    page.evaluate("() => { document.getElementById('draw').dataset.state = '' }")  # or the first draw passes for it
     page.get_by_role("button", name="Draw others").click()
-    page.wait_for_function("() => document.getElementById('draw').dataset.state === 'drawing'")
     how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
     expected = sample(load_model(precision="fp32"), how=how).flatten(1)
     assert expected.std() > 0.3 and (drawn(page) - expected).abs().max() < 1e-5
