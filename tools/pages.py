@@ -18,18 +18,7 @@ NOTEBOOKS = ROOT / "nbs"
 FOLDS = {"imports": "Imports", "plot": "The code of this figure", "check": "What is checked here"}
 GUESS = """<form class="guess" data-guess="{name}"><label>Your guess: {said} <input type="text" inputmode="decimal"
 autocomplete="off"></label><output></output></form>"""
-LIVE = {  # a cell of an explorer -> what stands in its place, as nothing runs behind the pages
-    "02_schedules/315a359a": "schedules",
-    "03_forward/00805b80": "both",
-    "03_forward/40657bd7": "bells",
-    "04_exact/9db8479a": "weights",
-    "04_exact/04f0c00b": "field",
-    "05_first_ddpm/5b2d0e23": "plane",
-    "06_attention/c3a983b6": "attention",
-    "12_sampling/da50edce": "draw",
-    "17_flow/17a00004": "flow",
-}
-CAPTIONS = {  # where the figure itself stays, as the text speaks of it
+CAPTIONS = {  # of what is live on the site, where the figure itself stays, as the text speaks of it
     "draw": "Above a still of JupyterLab's; here is that of the cover, ten classes in place of four samples.",
     "plane": "All of this under your own hands: the exact denoiser is the photocopier.",
     "both": "Above a strip; here is the same digit at every step, with other noise.",
@@ -162,9 +151,8 @@ def code(cell: dict, path: Path, told: str) -> dict | None:
     alts = [facts["alt"] for output in outputs for facts in output.get("metadata", {}).values() if "alt" in facts]
     if alts:
         meta["image"] = {"alt": " ".join(alts).replace("\n", " ")}  # one for all pictures of a cell
-    kind_live = LIVE.get(f"{path.stem}/{cell['id']}")
-    if kind_live:
-        outputs = [*(outputs if kind_live in CAPTIONS else []), live(kind_live, meta["image"]["alt"])]
+    if explorer := re.search(r"^#\| live: (\w+)", source, re.M):
+        outputs = [*(outputs if explorer[1] in CAPTIONS else []), live(explorer[1], meta["image"]["alt"])]
     kept = sorted(tags & {"hide-input", "hide-output", "remove-input"})
     return {**cell, "source": shown, "outputs": outputs, "metadata": {"tags": kept, "mystnb": meta}}
 
@@ -192,10 +180,9 @@ def page(path: Path) -> dict:
             first, _, more = found[1].partition(". ") if found else ("", "", "")  # more is for all to read
             told = plain(first).rstrip(".")
             text = prose(f"{text[: found.start()]}\n\n{more}" if found else text, path)
-            if kind := LIVE.get(f"{path.stem}/{cell['id']}"):
-                html_of = live(kind, "Points, and walkers that find them.")["data"]["text/html"]
-                before, heading, after = text.partition("\n### ")
-                text = f"{before}\n\n```{{raw}} html\n{html_of}\n```\n{heading}{after}"
+            if explorer := re.search(r"<!-- live: (\w+) -->", text):
+                html_of = live(explorer[1], "Points, and walkers that find them.")["data"]["text/html"]
+                text = text.replace(explorer[0], f"```{{raw}} html\n{html_of}\n```")
             cells.append({**cell, "source": text})
             continue
         made, before = code(cell, path, told), cells[-1]["metadata"].get("mystnb", {}) if cells else {}

@@ -15,7 +15,6 @@ from PIL import Image
 import address
 import clean
 import figures
-import pages
 import readme
 from ddpm_course.cli.main import COMMANDS, make_parser
 from helpers import NOTEBOOKS, ROOT, read
@@ -123,14 +122,6 @@ def test_dark_pages_tell_the_truth(tmp_path):
     for colour in ((68, 1, 84), (253, 231, 37)):  # both ends of the colour bar lie in what stays
         near = np.abs(barred.astype(int) - colour).max(2) < 30
         assert near.any() and (darkened(barred, tmp_path)[near] == barred[near]).mean() > 0.9 and len(parts)
-
-
-def test_what_is_live_on_the_site_stands_in_its_page():
-    "A cell that tools/pages.py replaces, known by its id, is there."
-    for place in pages.LIVE:
-        name, _, cell = place.partition("/")
-        ids = [c["id"] for c in json.loads(read(ROOT / f"nbs/{name}.ipynb"))["cells"]]
-        assert cell in ids, place
 
 
 # -- how notebooks are stored -----------------------------------------------------------------------------------------
