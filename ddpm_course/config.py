@@ -43,7 +43,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    "The U-Net of chapter 08, or another network."
+    "The U-Net of page 08, or another network."
     network: str = option('unet', 'which network: unet, or your own')
     channels: int = option(16, 'channels at full resolution', low=4, high=8192)
     multipliers: tuple[int, ...] = option((1, 2, 4), 'times channels, by level', low=1, high=64)

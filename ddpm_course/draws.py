@@ -14,7 +14,7 @@ from torch import Tensor
 # %% ../nbs/deep_dives/00a_draws.ipynb #d0114d3b
 class Purpose(IntEnum):
     "What a random draw is for. The numbers are part of every run's meaning: they never change."
-    INIT = 0            # a network's initial weights (chapter 08)
+    INIT = 0            # a network's initial weights (page 08)
     ORDER = 1           # the order of the images in an epoch (11)
     FLIP = 2            # which images are mirrored (11)
     TIME = 3            # t of each image in a training step (11)

@@ -77,7 +77,7 @@ class Model:
 
 
 def unet(config: RunConfig) -> UNet:
-    "The U-Net of chapter 08 that a configuration describes, with its first weights."
+    "The U-Net of page 08 that a configuration describes, with its first weights."
     channels, n = config.data.image_channels or 1, config.network
     outputs = channels * (2 if config.diffusion.variance == 'learned' else 1)
     return UNet(channels, config.data.size, n.channels, n.multipliers, n.blocks, n.attention,

@@ -88,7 +88,7 @@ def folds(source: str) -> dict:
     said = directives(source)
     tree = ast.parse(TransformerManager().transform_cell(source))
     folded, tags = {}, []
-    if "default_exp" in said or "hide" in said or only_imports(tree):
+    if "hide" in said or only_imports(tree):
         folded["source_hidden"], tags = True, ["hide-input", "imports"]
     if kind := said.get("fold:", said.get("fold")):
         folded["source_hidden"], tags = True, ["hide-input", kind]

@@ -111,7 +111,7 @@ def write_static(static: Path, node: Path) -> None:
     for path in (MODEL / "config.json", *MODEL.glob("checkpoints/*/ema.safetensors")):
         shutil.copy(path, static / "model")
     train, test = (load_digits(split, 16).pixels for split in ("train", "test"))
-    (static / "digits16.bin").write_bytes(train.tobytes() + test[171].tobytes())  # chapter 06's keys, and its query
+    (static / "digits16.bin").write_bytes(train.tobytes() + test[171].tobytes())  # page 06's keys, and its query
     math = static / "mathjax"
     shutil.copytree(node / "mathjax/es5/output/chtml/fonts", math / "output/chtml/fonts")
     shutil.copy(node / "mathjax/es5/tex-chtml.js", math)

@@ -101,7 +101,7 @@ def every_tenth(n: int) -> np.ndarray:
     return np.arange(n) % 10 == 9
 
 
-@lru_cache(maxsize=8)       # to resize them all takes a moment, and chapters ask again and again
+@lru_cache(maxsize=8)       # to resize them all takes a moment, and pages ask again and again
 def bundled(split: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     "Pixels and labels of `load_digits`, for all who ask: not to be changed."
     with np.load(ASSETS / 'mnist5k.npz') as file:

@@ -67,7 +67,7 @@ def written(f: Answer) -> Answer:
 
 
 class Checks:
-    """The checks of a chapter, `check_NAME` for the function NAME that a reader writes. A check
+    """The checks of a page, `check_NAME` for the function NAME that a reader writes. A check
     raises AssertionError, with a hint, for a wrong answer."""
 
     def __init__(self, *judges: Callable[[Answer], None]) -> None:
@@ -83,7 +83,7 @@ class Checks:
         try:
             self.judges[f.__name__](written(f))
         except NotImplementedError:
-            return Sentence('waiting', f'for your answer. A nudge: `check.hint({f.__name__!r})`')
+            return Sentence('waiting', f'no answer yet. For a hint: `check.hint({f.__name__!r})`')
         except AssertionError as error:
             return Sentence('hint', str(error))
         except Exception as error:                              # any: the answer is the reader's
@@ -94,6 +94,6 @@ class Checks:
         say(**vars(self.verdict(f)))
 
     def hint(self, name: str) -> None:
-        "Show the next of three hints: a nudge, the idea, the line."
+        "Show the next of three hints: a question, the idea, the line."
         self.given[name] = min(self.given[name] + 1, 3)
         say(f'hint {self.given[name]} of 3', self.advice(name)[self.given[name]])

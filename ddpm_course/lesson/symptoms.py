@@ -1,4 +1,4 @@
-"Symptoms that runs of this package cannot have, and runs of other code can: for chapter 21."
+"Symptoms that runs of this package cannot have, and runs of other code can: for page 21."
 
 import torch
 from torch import Tensor

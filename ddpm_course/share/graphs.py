@@ -28,7 +28,7 @@ FONT = {'fontname': 'Helvetica,Arial,sans-serif', 'fontsize': '11'}
 
 
 def empty_graph() -> AGraph:
-    "A directed graph in this chapter's style, with nothing in it. ValueError: no pygraphviz."
+    "A directed graph in the style of page 23, with nothing in it. ValueError: no pygraphviz."
     if find_spec('pygraphviz') is None:
         raise ValueError('drawing needs: pip install pygraphviz')
     import pygraphviz

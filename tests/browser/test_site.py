@@ -279,7 +279,7 @@ def test_explorers(visit, site):
 
 @pytest.mark.thorough
 def test_plane(visit, site):
-    "The exact denoiser is chapter 04's, and copies; a network learns the points."
+    "The exact denoiser is page 04's, and copies; a network learns the points."
     page = visit("plane.html")
     points, places = np.random.default_rng(0).normal(size=(2, 40, 2))
     script = f"""async ([places, points, abars]) => {{ const {{ denoise }} = await import('{site}/_static/exact.js');

@@ -11,7 +11,7 @@ AFTER_FOUR = 0.866      # the mean square of where walks of four steps end; of f
 
 def check_walk(f: Answer) -> None:
     """With these lines you can sample from any data set; put a network in the place of the exact
-    denoiser, and you have the sampler of chapter 05.
+    denoiser, and you have the sampler of page 05.
 
     Start with noise. How many steps are there, and in which order do the indices come?
 
