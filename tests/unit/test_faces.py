@@ -1,0 +1,64 @@
+"The bundled faces: their parts are known, and what never meets never does."
+
+import numpy as np
+import pytest
+
+from ddpm_course.data.faces import load_faces
+from ddpm_course.data.sources import load_data
+
+
+def test_faces_are_what_data_faces_trains_on():
+    train, test = load_data("faces", 16)
+    for images, split in ((train, "train"), (test, "test")):
+        assert images.digest == load_faces(split).images.digest
+        assert images.classes == ("beard", "glasses", "hat", "long", "short") and images.channels == 3
+        assert np.bincount(images.labels).tolist() == [len(images) // 5] * 5
+    assert (len(train), len(test), len(load_faces("unseen").images)) == (5000, 1000, 350)
+    assert load_data("faces", 8, 1)[0].pixels.shape == (5000, 1, 8, 8)
+
+
+def test_no_two_faces_are_equal():
+    every = np.concatenate([load_faces(split).images.pixels for split in ("train", "test", "unseen")])
+    assert len(np.unique(every.reshape(len(every), -1), axis=0)) == len(every) == 6350
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_class_follows_from_the_parts(split):
+    faces = load_faces(split)
+    worn = np.stack([faces.parts[part] > 0 for part in ("beard", "glasses", "hat")], 1)
+    hair = np.array([faces.images.classes.index(name) for name in faces.names["length"]])[faces.parts["length"]]
+    assert worn.sum(1).max() == 1
+    assert np.array_equal(faces.images.labels, np.where(worn.any(1), worn.argmax(1), hair))
+
+
+def test_held_out_combinations_are_in_unseen_alone():
+    train, test, unseen = map(load_faces, ("train", "test", "unseen"))
+    for k, combination in enumerate(train.held_out):
+        assert not train.shows(combination).any() and not test.shows(combination).any()
+        assert np.flatnonzero(unseen.shows(combination)).tolist() == list(range(50 * k, 50 * k + 50))
+        for part, name in combination.items():  # each part alone is seen often enough
+            assert train.shows({part: name}).sum() > 200
+
+
+def test_parts_are_those_in_the_picture():
+    "The corner has the background's colour, whatever else is drawn; all colours are of the palette."
+    faces = load_faces()
+    corners = faces.images.pixels[:, :, 15, 0]
+    for k in range(len(faces.names["background"])):
+        assert len(np.unique(corners[faces.parts["background"] == k], axis=0)) == 1
+    assert len(np.unique(corners, axis=0)) == len(faces.names["background"])
+    pixels = np.unique(faces.images.pixels.transpose(0, 2, 3, 1).reshape(-1, 3), axis=0)
+    assert {*map(tuple, pixels.tolist())} <= {*map(tuple, faces.palette.tolist())}
+
+
+def test_unknown_parts_and_splits_are_named():
+    faces = load_faces("test")
+    assert faces.shows({}).all() and faces.shows({"hat": "any"}).sum() == 200 == (~faces.shows({"hat": "none"})).sum()
+    with pytest.raises(ValueError, match="no face has hat 'fez': expected one of none, variant01"):
+        faces.shows({"hat": "fez"})
+    with pytest.raises(ValueError, match="no face has nose 'big': expected one of skin|hair"):
+        faces.shows({"nose": "big"})
+    with pytest.raises(ValueError, match="no face has skin 'any'"):
+        faces.shows({"skin": "any"})
+    with pytest.raises(ValueError, match="a split is one of train, test, unseen, not 'held'"):
+        load_faces("held")
