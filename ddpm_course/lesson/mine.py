@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -605,29 +606,45 @@ def examine(names: list[str], path: str | Path = 'mine.py', limit: float = 120) 
         return [(names[0], 'hint', [f'the file ended early: {said}', '', ''])]
 
 
-def sentence(finding: Finding, path: str | Path = 'mine.py') -> str:
-    "A finding as a line of HTML: a nudge, with the idea and the line behind a click each."
-    name, state, words = finding
-    file = Path(path).name
-    text = {'right': f'{words[0]}.', 'hint': f'{words[0]} ({name}).',
-            'waiting': f'for your answer: there is no {file} yet.' if words == [str(path)] else
-                       f'for your answer: {file} has no {" and no ".join(words)} yet.'}[state]
-    shown = Sentence(state, text)._repr_html_()
+@dataclass(frozen=True)
+class Report:
+    "What `check_mine` shows: sentences in colour on a page, plain lines elsewhere."
+    findings: list[Finding]
+    path: str
+
+    def sentence(self, finding: Finding) -> Sentence:
+        name, state, words = finding
+        file = Path(self.path).name
+        text = {'right': f'{words[0]}.', 'hint': f'{words[0]} ({name}).',
+                'waiting': f'no answer yet: there is no {file} in this folder.'
+                           if words == [self.path] else
+                           f'no answer yet: {file} has no {" and no ".join(words)}.'}[state]
+        return Sentence(state, text)
+
+    def __repr__(self) -> str:
+        return '\n'.join(repr(self.sentence(finding)) for finding in self.findings)
+
+    def _repr_html_(self) -> str:
+        return ''.join(self.sentence(finding)._repr_html_() + folded(*finding[1:])
+                       for finding in self.findings)
+
+
+def folded(state: str, words: list[str]) -> str:
+    "The idea of a hint, and the line, behind a click each."
     if state != 'hint' or not words[1]:
-        return shown
-    inner = (f'{html.escape(words[1])}<details><summary>the line</summary>'
-             f'<code>{html.escape(words[2])}</code></details>')
-    return f'{shown}<details><summary>the idea</summary>{inner}</details>'
+        return ''
+    line = f'<details><summary>the line</summary><code>{html.escape(words[2])}</code></details>'
+    return f'<details><summary>the idea</summary>{html.escape(words[1])}{line}</details>'
 
 
 def check_mine(*names: str, path: str | Path = 'mine.py', limit: float = 120) -> None:
     """Show what probes find in the reader's file, as one sentence: the first mistake, what is
     missing, or that all is right. Without names, all probes, a line for each."""
-    from IPython.display import HTML, display
+    from IPython.display import display
     found = examine(list(names or PROBES), path, limit)
     order = {'hint': 0, 'waiting': 1, 'right': 2}
     first = min(found, key=lambda finding: order[finding[1]])
     if names and first[1] == 'right':
         first = (names[0], 'right', ['; '.join(words[0] for _, _, words in found)])
     lines = [first] if names or found[0][2] == [str(path)] else found
-    display(HTML(''.join(sentence(finding, path) for finding in lines)))
+    display(Report(lines, str(path)))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..base.registry import look_up
 from ..base.files import own_folder, read_whole, write_whole
+from ..base.registry import look_up
 from ..config import RunConfig, flatten
 
 
@@ -34,7 +34,7 @@ class TensorBoard:
     def __init__(self, folder: Path, config: RunConfig, began: int):
         from torch.utils.tensorboard import SummaryWriter
         # what an earlier start has told of later steps is hidden
-        self.writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=began + 1)
+        self.writer = SummaryWriter(str(own_folder(folder / 'tensorboard')), purge_step=began + 1)
         self.close = self.writer.close
 
     def numbers(self, line: dict[str, Any]) -> None:
@@ -53,6 +53,7 @@ class Wandb:
     def __init__(self, folder: Path, config: RunConfig, began: int):
         import wandb
         self.Image, identity = wandb.Image, folder / 'wandb_id.txt'
+        own_folder(folder / 'wandb')            # where it writes
         if not identity.exists():
             write_whole(identity, secrets.token_hex(4) + '\n')
         self.run = wandb.init(
@@ -97,7 +98,6 @@ class Tracker:
 def start_tracker(name: str, folder: Path, config: RunConfig, began: int) -> Tracker:
     "The tracker called `name`. Raises ValueError where there is none, or it cannot begin."
     entry = look_up('tracker', TRACKERS, name)
-    own_folder(folder / name)               # where it writes
     try:
         return Tracker(name, entry(folder, config, began))
     except Exception as error:

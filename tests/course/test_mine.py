@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ import torch
 from ddpm_course.data.sets import load_digits, to_uint8
 from ddpm_course.judge.evaluation import load_judge
 from ddpm_course.judge.scores import evaluate_images
-from ddpm_course.lesson.mine import NEEDS, PROBES, Mistake, examine, load_file
+from ddpm_course.lesson.mine import NEEDS, PROBES, Mistake, check_mine, examine, load_file
 from helpers import ROOT, cells, environment, promise
 
 LESSONS = "02_schedules 03_forward 05_first_ddpm 07_embeddings 08_unet 09_losses 10_first_digits 12_sampling".split()
@@ -120,6 +121,16 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("uncond + guidance * (cond - uncond)", "uncond", "guidance", "has no effect"),
 ]
 LATE = WRONG.pop(33)
+
+
+def test_outside_a_page_a_finding_is_plain_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    check_mine("jump")
+    Path("mine.py").write_text("T = 1000\n")
+    check_mine("jump")
+    there_is_none, one_name_is_missing = capsys.readouterr().out.splitlines()
+    assert there_is_none == "waiting: no answer yet: there is no mine.py in this folder."
+    assert one_name_is_missing == "waiting: no answer yet: mine.py has no q_sample."
 
 
 @pytest.mark.parametrize("old, new, probe, words", WRONG)
