@@ -67,9 +67,20 @@ def given_fields(args: argparse.Namespace, *sections: Any) -> dict[str, Any]:
     return found
 
 
+def fitting_preset(data: str | None, channels: int | None) -> str:
+    "The preset where none is named: the smallest in colour for a folder of colour, else the usual."
+    if data is None or channels == 1:
+        return RunConfig().preset
+    from ..run.pictures import in_colour
+    colour = (name for name, preset in PRESETS.items() if preset.data.image_channels == 3)
+    smallest = min(colour, key=lambda name: PRESETS[name].data.size)
+    return smallest if in_colour(data) else RunConfig().preset
+
+
 def read_settings(args: argparse.Namespace) -> RunConfig:
     "The preset with the given flags laid over it. Raises ValueError for what cannot be."
-    preset = look_up('preset', PRESETS, args.preset or RunConfig().preset)
+    name = args.preset or fitting_preset(getattr(args, 'data', None), args.image_channels)
+    preset = look_up('preset', PRESETS, name)
     given = given_fields(args, *(getattr(preset, section) for section in SECTIONS))
     return dataclasses.replace(override(preset, **given), plugins=args.plugins)
 

@@ -42,6 +42,7 @@ class Request(Processes):
                              'runs/PRESET-DATA)')
     log: tuple[str, ...] = option((), 'also tell tensorboard, wandb, or your own; may be repeated',
                                   action='append', metavar='TRACKER')
+    preset: str | None = None       # that was named
     words: tuple[str, ...] = ()     # that the command was given
 
     def __post_init__(self):
@@ -53,7 +54,8 @@ class Request(Processes):
         "Where the run goes."
         parts, data = [self.config.preset], self.config.data.data
         if data != PRESETS[self.config.preset].data.data:
-            parts = parts * (parts != [RunConfig().preset]) + [Path(data).resolve().name]
+            named = self.preset not in (None, RunConfig().preset)
+            parts = parts * named + [Path(data).resolve().name]
         return Path(self.out or Path('runs', '-'.join(parts)))
 
 
@@ -159,6 +161,9 @@ def run(request: Request, group: Group) -> None:
     "Train with a progress bar; continue where a run in the same folder stopped."
     config, out, d = request.config, request.folder, request.config.data
     trackers: list[Tracker] = []
+    if request.preset is None and config.preset != RunConfig().preset:
+        say(group, f'{d.data} holds pictures in colour: preset {config.preset} is taken, as none is '
+            'named; on a GPU try photos32 or photos64')
     images, held_out = load_data(d.data, d.size, d.image_channels or None)
     config = override(config, data=from_anywhere(d.data))       # `ddpm test` may stand elsewhere
     group.barrier()                     # one may decode for minutes what others have in a cache

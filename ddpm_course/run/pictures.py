@@ -1,14 +1,32 @@
 "Which pictures a run is asked about, and whether it was trained on them."
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ..config import RunConfig
-from ..data.decoding import Pair
+from ..data.decoding import Pair, open_image
 from ..data.sets import ImageSet
-from ..data.sources import load_data
+from ..data.sources import DATA, batch_source, find_images, load_data
+
+
+def in_colour(source: str) -> bool:
+    "Whether this is a folder where any of some fifty pictures has colour, or CIFAR-10's own files."
+    root = Path(os.path.expanduser(source))
+    if source in DATA or not root.is_dir():                 # a name is taken for it
+        return False
+    if batch_source(root):
+        return True
+    files = [root / name for name, _, _ in find_images(root)[0]]
+    for file in files[::-(-len(files) // 50) or 1]:
+        with suppress(ValueError):                          # decoding will tell
+            pixels = np.asarray(open_image(file))
+            if pixels.ndim == 3 and (pixels != pixels[..., :1]).any():
+                return True
+    return False
 
 
 def check_classes(config: RunConfig, classes: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ def test_all_operations(tmp_path, kind):
     run = f"runs/{'data' if make else 'mnist16'}"
     printed = ddpm("train", *SMALL, *data, cwd=tmp_path)[0]
     assert f"{images:,} images of 16x16, {classes or 'no'} classes" in printed
+    assert printed.startswith("data holds pictures in colour: preset ") == (kind == "colour"), printed
     for words in printed.split("next:  ")[1].split("      "):  # what it says to try next works
         assert ddpm(*words.split()[1:], cwd=tmp_path)[0].strip().splitlines()[-1].startswith("wrote")
     assert {"digits": "--classes 3,7", "colour": "--n 20", "flat": "--n 2"}[

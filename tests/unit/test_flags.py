@@ -4,13 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from ddpm_course.base.registry import look_up
+from ddpm_course.cli import train
 from ddpm_course.cli.flags import given_fields, read, read_settings
 from ddpm_course.cli.main import make_parser
 from ddpm_course.cli.sample import Request, chosen_classes
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
 from ddpm_course.schedules import SCHEDULES, make_schedule
+from helpers import colour_folder
 
 PARSER = make_parser("sample")
 
@@ -71,6 +74,34 @@ def test_settings_are_the_preset_with_the_flags_laid_over():
     changed = settings("--preset cifar10 --steps 10 --attention 16,8 --augment none --lr 1e-3")
     assert settings("") == PRESETS["mnist16"] == RunConfig()  # the preset says what the defaults are
     assert changed == override(PRESETS["cifar10"], steps=10, attention=(16, 8), augment="none", lr=1e-3)
+
+
+def test_a_folder_of_colour_gets_a_preset_and_its_own_name(tmp_path, monkeypatch):
+    "Where none is named: three channels and thousands of steps. Grey folders and names keep the usual one."
+    colour_folder(tmp_path / "photos")
+    colour_folder(tmp_path / "mnist5k")  # called as a set that ships: its name means that
+    (tmp_path / "scans").mkdir()
+    for k in range(3):
+        Image.new("RGB", (20, 20), (k, k, k)).save(tmp_path / f"scans/{k}.png")
+    monkeypatch.chdir(tmp_path)
+
+    def made(line):
+        request = read(make_parser("train").parse_args(["train", *line.split()]), train.Request)
+        return str(request.folder), request.config
+
+    name, config = made("--data photos --size 8")
+    colour = PRESETS[config.preset]
+    assert name == "runs/photos" and config == override(colour, data="photos", size=8)
+    assert colour.data.image_channels == 3 and colour.data.size == 16 and colour.training.steps > 3000
+    usual = override(PRESETS["mnist16"], data="photos")
+    assert made("--data photos --preset mnist16") == ("runs/photos", usual)
+    assert made("--data photos --image-channels 1") == ("runs/photos", override(usual, image_channels=1))
+    assert made("--data photos --preset photos64")[0] == "runs/photos64"  # that it is for
+    assert made("--data scans --preset photos64")[0] == "runs/photos64-scans"
+    assert made("--data scans") == ("runs/scans", override(usual, data="scans"))
+    assert made("--data mnist5k") == ("runs/mnist16", PRESETS["mnist16"])
+    assert made("--data ./mnist5k")[0] == "runs/mnist5k"
+    assert made("--data nowhere")[0] == "runs/nowhere"
 
 
 def test_a_request_is_what_the_flags_gave():
