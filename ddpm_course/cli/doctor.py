@@ -15,7 +15,8 @@ from ..base.group import Group
 from ..base.machine import keep_memory, pick_device
 from ..config import SamplingConfig
 from ..data.sets import ASSETS
-from ..data.sources import DATA, load_data
+from ..data.sources import DATA, batch_source, load_data
+from ..judge.album import look_through
 from ..judge.checks import CHECKS, Finding, examine, missing
 from ..judge.patient import Patient
 from ..judge.scores import Scores
@@ -117,10 +118,20 @@ def report(patient: Patient, found: Mapping[str, Finding]) -> str:
                       f'{len(found)} checks, {len(ill) or "nothing"} found'])
 
 
+def name_files(thing: str | None, size: int) -> None:
+    "Print which files of a folder of pictures stand out, before too many of them end the command."
+    folder = Path(thing or '').expanduser()
+    if thing in (None, *DATA) or not folder.is_dir() or kind_of(str(folder)) != 'pictures':
+        return
+    if batch_source(folder) is None and (lines := look_through(folder, size).lines()):
+        say(Group(), '\n'.join([*lines, '']))
+
+
 def run(request: Request) -> None:
     "Examine a run, a model or pictures, and print what was found; exit code 3 where something was."
     path = output(request.out) if request.out else None
     keep_memory()
+    name_files(request.thing, request.size)
     patient = admit(request, pick_device(request.device))
     found = examine(patient)
     say(Group(), report(patient, found))

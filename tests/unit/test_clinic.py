@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddpm_course import examine, load_digits
 from ddpm_course.cli.doctor import read_scores, report
@@ -99,6 +100,35 @@ def test_a_run_without_a_checkpoint_is_no_folder_of_pictures(tmp_path):
     (tmp_path / "run/config.json").write_text(to_json(PRESETS["mnist16"]))
     (tmp_path / "run/metrics.jsonl").write_text("")
     refused("doctor", "run", cwd=tmp_path, sentence="run holds no run that has a checkpoint")
+
+
+def test_doctor_names_the_files_of_a_folder(tmp_path):
+    "Pairs of equal pictures, what cannot be read, and what is unlike the rest: a handful of each."
+    dice = np.random.default_rng(0)
+    for k in range(30):
+        place = tmp_path / "photos" / ("cats", "dogs")[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        shape = {0: (20, 90, 3), 1: (5, 6, 3)}.get(k, (40, 40 + k % 5, 3))  # one wide, one small
+        pixels = dice.integers(0, 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels if k != 2 else pixels // 200 + 7).save(place / f"{k:02}.png")
+    for k in range(4, 11):
+        name = f"photos/{('cats', 'dogs')[k % 2]}/{k:02}.png"
+        (tmp_path / f"photos/dogs/again{k}.png").write_bytes((tmp_path / name).read_bytes())
+    (tmp_path / "photos/cats/broken.jpg").write_bytes(b"no picture")
+    out, err, _ = ddpm("doctor", "photos", cwd=tmp_path, code=2)  # one in 38 is too many to go on
+    assert "1 of 38 images cannot be read" in err
+    assert out.splitlines() == [
+        "equal pictures: cats/04.png = dogs/again4.png, cats/06.png = dogs/again6.png, cats/08.png = dogs/again8.png, "
+        "cats/10.png = dogs/again10.png, dogs/05.png = dogs/again5.png and 2 more",
+        "cannot be read: cats/broken.jpg",
+        "of one colour: cats/02.png",
+        "much smaller than most: dogs/01.png (6x5)",
+        "much wider or higher than most: cats/00.png (90x20)",
+        "",
+    ]
+    (tmp_path / "photos/cats/broken.jpg").unlink()
+    out, _, _ = ddpm("doctor", "./photos", cwd=tmp_path, code=3)
+    assert out.startswith("equal pictures: ") and "cannot be read" not in out and "\n\ntwins\n" in out
 
 
 def test_memory_of_a_step_is_that_of_the_paper_network():

@@ -92,7 +92,7 @@ def test_a_folder_of_colour_gets_a_preset_and_its_own_name(tmp_path, monkeypatch
     name, config = made("--data photos --size 8")
     colour = PRESETS[config.preset]
     assert name == "runs/photos" and config == override(colour, data="photos", size=8)
-    assert colour.data.image_channels == 3 and colour.data.size == 16 and colour.training.steps > 3000
+    assert colour.data.image_channels == 3 and colour.data.size == 16 and colour.training.steps >= 3000
     usual = override(PRESETS["mnist16"], data="photos")
     assert made("--data photos --preset mnist16") == ("runs/photos", usual)
     assert made("--data photos --image-channels 1") == ("runs/photos", override(usual, image_channels=1))
