@@ -126,7 +126,7 @@ LATE = WRONG.pop(33)
 def test_outside_a_page_a_finding_is_plain_text(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     check_mine("jump")
-    Path("mine.py").write_text("def alpha_bars(T):\n    return None\n")
+    Path("mine.py").write_text("T = 1000\ndef alpha_bars(T):\n    return None\n")
     check_mine("jump")
     there_is_none, one_name_is_missing = capsys.readouterr().out.splitlines()
     assert there_is_none == "waiting: no answer yet: there is no mine.py in this folder."
