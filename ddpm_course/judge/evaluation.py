@@ -1,6 +1,7 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,38 +19,43 @@ from ..sampling import draw
 
 
 class Judge(nn.Module):
-    "A classifier of digits: features (N, 64) and logits (N, 10) of images."
+    "A classifier, as made for digits: features (N, 64) and logits (N, classes) of images."
     name = 'digits judge'
     num_features = 64
     batch = 100                         # images at a time: changes nothing but speed and memory
 
-    def __init__(self):
+    def __init__(self, channels: int = 1, classes: int = 10):
         super().__init__()
+        self.channels = channels
 
         def conv(i: int, o: int) -> nn.Sequential:
             return nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU())
         self.body = nn.Sequential(
-            conv(1, 16), conv(16, 32), nn.MaxPool2d(2), conv(32, 64), nn.MaxPool2d(2), nn.Flatten(),
+            conv(channels, 16), conv(16, 32), nn.MaxPool2d(2), conv(32, 64), nn.MaxPool2d(2), nn.Flatten(),
             nn.Dropout(0.3), nn.Linear(64 * 4 * 4, self.num_features),
             nn.BatchNorm1d(self.num_features))
-        self.head = nn.Linear(self.num_features, 10)
+        self.head = nn.Linear(self.num_features, classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         "Features and logits of images (N, C, H, W) of any size, bytes or floats in [-1, 1]."
-        x = (images if images.is_floating_point() else to_float(images)).mean(1, keepdim=True)
+        x = images if images.is_floating_point() else to_float(images)
+        x = x.mean(1, keepdim=True) if self.channels == 1 else x
         if x.shape[-2:] != (16, 16):
             x = F.interpolate(x, (16, 16), mode='bilinear', antialias=True)
         features = self.body(x)
         return features, self.head(features)
 
 
-def load_judge() -> Judge:
-    "The judge that ships with the package (bfloat16 on disk, made by tools/make_judge.py)."
-    judge = Judge().eval().requires_grad_(False)
-    weights = load_file(ASSETS / 'judge.safetensors')
+def read_judge(judge: Any, name: str) -> Any:
+    "A judge with the weights of a file that ships (bfloat16 on disk)."
     judge.load_state_dict({name: w.float() if w.is_floating_point() else w
-                           for name, w in weights.items()})
-    return judge
+                           for name, w in load_file(ASSETS / name).items()})
+    return judge.eval().requires_grad_(False)
+
+
+def load_judge() -> Judge:
+    "The judge that ships with the package, made by tools/make_judge.py."
+    return read_judge(Judge(), 'judge.safetensors')
 
 
 @torch.no_grad()

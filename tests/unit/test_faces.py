@@ -5,6 +5,8 @@ import pytest
 
 from ddpm_course.data.faces import load_faces
 from ddpm_course.data.sources import load_data
+from ddpm_course.judge.evaluation import extract
+from ddpm_course.judge.face_judge import load_face_judge, see_parts
 
 
 def test_faces_are_what_data_faces_trains_on():
@@ -62,3 +64,19 @@ def test_unknown_parts_and_splits_are_named():
         faces.shows({"skin": "any"})
     with pytest.raises(ValueError, match="a split is one of train, test, unseen, not 'held'"):
         load_faces("held")
+
+
+def test_the_judge_reads_faces_that_it_never_saw():
+    judge, test, unseen = load_face_judge(), load_faces("test"), load_faces("unseen")
+    _, logits = extract(judge, test.images.pixels)
+    assert (logits.argmax(1).numpy() == test.images.labels).mean() > 0.99
+    seen = see_parts(judge, test.images.pixels)
+    for part in ("beard", "glasses", "hat", "length", "background"):
+        known = test.parts[part] > 0 if seen.names[part] == ("none", "some") else test.parts[part]
+        assert (seen.parts[part] == known).mean() > 0.99, part
+    bare = test.shows({"hat": "none"})  # a hat may hide all hair
+    assert (seen.parts["hair colour"] == test.parts["hair colour"])[bare].mean() > 0.99
+    seen = see_parts(judge, unseen.images.pixels)
+    for k, combination in enumerate(unseen.held_out):
+        assert not see_parts(judge, test.images.pixels).shows(combination).any()
+        assert seen.shows(combination)[50 * k : 50 * k + 50].mean() > 0.7, combination
