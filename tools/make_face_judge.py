@@ -63,9 +63,7 @@ def main() -> None:
     save_file(small, PATH)
     judge = load_face_judge()
     right = (extract(judge, test.images.pixels)[1].argmax(1).numpy() == test.images.labels).mean()
-    print(
-        f"{PATH.name}: {PATH.stat().st_size / 1e3:.0f} kB; of {len(test.images)} held-out faces right: class {right:.3f}"
-    )
+    print(f"{PATH.name}: {PATH.stat().st_size / 1e3:.0f} kB; class of held-out faces read right: {right:.3f}")
     for split in ("test", "unseen"):
         faces = load_faces(split)
         seen, known = see_parts(judge, faces.images.pixels), targets(judge, faces)
