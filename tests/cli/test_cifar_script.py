@@ -30,7 +30,7 @@ def chapters_script() -> str:
 # a plugin that puts a network of twelve features in the place of torch-fidelity's, whose weights are no part of the
 # tests; its own it reads from a file. What two sets of features are measured by is kept beside it
 STAND_IN = """
-import sys, types
+import os, sys, types
 from pathlib import Path
 import numpy as np, torch
 from ddpm_course.judge import scores
@@ -53,7 +53,7 @@ measure = scores.distances
 
 def distances(features, real, *more):
     sets = dict(drawn=features.numpy(), real=real.numpy())
-    np.savez(Path(__file__).with_name('moments.npz'), **{
+    np.savez(Path(__file__).with_name('moments.npz'), world=int(os.environ.get('WORLD_SIZE', 1)), **{
         f'{name} {kind}': of for name, x in sets.items() for kind, of in (('mean', x.mean(0)), ('cov', np.cov(x.T)))})
     return measure(features, real, *more)
 scores.distances = distances
@@ -129,6 +129,7 @@ def test_fid_of_two_processes_is_that_of_one(tmp_path, weights, pictures):
             found.append(dict(kept) | {"FID": json.loads((tmp_path / "test.json").read_text())["samples"]["distance"]})
         (tmp_path / "moments.npz").unlink()
     one, two = found
+    assert (one.pop("world"), two.pop("world")) == (1, 2)
     assert set(one) == {"drawn mean", "drawn cov", "real mean", "real cov", "FID"} and one["FID"] > 0
     for name, value in one.items():
         assert np.linalg.norm(two[name] - value) <= 1e-6 * np.linalg.norm(value), name
