@@ -100,6 +100,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ddpm_course.judge.album': {},
             'ddpm_course.judge.checks': {},
             'ddpm_course.judge.evaluation': {},
+            'ddpm_course.judge.face_judge': {},
             'ddpm_course.judge.frechet': { 'ddpm_course.judge.frechet.finite': ('evaluation.html#finite', 'ddpm_course/judge/frechet.py'),
                                            'ddpm_course.judge.frechet.frechet_distance': ( 'evaluation.html#frechet_distance',
                                                                                            'ddpm_course/judge/frechet.py'),
