@@ -91,7 +91,7 @@ def jump(m: Any) -> None:
          'The (B,) numbers meet the last axis of a batch, not the first. Give them more axes.',
          'abar = ABARS[t].view(-1, 1, 1, 1)')
     need(not about(image, signal**2), 'the image is multiplied by alpha-bar itself',
-         'Alpha-bar is a share of the variance. A factor is its root.', 'abar.sqrt() * x0')
+         'Alpha-bar is a share of the variance. The image is multiplied by its square root.', 'abar.sqrt() * x0')
     need(not about(noise, sigma**2), 'the noise is multiplied by 1 - alpha-bar itself',
          'That is a variance. A factor is its root.', '(1 - abar).sqrt() * eps')
     need(about(image, signal) and about(noise, sigma), 'image or noise has another factor',
