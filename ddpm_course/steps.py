@@ -38,7 +38,7 @@ def sampling_indices(T: int, steps: int, spacing: str = 'trailing',
 
 # %% ../nbs/12_sampling.ipynb #a9d1b1a3
 def reverse_variance(
-    kind: str | Tensor,         # 'large', 'small', or the network's v, about [-1, 1]
+    kind: str | Tensor,         # 'large', 'small', or what the network says, about [-1, 1]
     beta: float | Tensor,       # the variance when the data are standard normal
     beta_tilde: float | Tensor, # the variance when the data are one image (eq. 7)
 ) -> float | Tensor:
