@@ -1,7 +1,7 @@
-"""Make ddpm_course/assets/mnist16/ or emoji16/, models that ship with the package, from a finished run of that name.
+"""Make ddpm_course/assets/mnist16/ or faces16/, models that ship with the package, from a finished run of that name.
 
     ddpm train --out runs/mnist16 && python tools/make_model.py runs/mnist16
-    ddpm train --preset emoji16 && python tools/make_model.py runs/emoji16
+    ddpm train --preset faces16 && python tools/make_model.py runs/faces16
 
 Only the averaged weights are kept, in bfloat16; config.json and metrics.jsonl are copied as they are.
 """

@@ -1,12 +1,18 @@
 "The bundled faces: their parts are known, and what never meets never does."
 
+import json
+
 import numpy as np
 import pytest
 
+from ddpm_course.config import SamplingConfig
 from ddpm_course.data.faces import load_faces
+from ddpm_course.data.sets import ASSETS
 from ddpm_course.data.sources import load_data
-from ddpm_course.judge.evaluation import extract
+from ddpm_course.judge.evaluation import allot_classes, draw_samples, extract
 from ddpm_course.judge.face_judge import load_face_judge, see_parts
+from ddpm_course.run.runs import load_model
+from helpers import ROOT
 
 
 def test_faces_are_what_data_faces_trains_on():
@@ -80,3 +86,17 @@ def test_the_judge_reads_faces_that_it_never_saw():
     for k, combination in enumerate(unseen.held_out):
         assert not see_parts(judge, test.images.pixels).shows(combination).any()
         assert seen.shows(combination)[50 * k : 50 * k + 50].mean() > 0.7, combination
+
+
+def test_the_model_that_ships_draws_the_class_asked_for():
+    model = load_model(ASSETS / "faces16", precision="fp32")
+    y = allot_classes(load_faces("test").images.labels, 60)
+    _, logits = extract(load_face_judge(), draw_samples(model, y, SamplingConfig(steps=10)))
+    assert (logits.argmax(1) == y).double().mean() > 0.9
+
+
+def test_the_model_that_ships_keeps_its_limits_but_one():
+    "In the kept run of benchmarks/faces.py."
+    found = json.loads((ROOT / "benchmarks/results/faces.json").read_text())["runs"]
+    assert [name for name, kept in found["kept"].items() if not kept] == ["distance in the judge's features"]
+    assert found["asked"]["share"] >= 0.97 and found["distance"]["colours"]["ratio"] <= 2
