@@ -10,7 +10,7 @@ from .base.fields import check, option
 @dataclass(frozen=True)
 class DataConfig:
     "What is learned from."
-    data: str = option('mnist5k', 'mnist5k, emoji, faces (bundled), mnist, fashion-mnist, cifar10, '
+    data: str = option('mnist5k', 'mnist5k and faces (bundled), mnist, fashion-mnist, cifar10, '
                        'or a folder')
     size: int = option(16, 'height and width that images are scaled to', low=4, high=1024)
     augment: str = option('none', 'how images are varied: flip mirrors half of them (not digits)',
@@ -179,9 +179,6 @@ _TABLE: dict[str, tuple[dict[str, Any], int, str]] = {
     'mnist32': (_MNIST16 | dict(size=32, channels=32, multipliers=(1, 2, 2, 2), attention=(8,),
                                 steps=1500, optimizer='adamw', lr=2e-3, warmup=100, ema=0.998),
                 1_525_665, 'about 12 minutes on two CPU cores with bf16'),
-    'emoji16': (_MNIST16 | dict(data='emoji', image_channels=3, steps=6000, ema=0.998,
-                                log_every=50, save_every=1000, grid_every=1000),
-                637_491, 'about 10 minutes on two CPU cores with bf16'),
     'faces16': (_MNIST16 | dict(data='faces', image_channels=3, steps=3000, ema=0.998,
                                 log_every=50, save_every=1000, grid_every=1000),
                 637_427, 'about 7 minutes on two CPU cores with bf16'),

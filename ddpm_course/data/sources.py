@@ -12,7 +12,7 @@ import numpy as np
 from .cache import load_source, lock
 from .decoding import File, Listing, Pair, Source
 from .faces import PATH, read_faces
-from .sets import ASSETS, ImageSet, every_tenth, load_digits
+from .sets import ImageSet, every_tenth, load_digits
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 
@@ -139,17 +139,6 @@ def bundled_digits(size: int, channels: int | None = None) -> Pair:
     return repeat(load_digits('train', size)), repeat(load_digits('test', size))
 
 
-def bundled_emoji(size: int, channels: int | None = None) -> Pair:
-    "The 3,146 emoji of two artists that come with the package: drawn 16x16 in colour, six classes."
-    def read() -> Listing:
-        with np.load(path) as file:
-            return Listing(file['images'], file['labels'].astype(np.int64), file['held_out'],
-                           tuple(file['classes'].tolist()))
-
-    path = ASSETS / 'emoji.npz'
-    return load_source(Source(path, stamp([path]), read), size, channels)
-
-
 def bundled_faces(size: int, channels: int | None = None) -> Pair:
     "The 6,000 faces that come with the package: drawn 16x16 in colour, five classes."
     def read() -> Listing:
@@ -162,7 +151,7 @@ def bundled_faces(size: int, channels: int | None = None) -> Pair:
 
 
 DATA: dict[str, Callable[..., Pair]] = {         # (size, channels), and a path where one is given
-    'mnist5k': bundled_digits, 'emoji': bundled_emoji, 'faces': bundled_faces,
+    'mnist5k': bundled_digits, 'faces': bundled_faces,
     **{name: partial(load_torchvision, name) for name in TORCHVISION}}
 
 

@@ -29,7 +29,7 @@ def test_wheel_samples_outside_the_checkout(tmp_path):
         shutil.copy(ROOT / name, tmp_path / "source" / name)
     pip("wheel", tmp_path / "source", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.stat().st_size < 6_500_000, "digits and emoji (1 MB each), two models (1.3 MB each), and little else"
+    assert wheel.stat().st_size < 4_500_000, "digits (1 MB), faces (0.4), two models (1.3 MB each), and little else"
     pip("install", "--no-deps", "--target", tmp_path / "site", wheel)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     where = subprocess.run(
@@ -50,7 +50,7 @@ def test_wheel_samples_outside_the_checkout(tmp_path):
     assert (tmp_path / "samples.png").exists()
 
 
-@pytest.mark.parametrize("preset", ["mnist16", "emoji16"])
+@pytest.mark.parametrize("preset", ["mnist16", "faces16"])
 def test_shipped_model_is_a_run_of_its_preset(preset):
     shipped = from_json((ROOT / "ddpm_course/assets" / preset / "config.json").read_text())
     assert set(differences(shipped, PRESETS[preset])) <= {
