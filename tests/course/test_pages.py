@@ -113,8 +113,11 @@ def darkened(pixels, folder):
 
 def test_dark_pages_tell_the_truth(tmp_path):
     "Pictures in colour are the same in both modes, lines are turned light, and a map and its colour bar agree."
-    coloured = [pixels for _, pixels in drawn("22_colour") if figures.colourful(pixels)]
-    assert len(coloured) >= 6 and all((darkened(pixels, tmp_path) == pixels).all() for pixels in coloured)
+    coloured = [pixels for source, pixels in drawn("22_colour") if ".plot(" not in source]
+    assert len(coloured) >= 6
+    for pixels in coloured:  # samples as a whole; faces of few flat colours at least where there is colour
+        same = (darkened(pixels, tmp_path) == pixels).all(2)
+        assert same[np.ptp(pixels, 2) > 40].all() and (same.all() or not figures.colourful(pixels))
     lines = next(pixels for source, pixels in drawn("02_schedules") if "imshow" not in source and ".plot(" in source)
     assert lines.mean() > 200 and darkened(lines, tmp_path).mean() < 80
     (barred,) = [p for source, p in drawn("06_attention") if "colorbar" in source and not figures.shaded(p)]
