@@ -48,7 +48,7 @@ def q_posterior(
     t: Tensor | int,                    # (B,) indices in 0..T-1
     schedule: Schedule,
 ) -> tuple[Tensor, Tensor]:             # mean, like x0; variance, (B, 1, ...)
-    "Mean and variance of the image after t steps, by the next one and x_0 (DDPM, eqs. 6, 7)."
+    "Mean and variance of the image after t steps, given the next one and x_0 (DDPM, eqs. 6, 7)."
     weight_0, weight_t, variance = posterior_tables(schedule)
     mean = gather(weight_0, t, x0) * x0 + gather(weight_t, t, x0) * xt
     return mean, gather(variance, t, x0)
