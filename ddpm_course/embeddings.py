@@ -55,4 +55,4 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         e = timestep_embedding(t, self.channels)
-        return self.layers(e.to(self.layers[0].weight.dtype))
+        return self.layers(e.to(next(self.parameters()).dtype))

@@ -52,12 +52,12 @@ class Album:
     equal: Sequence[tuple[str, str]] = ()       # the first of its kind, and each that repeats it
     unreadable: Sequence[str] = ()
     blank: Sequence[str] = ()
-    small: Sequence[str] = ()                   # less than a third of the usual shorter side
-    long: Sequence[str] = ()                    # more than twice as wide, or as high, as usual
+    small: Sequence[str] = ()       # less than a third of the usual shorter side; smallest first
+    long: Sequence[str] = ()        # over twice as wide, or as high, as usual; the oddest first
 
     def lines(self, most: int = 5) -> list[str]:
         "A line for each kind that there is, which names at most so many."
-        said = {'equal': 'equal pictures', 'unreadable': 'cannot be read', 'blank': 'of one colour',
+        said = {'equal': 'equal pictures', 'unreadable': 'cannot be read', 'blank': 'of one colour in the middle square, which is all that is used',
                 'small': 'much smaller than most', 'long': 'much wider or higher than most'}
         found = {name: [' = '.join(x) if isinstance(x, tuple) else x for x in getattr(self, name)]
                  for name in (f.name for f in fields(self))}
@@ -82,8 +82,10 @@ def look_through(folder: str | Path, size: int) -> Album:
              if (earlier := first.setdefault(picture.digest, name)) != name]
     short = np.median([picture.short for _, picture in known] or [0])
     shape = np.median([picture.shape for _, picture in known] or [0])
+    sized = {f'{name} ({p.width}x{p.height})': p for name, p in known}
+    small = {name: p.short for name, p in sized.items() if 3 * p.short < short}
+    long = {name: abs(p.shape - shape) for name, p in sized.items() if abs(p.shape - shape) > 1}
     return Album(
         sorted(equal), [name for name, picture in zip(names, seen) if not picture],
         [name for name, picture in known if picture.blank],
-        [f'{name} ({p.width}x{p.height})' for name, p in known if 3 * p.short < short],
-        [f'{name} ({p.width}x{p.height})' for name, p in known if abs(p.shape - shape) > 1])
+        sorted(small, key=lambda name: small[name]), sorted(long, key=lambda name: -long[name]))

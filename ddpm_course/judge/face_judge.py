@@ -19,7 +19,7 @@ class FaceJudge(Judge):
     def __init__(self):
         super().__init__(channels=3, classes=5)
         names = load_faces('test').names
-        self.names = {part: ('none', 'some') for part in WORN}
+        self.names: dict[str, tuple[str, ...]] = {part: ('none', 'some') for part in WORN}
         self.names |= {part: names[part] for part in ('length', 'hair colour', 'background')}
         self.heads = nn.ModuleList(nn.Linear(self.num_features, len(names))
                                    for names in self.names.values())

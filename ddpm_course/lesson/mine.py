@@ -404,7 +404,8 @@ def places(net: Oracle) -> dict[int, Tensor]:
 def follows(m: Any, net: Oracle, value: float, idea: str, line: str) -> None:
     """Whether each x_t has the mean that it has in the forward process, and a spread from that of
     the forward process (sigma^2 = beta-tilde, or DDIM) up to that of sigma^2 = beta."""
-    abars, abar, widest = torch.as_tensor(m.alpha_bars(m.T)).double(), None, 1.0
+    abars, widest = torch.as_tensor(m.alpha_bars(m.T)).double(), 1.0
+    abar: float | None = None
     for t, x in places(net).items():
         before, abar = abar, float(abars[t])
         if before is not None:                      # the variance of the next x if sigma^2 = beta

@@ -108,7 +108,7 @@ def test_doctor_names_the_files_of_a_folder(tmp_path):
     for k in range(30):
         place = tmp_path / "photos" / ("cats", "dogs")[k % 2]
         place.mkdir(parents=True, exist_ok=True)
-        shape = {0: (20, 90, 3), 1: (5, 6, 3)}.get(k, (40, 40 + k % 5, 3))  # one wide, one small
+        shape = {0: (20, 70, 3), 1: (5, 6, 3), 3: (20, 90, 3)}.get(k, (40, 40 + k % 5, 3))  # two wide, one small
         pixels = dice.integers(0, 256, shape, dtype=np.uint8)
         Image.fromarray(pixels if k != 2 else pixels // 200 + 7).save(place / f"{k:02}.png")
     for k in range(4, 11):
@@ -121,9 +121,9 @@ def test_doctor_names_the_files_of_a_folder(tmp_path):
         "equal pictures: cats/04.png = dogs/again4.png, cats/06.png = dogs/again6.png, cats/08.png = dogs/again8.png, "
         "cats/10.png = dogs/again10.png, dogs/05.png = dogs/again5.png and 2 more",
         "cannot be read: cats/broken.jpg",
-        "of one colour: cats/02.png",
+        "of one colour in the middle square, which is all that is used: cats/02.png",
         "much smaller than most: dogs/01.png (6x5)",
-        "much wider or higher than most: cats/00.png (90x20)",
+        "much wider or higher than most: dogs/03.png (90x20), cats/00.png (70x20)",
         "",
     ]
     (tmp_path / "photos/cats/broken.jpg").unlink()

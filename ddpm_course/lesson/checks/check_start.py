@@ -48,7 +48,7 @@ def check_changes(f: Answer) -> None:
     """
     found = str(f())
     assert sorted(found) == list('123'), 'three changes, each made once: a string such as 123'
-    a, b, c = found
+    a, b, c = list(found)
     assert c == '3', 'C has the loss of our network: was it trained in another way?'
     assert (a, b) != ('1', '2'), (
         'A has the smaller loss: which is easier, to remove some noise, or to remove none?')
