@@ -30,8 +30,9 @@ from common import arguments, keep
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddpm_course.base.intervals import wilson
 from ddpm_course.config import SamplingConfig
-from ddpm_course.data.faces import load_faces
+from ddpm_course.data.faces import load_faces, on_palette
 from ddpm_course.data.sets import ASSETS, to_float
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.judge.evaluation import allot_classes, draw_samples, extract, nearest_distances, real_subset
@@ -43,23 +44,9 @@ from ddpm_course.simple import Simple
 DRAWS = 20  # choices of n training faces
 
 
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    "The 95 % interval of a share (Wilson 1927)."
-    p, more = right / n, z * z / n
-    half = z * sqrt(p * (1 - p) / n + more / (4 * n))
-    return (p + more / 2 - half) / (1 + more), (p + more / 2 + half) / (1 + more)
-
-
 def colours(pixels: np.ndarray | Tensor) -> Tensor:
     "(N, 48) float64: the mean colour of each 4x4 pixels."
     return F.avg_pool2d(to_float(pixels), 4).flatten(1).double()
-
-
-def on_palette(pixels: np.ndarray, palette: np.ndarray) -> list[bytes]:
-    "Each picture with all its pixels set to the nearest colour of the palette."
-    flat = torch.from_numpy(pixels).movedim(1, -1).reshape(len(pixels), -1, 3).float()
-    nearest = torch.cdist(flat, torch.from_numpy(palette).float()).argmin(-1).to(torch.uint8)
-    return [row.tobytes() for row in nearest.numpy()]
 
 
 def distances(features: Tensor, train: Tensor, test: Tensor, labels: np.ndarray) -> dict[str, float]:

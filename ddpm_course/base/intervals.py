@@ -18,3 +18,16 @@ def interval(mean: float, error: float, n: int, digits: int = 4) -> str:
     "A mean of n independent values with its standard error, as `mean ± half-width`."
     reach = f' ± {student(n - 1) * error:.{digits}f}' if n > 1 else ''
     return f'{mean:.{digits}f}{reach}'
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    "The 95 % interval of a share, right of n (Wilson 1927)."
+    p, more = right / n, z * z / n
+    half = z * math.sqrt(p * (1 - p) / n + more / (4 * n))
+    return max(0.0, (p + more / 2 - half) / (1 + more)), min(1.0, (p + more / 2 + half) / (1 + more))
+
+
+def share(right: int, n: int) -> str:
+    "A share in percent with its 95 % interval, as `12 (7 to 20)`."
+    low, high = wilson(right, n)
+    return f'{100 * right / n:.0f} ({100 * low:.0f} to {100 * high:.0f})'

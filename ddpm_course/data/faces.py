@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 
 from .sets import ASSETS, ImageSet
 
@@ -58,3 +59,10 @@ def load_faces(split: str = 'train') -> Faces:
     return Faces(ImageSet.of(file['images'][rows], labels, classes),
                  dict(zip(names, file['parts'][rows].T)), names, tuple(file['held out']),
                  file['palette'])
+
+
+def on_palette(pixels: np.ndarray, palette: np.ndarray) -> list[bytes]:
+    "Each picture of (N, 3, H, W) with all its pixels set to the nearest colour of the palette."
+    flat = torch.from_numpy(pixels).movedim(1, -1).reshape(len(pixels), -1, 3).float()
+    nearest = torch.cdist(flat, torch.from_numpy(palette).float()).argmin(-1).to(torch.uint8)
+    return [row.tobytes() for row in nearest.numpy()]

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ddpm_course import load_digits, override
-from ddpm_course.base.intervals import interval, student
+from ddpm_course.base.intervals import interval, share, student, wilson
 from ddpm_course.config import PRESETS
 from ddpm_course.data.sets import ImageSet
 from ddpm_course.judge import lab
@@ -25,6 +25,8 @@ def test_quantiles_are_students():
         assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
     assert student(0) == np.inf and Difference(1.0, 0.1, 1).verdict == "no difference larger than inf"
     assert interval(0.12345, 0.01, 10) == "0.1235 ± 0.0226" and interval(0.5, np.nan, 1, 1) == "0.5"
+    assert wilson(3, 10) == pytest.approx(stats.binomtest(3, 10).proportion_ci(method="wilson"), rel=1e-4)
+    assert share(3, 10) == "30 (11 to 60)" and share(0, 20) == "0 (0 to 16)"
     assert paired(np.ones((1, 1)), 0).verdict == "no difference larger than inf"  # and no warning
 
 
