@@ -36,6 +36,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ddpm_course.cli.test': {},
             'ddpm_course.cli.topology': {},
             'ddpm_course.cli.train': {},
+            'ddpm_course.compose': {'ddpm_course.compose.compose': ('colour.html#compose', 'ddpm_course/compose.py')},
             'ddpm_course.config': {},
             'ddpm_course.criteria': {},
             'ddpm_course.data.cache': {},

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from ddpm_course.compose import compose
 from ddpm_course.config import SamplingConfig
 from ddpm_course.data.faces import load_faces
 from ddpm_course.data.sets import ASSETS
@@ -12,6 +14,7 @@ from ddpm_course.data.sources import load_data
 from ddpm_course.judge.evaluation import allot_classes, draw_samples, extract
 from ddpm_course.judge.face_judge import load_face_judge, see_parts
 from ddpm_course.run.runs import load_model
+from ddpm_course.sampling import guided
 from helpers import ROOT
 
 
@@ -93,6 +96,25 @@ def test_the_model_that_ships_draws_the_class_asked_for():
     y = allot_classes(load_faces("test").images.labels, 60)
     _, logits = extract(load_face_judge(), draw_samples(model, y, SamplingConfig(steps=10)))
     assert (logits.argmax(1) == y).double().mean() > 0.9
+
+
+def test_two_classes_at_once_are_guidance_for_one():
+    model = load_model(ASSETS / "faces16", precision="fp32")
+    x, t = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([10, 500, 990])
+    hat, short = (model.answer(x, t, torch.full((3,), model.classes.index(name))) for name in ("hat", "short"))
+    one = guided(model, 2).answer(x, t, torch.full((3,), model.classes.index("hat")))
+    assert torch.allclose(compose(model, ["hat"], 2).answer(x, t), one, atol=1e-5)
+    assert torch.allclose(compose(model, ["hat"], 1, "short").answer(x, t), hat, atol=1e-5)
+    assert torch.allclose(compose(model, ["hat", "hat"], 1, "short").answer(x, t), 2 * hat - short, atol=1e-5)
+
+
+def test_bare_faces_are_the_better_base():
+    "In the kept run of benchmarks/bench_compose.py: of combinations that training faces never show."
+    cells = json.loads((ROOT / "benchmarks/results/compose.json").read_text())["runs"]
+    composed = [cell for cell in cells if cell["what"] == "composed"]
+    both = {(c["asked"], c["w"], c["base"], c["seed"]): c["shown"][c["asked"]] for c in composed}
+    for (asked, w, base, seed), count in both.items():
+        assert base or count <= both[asked, w, "short", seed], (asked, w, seed)
 
 
 def test_the_model_that_ships_keeps_its_limits_but_one():
