@@ -8,6 +8,7 @@ parts, which was trained on real faces alone:
     real       the 50 real faces of each combination that training and test faces never show: how many it sees
     alone      5n samples, each class equally often, without guidance: how many show which parts, and how many are
                copies of training faces once their pixels are set to the nearest colour of the palette
+    free       5n samples without a class, so that no label forbids two parts at once: the same counts
     single     n samples of each class with guidance 2
     composed   n samples of each pair of classes at once, b + W (c - b) + W (d - b), with W = 1, 2 and 4; b is the
                answer without a class, or that for the class `short`, whose faces wear nothing
@@ -22,13 +23,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import arguments, keep
+from torch import Tensor
 
 from ddpm_course.compose import compose
 from ddpm_course.config import SamplingConfig
 from ddpm_course.data.faces import Faces, load_faces, on_palette
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.judge.evaluation import allot_classes, draw_samples
-from ddpm_course.judge.face_judge import load_face_judge, see_parts
+from ddpm_course.judge.face_judge import FaceJudge, load_face_judge, see_parts
 from ddpm_course.run.runs import load_run
 
 PARTS = {
@@ -50,6 +52,12 @@ def counts(seen: Faces) -> dict[str, int]:
     return {name: int(rows.sum()) for name, rows in (shown | two).items()}
 
 
+def counted(drawn: Tensor, judge: FaceJudge, known: set[bytes], palette: np.ndarray) -> dict[str, object]:
+    "Samples, copies among them, and the parts that they show."
+    copies = int(np.sum([row in known for row in on_palette(drawn.numpy(), palette)]))
+    return {"n": len(drawn), "copies": copies, "shown": counts(see_parts(judge, drawn))}
+
+
 def main() -> None:
     args = arguments(__doc__, n=100, out="benchmarks/results/compose")
     train, unseen, judge = load_faces("train"), load_faces("unseen"), load_face_judge()
@@ -64,11 +72,11 @@ def main() -> None:
     for run in args.words or [ASSETS / "faces16"]:
         model, config = load_run(run, precision="fp32")
         about = {"seed": config.training.seed, "steps": config.training.steps}
-        drawn = draw_samples(model, allot_classes(train.images.labels, 5 * args.n), SamplingConfig(guidance=1))
-        copies = int(np.sum([row in known for row in on_palette(drawn.numpy(), train.palette)]))
-        shown = counts(see_parts(judge, drawn))
-        found.append({"what": "alone"} | about | {"n": len(drawn), "copies": copies, "shown": shown})
-        print(found[-1], flush=True)
+        classes = allot_classes(train.images.labels, 5 * args.n)
+        for what, guidance in (("alone", 1), ("free", 0)):  # guidance 0 is the answer without a class
+            drawn = draw_samples(model, classes, SamplingConfig(guidance=guidance))
+            found.append({"what": what} | about | counted(drawn, judge, known, train.palette))
+            print(found[-1], flush=True)
         single = [((name,), 2, "") for name in ("beard", "glasses", "hat", "long")]
         for asked, w, base in single + [*product(PAIRS, WEIGHTS, ("", "short"))]:
             y = torch.full((args.n,), -1)  # without classes: `compose` holds them
