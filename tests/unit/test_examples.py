@@ -63,6 +63,16 @@ def test_a_loop_of_ones_own_learns_and_draws(tmp_path):
     assert 0.1 < loss < 0.7 and Image.open(tmp_path / "digits.png").width > 400, out
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("loop, needs", [("ddp", "torch"), ("accelerate", "accelerate"), ("lightning", "lightning")])
+def test_the_same_loop_elsewhere_learns(loop, needs):
+    pytest.importorskip(needs)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"]
+    command += [EXAMPLES / "elsewhere.py", loop, "--steps", "60"]
+    out = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
+    assert 0.1 < float(re.search(r"loss after 60 steps: (.+)", out)[1]) < 0.55, out
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_trains_and_samples_from_the_command_line(name, tmp_path):
     digits = load_digits("train", 28)
