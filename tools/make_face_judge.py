@@ -9,7 +9,7 @@ and the number of threads. What is printed at the end is measured on faces that 
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from make_judge import keep, teach
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,25 +42,22 @@ def train_face_judge(faces: Faces, steps: int = 800, seed: int = 0) -> FaceJudge
     torch.manual_seed(seed)  # weights and dropout
     judge = FaceJudge()
     wanted, classes = targets(judge, faces), torch.as_tensor(faces.images.labels)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3, weight_decay=1e-2)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         i = random.integers(0, len(classes), 100)
         features, logits = judge(wobble(to_float(faces.images.pixels[i]), random))
-        loss = F.cross_entropy(logits, classes[i])
+        value = F.cross_entropy(logits, classes[i])
         for part, found in judge.parts(features).items():
-            loss = loss + F.cross_entropy(found, wanted[part][i])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
-    return judge.eval().requires_grad_(False)
+            value = value + F.cross_entropy(found, wanted[part][i])
+        return value
+
+    teach(judge, loss, steps)
+    return judge
 
 
 def main() -> None:
     judge, test = train_face_judge(load_faces("train")), load_faces("test")
-    small = {name: w.to(torch.bfloat16) if w.is_floating_point() else w for name, w in judge.state_dict().items()}
-    save_file(small, PATH)
+    keep(judge, PATH)
     judge = load_face_judge()
     right = (extract(judge, test.images.pixels)[1].argmax(1).numpy() == test.images.labels).mean()
     print(f"{PATH.name}: {PATH.stat().st_size / 1e3:.0f} kB; class of held-out faces read right: {right:.3f}")

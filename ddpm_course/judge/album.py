@@ -57,7 +57,8 @@ class Album:
 
     def lines(self, most: int = 5) -> list[str]:
         "A line for each kind that there is, which names at most so many."
-        said = {'equal': 'equal pictures', 'unreadable': 'cannot be read', 'blank': 'of one colour in the middle square, which is all that is used',
+        said = {'equal': 'equal pictures', 'unreadable': 'cannot be read',
+                'blank': 'of one colour in the middle square, which is all that is used',
                 'small': 'much smaller than most', 'long': 'much wider or higher than most'}
         found = {name: [' = '.join(x) if isinstance(x, tuple) else x for x in getattr(self, name)]
                  for name in (f.name for f in fields(self))}
