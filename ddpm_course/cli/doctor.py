@@ -16,7 +16,7 @@ from ..base.machine import keep_memory, pick_device
 from ..config import SamplingConfig
 from ..data.sets import ASSETS
 from ..data.sources import DATA, batch_source, load_data
-from ..judge.album import look_through
+from ..judge.album import Album, look_through
 from ..judge.checks import CHECKS, Finding, examine, missing
 from ..judge.patient import Patient
 from ..judge.scores import Scores
@@ -103,40 +103,50 @@ LACKING = {     # what is not known of a patient -> why a check could not run
     'scores': 'without judged samples (ddpm test --fid)'}
 
 
-def report(patient: Patient, found: Mapping[str, Finding]) -> str:
+def report(patient: Patient, found: Mapping[str, Finding], files: int = 0) -> str:
     """What the checks say, as text: first what is ill, causes before consequences; last, which
-    could not run."""
+    could not run (of pictures alone: none but those of a model), and how many files are named."""
     ill = {name: finding for name, finding in found.items() if finding.ill}
     lines = [f'{name}\n    {f.looked}: {f.found}\n    {f.do} ({f.sure})' for name, f in ill.items()]
     well = [f'{name:24} {f}' for name, f in found.items() if not f.ill]
     left: dict[str, list[str]] = {}
+    alone = not (patient.model or patient.config)   # pictures
     for name, check in CHECKS.items():
-        for need in missing(patient, check)[:1]:
+        for need in () if alone else missing(patient, check)[:1]:
             left.setdefault(LACKING[need], []).append(name)
     unseen = [f'not looked for {why}: {", ".join(names)}' for why, names in left.items()]
+    named = f'; {files:,} file{"s" * (files > 1)} to look at, named above' if files else ''
     return '\n'.join([*lines, *([''] if lines else []), *well, '', *unseen,
-                      f'{len(found)} checks, {len(ill) or "nothing"} found'])
+                      f'{len(found)} checks, {len(ill) or "nothing"} found{named}'])
 
 
-def name_files(thing: str | None, size: int) -> None:
-    "Print which files of a folder of pictures stand out, before too many of them end the command."
+def name_files(thing: str | None, size: int) -> Album | None:
+    """Print which files of a folder of pictures stand out, before too many of them end the command.
+    None where no folder of pictures was given."""
     folder = Path(thing or '').expanduser()
     if thing in (None, *DATA) or not folder.is_dir() or kind_of(str(folder)) != 'pictures':
-        return
-    if batch_source(folder) is None and (lines := look_through(folder, size).lines()):
-        say(Group(), '\n'.join([*lines, '']))
+        return None
+    if batch_source(folder) is not None:
+        return None
+    album = look_through(folder, size)
+    if album:
+        say(Group(), '\n'.join([*album.lines(), '']))
+    return album
 
 
 def run(request: Request) -> None:
     "Examine a run, a model or pictures, and print what was found; exit code 3 where something was."
     path = output(request.out) if request.out else None
     keep_memory()
-    name_files(request.thing, request.size)
+    album = name_files(request.thing, request.size)
+    rows: dict[str, Any] = {} if album is None else {'files': asdict(album)}
+    if path and album:                                      # also where the next line raises
+        write_whole(path, json.dumps(rows, indent=1) + '\n')
     patient = admit(request, pick_device(request.device))
     found = examine(patient)
-    say(Group(), report(patient, found))
+    say(Group(), report(patient, found, 0 if album is None else len(album)))
     if path:
-        rows = {name: asdict(finding) for name, finding in found.items()}
+        rows |= {name: asdict(finding) for name, finding in found.items()}
         write_whole(path, json.dumps(rows, indent=1) + '\n')
     if any(finding.ill for finding in found.values()):
         sys.exit(3)

@@ -2,9 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -54,17 +54,25 @@ class Album:
     blank: Sequence[str] = ()
     small: Sequence[str] = ()       # less than a third of the usual shorter side; smallest first
     long: Sequence[str] = ()        # over twice as wide, or as high, as usual; the oddest first
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # width, height of those two
 
     def lines(self, most: int = 5) -> list[str]:
         "A line for each kind that there is, which names at most so many."
-        said = {'equal': 'equal pictures', 'unreadable': 'cannot be read',
-                'blank': 'of one colour in the middle square, which is all that is used',
-                'small': 'much smaller than most', 'long': 'much wider or higher than most'}
-        found = {name: [' = '.join(x) if isinstance(x, tuple) else x for x in getattr(self, name)]
-                 for name in (f.name for f in fields(self))}
-        return [f'{said[name]}: {", ".join(names[:most])}'
+        def sized(names: Sequence[str]) -> list[str]:
+            return [f'{name} ({self.sizes[name][0]}x{self.sizes[name][1]})' for name in names]
+        found = {'equal pictures': [' = '.join(pair) for pair in self.equal],
+                 'cannot be read': self.unreadable,
+                 'of one colour in the middle square, which is all that is used': self.blank,
+                 'much smaller than most': sized(self.small),
+                 'much wider or higher than most': sized(self.long)}
+        return [f'{said}: {", ".join(names[:most])}'
                 + (f' and {len(names) - most:,} more' if len(names) > most else '')
-                for name, names in found.items() if names]
+                for said, names in found.items() if names]
+
+    def __len__(self) -> int:
+        "How many files to look at; of equal ones, all but the first."
+        repeats = [name for _, name in self.equal]
+        return len({*repeats, *self.unreadable, *self.blank, *self.small, *self.long})
 
 
 def look_through(folder: str | Path, size: int) -> Album:
@@ -77,16 +85,16 @@ def look_through(folder: str | Path, size: int) -> Album:
         with ThreadPoolExecutor(min(8, cores())) as pool:
             seen = list(pool.map(lambda path: read(path, size), paths))
     names = [os.path.relpath(path, root) for path in paths]
-    known = [(name, picture) for name, picture in zip(names, seen) if picture]
+    known = {name: picture for name, picture in zip(names, seen) if picture}
     first: dict[bytes, str] = {}
-    equal = [(earlier, name) for name, picture in known
+    equal = [(earlier, name) for name, picture in known.items()
              if (earlier := first.setdefault(picture.digest, name)) != name]
-    short = np.median([picture.short for _, picture in known] or [0])
-    shape = np.median([picture.shape for _, picture in known] or [0])
-    sized = {f'{name} ({p.width}x{p.height})': p for name, p in known}
-    small = {name: p.short for name, p in sized.items() if 3 * p.short < short}
-    long = {name: abs(p.shape - shape) for name, p in sized.items() if abs(p.shape - shape) > 1}
+    short = np.median([picture.short for picture in known.values()] or [0])
+    shape = np.median([picture.shape for picture in known.values()] or [0])
+    small = {name: p.short for name, p in known.items() if 3 * p.short < short}
+    long = {name: abs(p.shape - shape) for name, p in known.items() if abs(p.shape - shape) > 1}
     return Album(
         sorted(equal), [name for name, picture in zip(names, seen) if not picture],
-        [name for name, picture in known if picture.blank],
-        sorted(small, key=lambda name: small[name]), sorted(long, key=lambda name: -long[name]))
+        [name for name, picture in known.items() if picture.blank],
+        sorted(small, key=lambda name: small[name]), sorted(long, key=lambda name: -long[name]),
+        {name: (known[name].width, known[name].height) for name in (small | long)})

@@ -115,7 +115,8 @@ def test_doctor_names_the_files_of_a_folder(tmp_path):
         name = f"photos/{('cats', 'dogs')[k % 2]}/{k:02}.png"
         (tmp_path / f"photos/dogs/again{k}.png").write_bytes((tmp_path / name).read_bytes())
     (tmp_path / "photos/cats/broken.jpg").write_bytes(b"no picture")
-    out, err, _ = ddpm("doctor", "photos", cwd=tmp_path, code=2)  # one in 38 is too many to go on
+    given = ("doctor", "photos", "--out", "found.json")
+    out, err, _ = ddpm(*given, cwd=tmp_path, code=2)  # one in 38 is too many to go on
     assert "1 of 38 images cannot be read" in err
     assert out.splitlines() == [
         "equal pictures: cats/04.png = dogs/again4.png, cats/06.png = dogs/again6.png, cats/08.png = dogs/again8.png, "
@@ -126,9 +127,23 @@ def test_doctor_names_the_files_of_a_folder(tmp_path):
         "much wider or higher than most: dogs/03.png (90x20), cats/00.png (70x20)",
         "",
     ]
+    files = json.loads((tmp_path / "found.json").read_text())["files"]
+    assert files["unreadable"] == ["cats/broken.jpg"] and ["cats/04.png", "dogs/again4.png"] in files["equal"]
+    assert len(files["equal"]) == 7 and files["long"] == ["dogs/03.png", "cats/00.png"] and files["blank"]
+    assert files["small"] == ["dogs/01.png"] and files["sizes"]["dogs/01.png"] == [6, 5]
     (tmp_path / "photos/cats/broken.jpg").unlink()
-    out, _, _ = ddpm("doctor", "./photos", cwd=tmp_path, code=3)
+    out, _, _ = ddpm(*given, cwd=tmp_path, code=3)
     assert out.startswith("equal pictures: ") and "cannot be read" not in out and "\n\ntwins\n" in out
+    assert "not looked for" not in out  # what belongs to a model
+    # seven again, one blank, one small, two wide
+    assert out.splitlines()[-1].endswith(" found; 11 files to look at, named above")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["twins"]["ill"] and found["files"] == files | {"unreadable": []}
+    for path in (tmp_path / "photos").rglob("*"):
+        if path.is_file() and path.name not in [f"{k:02}.png" for k in range(4, 30)]:
+            path.unlink()
+    out, _, _ = ddpm("doctor", "photos", cwd=tmp_path, code=3)  # too few, but no file of them is odd
+    assert "to look at" not in out and "\n\n" not in out.split("checks")[-1]
 
 
 def test_memory_of_a_step_is_that_of_the_paper_network():
