@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..base.fields import option
 from ..base.files import own_folder, write_by
 from ..base.group import Group
+from ..base.intervals import interval
 from ..base.registry import look_up
 from ..config import PRESETS, RunConfig, SamplingConfig, override, to_json
 from ..data.sets import ImageSet
@@ -115,16 +116,17 @@ def finish(run: Run, held_out: ImageSet, trackers: Sequence[Tracker] = (),
         simple = run.config.diffusion.loss == 'simple'
         floor = loss_floor(run.images, run.config) if simple and small else ()
         write_by(out / 'loss.png', plot_losses(metrics, floor, asked).savefig, dpi=100)
-        say(group, summary(run, found, metrics[-1]['loss'] if metrics else math.nan))
+        last = metrics[-1]['loss'] if metrics else math.nan
+        say(group, summary(run, found, len(held_out), last))
 
 
-def summary(run: Run, found: dict[str, Any], last: float) -> str:
+def summary(run: Run, found: dict[str, Any], images: int, last: float) -> str:
     "A run's held-out loss, its last training loss, what was written, and what to do next."
     loss, where = found['loss'], shlex.quote(str(run.folder))
     quarters = ' '.join(f'{q:.3f}' for q in found['eps_mse']['quarters'])
     known = len(run.model.classes)          # without classes a row has ten
     some = '--classes 3,7' if known > 7 else '--n 20' if known else '--n 2'
-    return (f'test {run.config.loss_name} {loss["mean"]:.3f} ± {loss["se"]:.3f} '
+    return (f'test {run.config.loss_name} {interval(loss["mean"], loss["se"], images, 3)} '
             f'(train {last:.3f}); eps mse by quarter of t {quarters}\n'
             f'wrote {run.folder}: samples.png loss.png denoising.gif '
             f'checkpoints/step_{run.state.step:08d}\n'
