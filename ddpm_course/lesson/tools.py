@@ -45,6 +45,24 @@ def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns
     return fig
 
 
+def show_rows(rows: Sequence[Tensor], left: Sequence[str], right: Sequence[str] = ()) -> 'Figure':
+    """Show rows of grey images, each (N, 1, H, W), float in [-1, 1] or uint8, one below the other,
+    with words to the left and, if there are any, to the right of each."""
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplots(len(rows), squeeze=False, figsize=(9, 0.62 * len(rows)))
+    fig.subplots_adjust(0.13, 0.01, 0.8, 0.99, hspace=0.06)
+    for ax, row, before, after in zip(axes[:, 0], rows, left, right or [''] * len(rows)):
+        pixels = row.float() / 127.5 - 1 if row.dtype == torch.uint8 else row.clamp(-1, 1)
+        gap = torch.ones(*row.shape[:3], 1)                             # white, between neighbours
+        ax.imshow(torch.cat(list(torch.cat([pixels, gap], 3)[:, 0]), 1)[:, :-1], cmap='gray',
+                  vmin=-1, vmax=1, aspect='auto')
+        ax.text(-0.015, 0.5, before, transform=ax.transAxes, ha='right', va='center')
+        ax.text(1.015, 0.5, after, transform=ax.transAxes, ha='left', va='center')
+        ax.axis('off')
+    plt.close(fig)                      # shown once, as the value of the cell
+    return fig
+
+
 @contextmanager
 def expect_error(kind: type[Exception], words: str = '') -> Iterator[None]:
     "Pass when the block raises `kind` with `words` in its message; fail when it does not."

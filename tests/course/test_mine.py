@@ -112,6 +112,8 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("range(steps, 0, -1)]", "range(1, steps + 1)]", "walk", "begins at index 99"),
     ("(beta * (1 - next_abar) / (1 - abar)).sqrt()", "beta * (1 - next_abar) / (1 - abar)", "walk", "and spread"),
     ("1 - abar / next_abar\n", "1 - abar\n", "walk", "at index"),
+    ("1 - abar / next_abar\n", "1 - abar / ABARS[index - 1]\n", "walk", "at index"),
+    ("x = mean + spread * torch.randn_like(x)", "x = mean", "walk", "spread 0.00"),
     ("(beta * (1 - next_abar) / (1 - abar)).sqrt()", "beta.sqrt()", "ending", "grains of"),
     (".clamp(-1, 1)", "", "clip", "a pixel of 3.0"),
     ("    return x\n\n\nif", "    return x.clamp(-1, 1)\n\n\nif", "clip", ""),  # with the next one: clipped too late
@@ -120,7 +122,7 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("uncond + guidance * (cond - uncond)", "cond", "guidance", "the same as guidance 1"),
     ("uncond + guidance * (cond - uncond)", "uncond", "guidance", "has no effect"),
 ]
-LATE = WRONG.pop(33)
+LATE = WRONG.pop(35)
 
 
 def test_outside_a_page_a_finding_is_plain_text(tmp_path, monkeypatch, capsys):
