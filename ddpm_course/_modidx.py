@@ -138,6 +138,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ddpm_course.lesson.checks.check_training': {},
             'ddpm_course.lesson.checks.check_unet': {},
             'ddpm_course.lesson.explorers': {},
+            'ddpm_course.lesson.feature_maps': {},
             'ddpm_course.lesson.few_steps': { 'ddpm_course.lesson.few_steps.Walks': ( 'few_steps.html#walks',
                                                                                       'ddpm_course/lesson/few_steps.py'),
                                               'ddpm_course.lesson.few_steps.distil': ( 'few_steps.html#distil',
@@ -206,12 +207,10 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'ddpm_course.unet.Stage.__init__': ('unet.html#stage.__init__', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Stage.forward': ('unet.html#stage.forward', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.UNet': ('unet.html#unet', 'ddpm_course/unet.py'),
-                                  'ddpm_course.unet.UNet.__init__': ('unet.html#unet.__init__', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.UNet.forward': ('unet.html#unet.forward', 'ddpm_course/unet.py'),
+                                  'ddpm_course.unet.UNetParts': ('unet.html#unetparts', 'ddpm_course/unet.py'),
+                                  'ddpm_course.unet.UNetParts.__init__': ('unet.html#unetparts.__init__', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Upsample': ('unet.html#upsample', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Upsample.__init__': ('unet.html#upsample.__init__', 'ddpm_course/unet.py'),
                                   'ddpm_course.unet.Upsample.forward': ('unet.html#upsample.forward', 'ddpm_course/unet.py'),
-                                  'ddpm_course.unet.down_and_up': ('unet.html#down_and_up', 'ddpm_course/unet.py'),
-                                  'ddpm_course.unet.init_weights': ('unet.html#init_weights', 'ddpm_course/unet.py'),
-                                  'ddpm_course.unet.way_down': ('unet.html#way_down', 'ddpm_course/unet.py'),
-                                  'ddpm_course.unet.way_up': ('unet.html#way_up', 'ddpm_course/unet.py')}}}
+                                  'ddpm_course.unet.init_weights': ('unet.html#init_weights', 'ddpm_course/unet.py')}}}

@@ -1,19 +1,17 @@
-from torch import nn
-
 from ..answers import Answer, Checks
-from ...unet import way_down, way_up
 
 
 def right(widths: list[int], blocks: int) -> list[tuple[int, int]]:
-    "Channels in and out of each stage going up, as `way_up` lays them out."
-    pairs = []
-
-    def stage(level: int, c_in: int, c_out: int) -> nn.Module:
-        pairs.append((c_in, c_out))
-        return nn.Identity()
-    _, skips = way_down(stage, widths, blocks, 2 ** len(widths))
-    pairs.clear()                                   # only those of the way up are asked for
-    way_up(stage, widths, blocks, [widths[0], *skips])
+    "Channels in and out of each stage going up, as `UNetParts` lays them out."
+    skips = [widths[0]]
+    for width in widths:
+        skips += [width] * (blocks + 1)                 # its stages, and its halving layer
+    skips.pop()                                         # the lowest level has none
+    pairs, c = [], widths[-1]
+    for width in reversed(widths):
+        for _ in range(blocks + 1):
+            pairs.append((c + skips.pop(), width))
+            c = width
     return pairs
 
 
