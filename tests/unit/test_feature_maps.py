@@ -13,8 +13,10 @@ def test_watch_sees_every_part_and_leaves_no_hook():
     shapes = {name: tuple(maps.shape) for name, maps in seen.items()}
     high, low = (8, 16, 16), (16, 8, 8)
     assert list(shapes.values()) == [high, high, (8, 8, 8), *5 * [low], (16, 16, 16), high, high]
-    assert list(shapes) == ["conv_in", *(f"{way}.{k}" for way, n in (("down", 3), ("middle", 2), ("up", 5))
-                                         for k in range(n))]
+    assert list(shapes) == [
+        "conv_in",
+        *(f"{way}.{k}" for way, n in (("down", 3), ("middle", 2), ("up", 5)) for k in range(n)),
+    ]
     assert torch.equal(answer, network(xt, t)) and not any(m._forward_hooks for m in network.modules())
     figure = draw_u(xt, seen, answer, answer)
     assert len(figure.axes[0].images) == 3 + 3 * len(seen)  # input, answer and image; three maps of each part
