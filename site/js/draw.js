@@ -20,7 +20,7 @@ section.innerHTML = `
     <div id="pad"></div>
     <label>how much is done anew <input id="strength" type="range" min="0.1" max="1" step="0.1" value="0.6"><output for="strength">0.6</output></label>
     <p>Draw a few strokes: they are noised so far, and the model walks back from there. Paint a mask over a part, and only
-    that part is drawn anew. (Chapter 19 says how.)</p></details>
+    that part is drawn anew. (Page 19 says how.)</p></details>
   <details id="own"><summary>Your own model</summary>
     <p>Two files of a run that you have trained, <code>config.json</code> and, from its newest checkpoint,
     <code>ema.safetensors</code>: other classes, sizes and colours, too. Nothing leaves your machine.</p>

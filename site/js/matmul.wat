@@ -1,5 +1,6 @@
-;; y = w x + b in float32, four outputs (rows of y) and eight places (columns) at a time, in lanes of four.
-;; Row j of x lies where the j-th entry of a table says, so a convolution's nine shifted copies are one array.
+;; y = w x + b in float32, for the convolutions of unet.js: the one loop that plain JavaScript runs five times slower.
+;; It makes four outputs (rows of y) and eight pixels (columns) at a time, in lanes of four. Row j of x begins where the
+;; j-th entry of a table says, so the nine shifted copies of a channel are one array.
 (module
   (memory (export "memory") 1)
   (func (export "multiply")

@@ -1,4 +1,5 @@
-// A network with what gives its answer a meaning, as ddpm_course/model.py has it: a run's config.json and weights.
+// Mirrors Model of ddpm_course/model.py, OBJECTIVES of losses.py, and `guided` and `sample` of sampling.py, for a run's
+// config.json and weights. test_parts[network.js] compares what it predicts.
 import { normal } from './noise.js';
 import { readSafetensors } from './safetensors.js';
 import { SCHEDULES, trailing, walk } from './sampler.js';
@@ -17,10 +18,10 @@ export function readConfig(config) {
   if (!network || network.network !== 'unet') throw new Error('The page knows the U-Net only: expected config.json of a run with --network unet.');
   if (!(diffusion.schedule in SCHEDULES)) throw new Error(`The page does not know the schedule ${diffusion.schedule}.`);
   if (!(diffusion.objective in OBJECTIVES)) throw new Error(`The page does not know the objective ${diffusion.objective}.`);
-  const told = network.conditional && data.classes.length > 0;
+  const conditional = network.conditional && data.classes.length > 0;
   return {
-    size: data.size, channels: data.image_channels || 1, classes: told ? data.classes : [], T: diffusion.T,
-    canGuide: told && training.label_drop > 0, objective: diffusion.objective, schedule: diffusion.schedule,
+    size: data.size, channels: data.image_channels || 1, classes: conditional ? data.classes : [], T: diffusion.T,
+    canGuide: conditional && training.label_drop > 0, objective: diffusion.objective, schedule: diffusion.schedule,
     groups: network.groups || Math.min(32, Math.max(1, Math.floor(network.channels / 4))),
   };
 }
@@ -30,7 +31,7 @@ export async function loadModel(config, weights, wasm) {
   const network = buildUNet(readSafetensors(weights), instance.exports, facts);
   const abars = SCHEDULES[facts.schedule](facts.T), length = facts.channels * facts.size ** 2;
 
-  /** x_0 as the model sees it in B images x at index t, told classes ys, clipped; u + w (c - u) of its answers. */
+  /** The x_0 predicted from B images x at index t and classes ys, clipped; guidance w makes u + w (c - u) of two answers. */
   function predict(x, t, ys, w) {
     const B = x.length / length, none = Array(B).fill(facts.classes.length);
     const ask = labels => answers(network(x, t, labels), B);
@@ -43,8 +44,8 @@ export async function loadModel(config, weights, wasm) {
     return each === length ? out : out.filter((_, i) => i % each < length);
   }
 
-  /** The walk of samples with these keys (class * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
-   *  a mask of what is to be drawn anew, those of --from, --strength and --mask (chapter 19). */
+  /** The chain of samples with these keys (class * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
+   *  a mask of what is to be drawn anew, those of --from, --strength and --mask (page 19). */
   function* samples({ classes, rows, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
     const draw = (t, purpose = SAMPLE) => {
       const out = new Float32Array(classes.length * length);

@@ -1,5 +1,7 @@
-// numpy's normal numbers, bit for bit but for the tail: what ddpm_course/draws.py draws for a seed.
-// Philox4x64-10 (Salmon et al. 2011) makes the words, a ziggurat of 256 layers (Marsaglia and Tsang 2000) the numbers.
+// Mirrors `normal` of ddpm_course/draws.py, so that a seed gives the package's pictures; test_parts[noise.js] compares them.
+// That is numpy's Generator, in two stages: Philox4x64-10 (Salmon et al. 2011) makes random words from seed and counter,
+// and a ziggurat of 256 layers (Marsaglia and Tsang 2000) makes normal numbers from words. numpy keeps the first
+// for ever, but may change the second (NEP 19): if the test fails after an update of numpy, look at the ziggurat.
 
 const MASK = (1n << 64n) - 1n;
 const TIMES = [0xD2E7470EE14C6C93n, 0xCA5A826395121157n], PLUS = [0x9E3779B97F4A7C15n, 0xBB67AE8584CAA73Bn];
@@ -37,7 +39,6 @@ const inside = new Uint32Array(256), width = new Float32Array(256), height = new
     x = next;
   }
 }
-export const TABLES = { inside, width, height };
 
 /** n standard normal numbers: those of `normal((n,), seed, purpose, step, [i])`. */
 export function normal(n, seed, purpose, step, i) {

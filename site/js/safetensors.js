@@ -1,4 +1,4 @@
-// Weights as the package keeps them: a table of names, types, shapes and places, and then the numbers.
+// Reads the weights that ddpm_course/run/checkpoints.py writes: the safetensors format, a table in JSON and then the numbers.
 
 const READ = {
   F32: view => index => view.getFloat32(4 * index, true),

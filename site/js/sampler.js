@@ -1,4 +1,5 @@
-// Algorithm 2 of Ho et al. (2020) and two relatives that need fewer steps, as in ddpm_course/sampling.py.
+// Mirrors ddpm_course: SCHEDULES is betas.py, `trailing` and SAMPLERS are steps.py, `walk` is sampling.py, under the same
+// names (Algorithm 2 of Ho et al. 2020, DDIM, DPM-Solver++). test_parts[sampler.js] compares whole chains.
 
 /** alpha-bar by index t, which is the paper's t + 1. */
 export const SCHEDULES = {
@@ -11,21 +12,21 @@ export const running = (T, beta) => {
   return Array.from({ length: T }, (_, t) => product *= 1 - beta(t));
 };
 
-/** The indices that a walk of so many steps visits, from T - 1 down. */
+/** The timestep indices of a chain of so many steps, from T - 1 down. */
 export const trailing = (T, steps) => Array.from({ length: steps }, (_, k) => halfToEven(T - k * T / steps) - 1);
 const halfToEven = v => Math.abs(v % 1) === 0.5 ? 2 * Math.round(v / 2) : Math.round(v);      // as Python rounds
 
 const mix = (a, x, b, y) => x.map((v, i) => a * v + b * y[i]);
 const clock = abar => Math.log(abar / (1 - abar)) / 2;
 
-/** One step, from alpha-bar `here` to `next`: x_t and the x_0 that is seen in it in, the next x out. */
+/** One step, from alpha-bar `here` to `next`: from x_t and the predicted x_0 to the next x. */
 export const SAMPLERS = {
   ddpm({ x, x0, here, next, noise }) {                          // ancestral, with the small variance
     const beta = 1 - here / next, left = (1 - next) / (1 - here);
     const mean = mix(Math.sqrt(next) * beta / (1 - here), x0, Math.sqrt(1 - beta) * left, x);
     return next === 1 ? mean : mix(1, mean, Math.sqrt(left * beta), noise());
   },
-  ddim({ x, x0, here, next }) {                                 // the noise that x0 leaves is kept
+  ddim({ x, x0, here, next }) {                                 // the predicted noise is kept
     const keep = Math.sqrt((1 - next) / (1 - here));
     return mix(Math.sqrt(next) - keep * Math.sqrt(here), x0, keep, x);
   },
@@ -39,7 +40,7 @@ export const SAMPLERS = {
 };
 
 /** Gives { t, x, x0 } from noise to image: the paper's t, x_t, and the x_0 that `predict(x, t)` sees in it. `keep` may
- *  change the next x: it puts back what is known of a picture (chapter 19). */
+ *  change the next x: it puts back what is known of a picture (page 19). */
 export function* walk(predict, x, { sampler, abars, indices, noise, keep = x => x }) {
   let before = null;
   for (const [k, t] of indices.entries()) {

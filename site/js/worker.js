@@ -1,4 +1,4 @@
-// Pictures, off the page's own thread. { id, files } loads a model, [config, weights, kernel], and says what it is;
+// Pictures, off the page's own thread, by network.js. { id, files } loads a model, [config, weights, kernel], and says what it is;
 // { id, job } gives { id, k, t, x, x0 } for each step. A newer message ends the job at work.
 import { loadModel } from './network.js';
 

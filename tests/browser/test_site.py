@@ -31,7 +31,7 @@ from ddpm_course.forward import q_sample
 from ddpm_course.lesson.toys import digit_points
 from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_model
-from ddpm_course.sampling import plan, walk
+from ddpm_course.sampling import guided, plan, walk
 from ddpm_course.schedules import cosine, linear
 from helpers import CHROMIUM, ROOT, promise
 
@@ -144,6 +144,78 @@ def test_no_link_inside_is_dead(site):
 
 # -- what is drawn ----------------------------------------------------------------------------------------------------
 
+# The parts of the cover, each after those that it uses: what the browser computes, and what the package does.
+PARTS = {
+    "noise.js": (
+        "draws.py",
+        "({ normal }) => [...normal(20000, 5, 7, 3, 2n ** 33n + 1n)]",
+        lambda: normal((20000,), 5, Purpose.SAMPLE, 3, [2**33 + 1]),
+    ),
+    "sampler.js": (
+        "betas.py, steps.py or sampling.py",
+        """({ SCHEDULES, trailing, walk }) => {
+          const predict = (x, t) => x.map(v => Math.sin(v + t)), noise = t => [0, 1, 2].map(i => Math.cos(i + t));
+          const how = { indices: trailing(1000, 7), noise };
+          return Object.values(SCHEDULES).map(make => make(1000)).flatMap(abars => ['ddpm', 'ddim', 'dpm'].flatMap(
+            sampler => [...walk(predict, [0.5, -1, 2], { sampler, abars, ...how })].flatMap(({ x }) => x))); }""",
+        lambda: chains(),
+    ),
+    "unet.js": (
+        "unet.py, attention.py or embeddings.py",
+        """async ({ buildUNet }, get) => {
+          const { readConfig } = await get('network.js'), { readSafetensors } = await get('safetensors.js');
+          const kernel = (await WebAssembly.instantiate(await get('matmul.wasm'))).instance.exports;
+          const facts = readConfig(await get('model/config.json')), weights = await get('model/ema.safetensors');
+          const network = buildUNet(readSafetensors(weights), kernel, facts);
+          const x = Float32Array.from({ length: 768 }, (_, i) => Math.sin(i));
+          return [0, 300, 999].flatMap(t => [...network(x, t, [3, 4, 10])]); }""",
+        lambda: answers(lambda model, x, t: model.answer(x, torch.full((3,), t), torch.tensor([3, 4, 10]))),
+    ),
+    "network.js": (
+        "model.py, losses.py or sampling.py",
+        """async ({ loadModel }, get) => {
+          const files = ['model/config.json', 'model/ema.safetensors', 'matmul.wasm'];
+          const x = Float32Array.from({ length: 768 }, (_, i) => Math.sin(i));
+          const { predict } = await loadModel(...await Promise.all(files.map(get)));
+          return [0, 300, 999].flatMap(t => [...predict(x, t, [3, 4, 5], 2)]); }""",
+        lambda: answers(lambda model, x, t: guided(model, 2).predict(x, t, torch.tensor([3, 4, 5])).x0),
+    ),
+}
+RUN = """async ([name, url]) => {
+  const get = async file => file.endsWith('.js') ? import(url + file)
+    : (await fetch(url + file))[file.endsWith('.json') ? 'json' : 'arrayBuffer']();
+  return (%s)(await get(name), get); }"""
+
+
+def chains():
+    "Every state of every chain, of a network that is easy to write in two languages."
+    found = []
+    for schedule in (cosine(1000), linear(1000)):
+        model = Model(lambda x, t, y: torch.sin(x + t[:, None]), schedule, OBJECTIVES["x0"], (3,))
+        for sampler in ("ddpm", "ddim", "dpm"):
+            noise = lambda t: torch.cos(torch.arange(3) + t)[None].double()
+            begin, how = torch.tensor([[0.5, -1, 2]]).double(), plan(SamplingConfig(sampler, steps=7), model)
+            found += [x for _, x, _ in walk(model, how, noise, x=begin)]
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def answers(ask):
+    x = torch.sin(torch.arange(768.0).double()).float().view(3, 1, 16, 16)
+    return torch.cat([ask(load_model(precision="fp32").eval(), x, t) for t in (0, 300, 999)])
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts(visit, site, name):
+    "If a part of the cover is no longer the package's, this says which, and what to do."
+    source, script, expect = PARTS[name]
+    found = torch.tensor(visit("licences.html").evaluate(RUN % script, [name, f"{site}/_static/"]), dtype=torch.float64)
+    apart = (found - expect().flatten()).abs().max().item()
+    assert apart < 1e-5, (
+        f"site/js/{name} and ddpm_course/{source} differ by {apart:.2g}. The package is right: change the function "
+        f"of that name in site/js/{name}, not the limit. If several parts fail, begin with the first of {list(PARTS)}."
+    )
+
 
 def test_cover(visit):
     "Ten digits of the package appear, again at a click."
@@ -153,7 +225,10 @@ def test_cover(visit):
     page.get_by_role("button", name="Draw others").click()
     how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
     expected = sample(load_model(precision="fp32"), how=how).flatten(1)
-    assert expected.std() > 0.3 and (drawn(page) - expected).abs().max() < 1e-5
+    apart = (drawn(page) - expected).abs().max()
+    assert expected.std() > 0.3 and apart < 1e-5, (
+        f"{apart:.2g} apart: where test_parts passes, look at draw.js and worker.js"
+    )
     assert "--sampler ddim --steps 10 --guidance 2 --seed 2 --precision fp32" in page.text_content("#line")
     assert not page.wrong
 
