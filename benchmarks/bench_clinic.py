@@ -1,19 +1,23 @@
-"""What the doctor finds: each symptom with three seeds, and fifteen healthy runs, in which it should find nothing.
+"""What the doctor finds: each fault with three seeds, and healthy runs, in which it should find nothing.
 
-    python benchmarks/bench_clinic.py [--steps 300] [--batch 64] [--seeds 3] [--only 0] [--out clinic]
+    python benchmarks/bench_clinic.py [--size 8] [--steps 200] [--batch 64] [--seeds 3] [--jobs 2] [--cache FOLDER]
+                                      [--only "FAULT|FAULT"] [--out clinic]
 
-A sick run differs from a healthy one in one line. OUT.json: for each symptom the check that should name it, with how
-many seeds it did, and with how many it was the first of the findings; all findings of each seed; the training loss by
-quarter of t. For each healthy run its findings. OUT.npz: of seeds 0 and 1 of each symptom ten samples, and a film of
-one of them. Two processes need half an hour; with --steps 120 --batch 32 --only 1, which asks of a sick run only the
-check that should name it, some minutes.
+A sick run differs from a healthy one in one line. OUT.json: for each fault the check that should name it, and for each
+seed the number that each check measured and what it found; for each healthy run the same. The digits are small (8 x 8),
+so that all of it takes a quarter of an hour on two cores; --size 16 --steps 300 takes 40 minutes, and also writes
+OUT.npz: of seeds 0 and 1 of each fault ten samples, a film of one of them, and the training loss by quarter of t.
+--cache keeps the trainings, so that after a change of a check only the questions are asked again. --only does some
+faults (or "healthy"), and leaves the other rows of OUT.json as they are.
 """
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,34 +30,33 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm_course.base.group import Group
-from ddpm_course.config import PRESETS, SamplingConfig, override
-from ddpm_course.data.sets import ImageSet, load_digits, to_uint8
+from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override, to_json
+from ddpm_course.data.sets import ImageSet, load_digits, to_float, to_uint8
+from ddpm_course.draws import Purpose, normal
 from ddpm_course.judge.checks import CHECKS, examine
 from ddpm_course.judge.patient import Patient
 from ddpm_course.judge.scores import evaluate_samples
 from ddpm_course.lesson.symptoms import SYMPTOMS
-from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import build_model
 from ddpm_course.run import training
 from ddpm_course.run.checkpoints import read_window
-from ddpm_course.run.training import EMAS, Average, fit, new_state
+from ddpm_course.run.runs import load_plugin
+from ddpm_course.run.training import EMAS, OPTIMIZERS, Average, TrainState, fit, new_state
 from ddpm_course.samplers import SAMPLERS, Step
 from ddpm_course.sampling import keyed_noise, plan, walk
+from ddpm_course.simple import Batch
 from ddpm_course.steps import ddim_step, ddpm_step
 
 PLAIN = SamplingConfig(guidance=1)
 EVERY = CHECKS | SYMPTOMS
-Budget = tuple[int, int]  # steps, batch
+for name in ("edm", "flow_matching"):
+    load_plugin(Path(__file__).parents[1] / "examples" / f"{name}.py")
 
 
 # -- data -------------------------------------------------------------------------------------------------------------
 
 
-def digits(size: int = 16) -> tuple[ImageSet, ImageSet]:
-    return load_digits("train", size), load_digits("test", size)
-
-
-def in_colours(seed: int, colourful: bool = True) -> tuple[ImageSet, ImageSet]:
+def in_colours(data: tuple[ImageSet, ImageSet], seed: int, colourful: bool = True) -> tuple[ImageSet, ImageSet]:
     "Digits in three channels, each in a colour of its own, or grey."
     dice = np.random.default_rng(seed)
 
@@ -61,11 +64,11 @@ def in_colours(seed: int, colourful: bool = True) -> tuple[ImageSet, ImageSet]:
         ink = dice.uniform(0.3, 1, (len(images), 3, 1, 1)) if colourful else np.ones((len(images), 3, 1, 1))
         return ImageSet((images.pixels * ink).astype(np.uint8), images.labels, images.classes)
 
-    return tuple(map(paint, digits()))
+    return tuple(map(paint, data))
 
 
-def shuffled(seed: int) -> tuple[ImageSet, ImageSet]:
-    images, held_out = digits()
+def shuffled(data: tuple[ImageSet, ImageSet], seed: int) -> tuple[ImageSet, ImageSet]:
+    images, held_out = data
     return ImageSet(images.pixels, np.random.default_rng(seed).permutation(images.labels), images.classes), held_out
 
 
@@ -98,23 +101,102 @@ EMAS["in bf16"] = HalfAverage
 SAMPLERS |= {"noisy end": noisy_end, "by place": by_place}
 
 
-def trained(data: tuple[ImageSet, ImageSet], seed: int, steps: int, batch: int, **changes: Any) -> Patient:
-    "A run on some data, as a patient."
-    images, held_out = data
-    told = {"size": images.pixels.shape[-1], "image_channels": images.channels, "classes": images.classes}
-    config = override(PRESETS["mnist16"], **{"steps": steps, "batch": batch, "seed": seed, **told} | changes)
-    state, log = new_state(config), []
-    for record in fit(state, images, config):
-        if record["step"] % max(1, config.training.steps // 26) == 0:
-            log.append({"step": record["step"], **read_window(state, Group())})
-    state.network.eval()
-    return Patient(images, held_out, config, state.ema, replace(state.model, network=state.network), log)
+# -- what spoils a batch, or a state on its way ------------------------------------------------------------------------
 
 
-def from_zero_to_one(seed: int, budget: Budget) -> Patient:
-    "A run that reads its images as 0 to 1."
-    with mock.patch.object(training, "to_float", lambda pixels: torch.as_tensor(pixels).float() / 255):
-        return trained(digits(), seed, *budget)
+def one_t(batch: Batch, images: ImageSet) -> Batch:
+    return replace(batch, t=batch.t[:1].expand_as(batch.t))
+
+
+def one_noise(batch: Batch, images: ImageSet) -> Batch:
+    return replace(batch, eps=batch.eps[:1].expand_as(batch.eps))
+
+
+def old_noise(batch: Batch, images: ImageSet) -> Batch:
+    "The noise of the first step, in every step."
+    return replace(batch, eps=normal(batch.x0.shape[1:], 0, Purpose.NOISE, 0, range(len(batch.x0))))
+
+
+def eight_ranks(batch: Batch, images: ImageSet) -> Batch:
+    "Eight processes with pictures of their own, and with one seed for t and noise."
+    few = len(batch.t) // 8
+    return replace(batch, t=batch.t[:few].repeat(8), eps=batch.eps[:few].repeat(8, 1, 1, 1))
+
+
+def one_bad_picture(batch: Batch, images: ImageSet) -> Batch:
+    "One picture of all is a hundred times too large."
+    hit = (batch.x0 == to_float(images.pixels[:1])).flatten(1).all(1)
+    return replace(batch, x0=torch.where(hit[:, None, None, None], 100 * batch.x0, batch.x0))
+
+
+def in_zero_to_one(batch: Batch, images: ImageSet) -> Batch:
+    return replace(batch, x0=(batch.x0 + 1) / 2)
+
+
+def without_ema(state: TrainState, config: RunConfig) -> None:
+    "Resumed with the weights alone: the average begins with a new network."
+    state.average.network.load_state_dict(new_state(config).network.state_dict())
+
+
+def without_optimizer(state: TrainState, config: RunConfig) -> None:
+    state.optimizer = OPTIMIZERS[config.training.optimizer](
+        state.network.parameters(), config.training, torch.device("cpu"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Budget:
+    "How long is trained, on what; trainings are kept in the folder `cache`."
+    steps: int
+    batch: int
+    size: int
+    cache: str
+
+    def digits(self) -> tuple[ImageSet, ImageSet]:
+        return load_digits("train", self.size), load_digits("test", self.size)
+
+    def trained(
+        self,
+        seed: int,
+        data: tuple[ImageSet, ImageSet] | None = None,
+        spoil: Callable[[Batch, ImageSet], Batch] | None = None,
+        resume: Callable[[TrainState, RunConfig], None] | None = None,  # with a fifth of all steps to go
+        **changes: Any,
+    ) -> Patient:
+        "A run on some data, as a patient."
+        images, held_out = data or self.digits()
+        size = images.pixels.shape[-1]
+        told = {"steps": self.steps, "batch": self.batch, "seed": seed, "precision": "fp32", "size": size,
+                "image_channels": images.channels, "classes": images.classes,
+                "multipliers": (1, 2, 4) if size >= 16 else (1, 2)}  # fmt: skip
+        config = override(PRESETS["mnist16"], **told | changes)
+        state, log, steps = new_state(config), [], config.training.steps
+        what = to_json(config) + repr([images.digest, getattr(spoil, "__name__", 0), getattr(resume, "__name__", 0)])
+        file = Path(self.cache, f"{sha256(what.encode()).hexdigest()}.pt") if self.cache else None
+        if file and file.exists():
+            weights, average, count, log = torch.load(file)
+            state.network.load_state_dict(weights)
+            state.average.network.load_state_dict(average)
+        else:
+            make = training.make_batch
+            other = (lambda images, *rest: spoil(make(images, *rest), images)) if spoil else make
+            with mock.patch.object(training, "make_batch", other):
+                for record in fit(state, images, config):
+                    if record["step"] % max(1, steps // 100) == 0:
+                        log.append(record | read_window(state, Group()) | {"grad_norm": float(record["grad_norm"])})
+                    if resume and record["step"] == 4 * steps // 5:
+                        resume(state, config)
+            count = updates(state.optimizer)
+            if file:
+                torch.save((state.network.state_dict(), state.average.network.state_dict(), count, log), file)
+        state.network.eval()
+        raw = replace(state.model, network=state.network)
+        return Patient(images, held_out, config, state.ema, raw, log, updates=count)
+
+
+def updates(optimizer: torch.optim.Optimizer) -> int:
+    "How many steps an optimizer remembers."
+    group = optimizer.param_groups[0]
+    return int(group["count"] if "count" in group else optimizer.state[group["params"][0]]["step"])
 
 
 @dataclass(frozen=True)
@@ -136,8 +218,7 @@ def drawn(healthy: Patient, **how: Any) -> Patient:
     return replace(healthy, how=replace(PLAIN, **how))
 
 
-def dropping(seed: int, budget: Budget) -> Patient:
-    patient = trained(digits(), seed, *budget, dropout=0.3)
+def dropping(patient: Patient) -> Patient:
     patient.model.network.train()
     return patient
 
@@ -148,9 +229,19 @@ def broken(healthy: Patient) -> Patient:
     return replace(healthy, model=replace(healthy.model, network=network))
 
 
+def overflowing(healthy: Patient) -> Patient:
+    """Computed in fp16, with a hundred thousand times larger numbers before a GroupNorm, which takes the factor out
+    again: in fp32 the network answers as before."""
+    network = copy.deepcopy(healthy.model.network)
+    block = network.middle[0].residual
+    for weight in (*block.conv1.parameters(), *block.embed.parameters()):
+        weight.data *= 1e5
+    return replace(healthy, model=replace(healthy.model, network=network, precision="fp16"))
+
+
 def twice(healthy: Patient) -> Patient:
     "A folder of samples that two processes drew with the same noise."
-    return Patient(ImageSet(np.concatenate([to_uint8(healthy.samples).numpy()] * 2), None))
+    return Patient(ImageSet(np.concatenate([to_uint8(replace(healthy, n=300).samples).numpy()] * 2), None))
 
 
 def judged(healthy: Patient) -> Patient:
@@ -159,36 +250,66 @@ def judged(healthy: Patient) -> Patient:
 
 
 def leaking(healthy: Patient) -> Patient:
-    every = [np.concatenate([getattr(part, name) for part in digits()]) for name in ("pixels", "labels")]
+    both = healthy.images, healthy.held_out
+    every = [np.concatenate([getattr(part, name) for part in both]) for name in ("pixels", "labels")]
     return replace(healthy, images=ImageSet(*every, healthy.images.classes))
 
 
+def hundred(seed: int, budget: Budget) -> Patient:
+    images, held_out = budget.digits()
+    return budget.trained(seed, (images[seed::45], held_out), steps=budget.steps * 8 // 3)
+
+
+def can_guide(patient: Patient) -> Patient:
+    return replace(patient, model=replace(patient.model, can_guide=True))
+
+
 CASES = [
-    Case("an average that lags", "ema=0.9999, ema_warmup=False", "late average",
-         lambda s, b, h: trained(digits(), s, *b, ema=0.9999, ema_warmup=False)),
-    Case("raw weights judged", "ema=0.0", "no average", lambda s, b, h: trained(digits(), s, *b, ema=0.0)),
+    Case("an average that lags", "ema=0.9999, ema_warmup=False", "slow average",
+         lambda s, b, h: b.trained(s, ema=0.9999, ema_warmup=False)),
+    Case("resumed without its average", "average = Average(new_network)", "late average",
+         lambda s, b, h: b.trained(s, resume=without_ema)),
+    Case("resumed without its optimizer", "optimizer = Muon(parameters)", "young optimizer",
+         lambda s, b, h: b.trained(s, resume=without_optimizer)),
+    Case("raw weights judged", "ema=0.0", "no average", lambda s, b, h: b.trained(s, ema=0.0)),
     Case("weights kept in bf16", "weight.copy_(weight.bfloat16())", "kept in bf16",
-         lambda s, b, h: trained(digits(), s, *b, average="in bf16", ema=0.999)),
-    Case("data in [0, 1]", "x0 = pixels / 255", "reading",
-         lambda s, b, h: from_zero_to_one(s, b)),
-    Case("labels shuffled", "labels = permutation(labels)", "class ignored",
-         lambda s, b, h: trained(shuffled(s), s, *b)),
-    Case("flips on digits", "augment='flip'", "mirrored", lambda s, b, h: trained(digits(), s, *b, augment="flip")),
-    Case("a loss that never fell", "lr=1e-6", "flat loss", lambda s, b, h: trained(digits(), s, *b, lr=1e-6)),
-    Case("copies", "images = images[:100]", "copies",
-         lambda s, b, h: trained((digits()[0][s::45], digits()[1]), s, 800, b[1])),
-    Case("grey comes out coloured", "image_channels=3", "colour from grey",
-         lambda s, b, h: trained(in_colours(0, False), s, *b)),
+         lambda s, b, h: b.trained(s, average="in bf16", ema=0.999)),
+    Case("data in [0, 1]", "x0 = pixels / 255", "reading", lambda s, b, h: b.trained(s, spoil=in_zero_to_one)),
+    Case("labels shuffled", "labels = permutation(labels)", "labels",
+         lambda s, b, h: b.trained(s, shuffled(b.digits(), s))),
+    Case("the class never passed", "network(xt, t, null)", "class ignored",
+         lambda s, b, h: told(b.trained(s, label_drop=1.0), label_drop=0.1)),
+    Case("guidance without dropped labels", "label_drop=0", "guidance untrained",
+         lambda s, b, h: can_guide(b.trained(s, label_drop=0.0))),
+    Case("flips on digits", "augment='flip'", "flips", lambda s, b, h: b.trained(s, augment="flip")),
+    Case("a loss that never fell", "lr=1e-6", "flat loss", lambda s, b, h: b.trained(s, lr=1e-6)),
+    Case("copies", "images = images[:100]", "few pictures", lambda s, b, h: hundred(s, b)),
+    Case("the loader repeats a hundred", "images[i % 100]", "copies",
+         lambda s, b, h: replace(hundred(s, b), images=h.images)),
+    Case("grey comes out coloured", "image_channels=3", "grey as colour",
+         lambda s, b, h: b.trained(s, in_colours(b.digits(), 0, False))),
     Case("a tint", "steps=300, objective='eps'", "tint",
-         lambda s, b, h: trained(in_colours(0), s, 300, b[1], objective="eps", schedule="linear")),
-    Case("another objective", "objective='eps'", "reading", lambda s, b, h: told(h, objective=OBJECTIVES["eps"])),
+         lambda s, b, h: b.trained(s, in_colours(b.digits(), 0), steps=300, objective="eps", schedule="linear")),
+    Case("one t for a whole batch", "t = t[:1]", "draws repeat", lambda s, b, h: b.trained(s, spoil=one_t)),
+    Case("one noise for a whole batch", "eps = eps[:1]", "draws repeat", lambda s, b, h: b.trained(s, spoil=one_noise)),
+    Case("one seed on eight ranks", "seed(0)", "draws repeat", lambda s, b, h: b.trained(s, spoil=eight_ranks)),
+    Case("the same noise in every step", "eps = eps_of_step_0", "easier than asked",
+         lambda s, b, h: b.trained(s, spoil=old_noise)),
+    Case("one damaged picture", "x0[k] = 100 * x0[k]", "spikes", lambda s, b, h: b.trained(s, spoil=one_bad_picture)),
+    Case("another objective", "objective='eps'", "reading", lambda s, b, h: told(h, objective="eps")),
+    Case("a flow taken for noise", "objective='eps'", "reading",
+         lambda s, b, h: told(b.trained(s, objective="slope"), objective="eps")),
+    Case("EDM taken for noise", "objective='eps'", "reading",
+         lambda s, b, h: told(b.trained(s, objective="edm"), objective="eps")),
     Case("T trained and T drawn differ", "T=200", "reading", lambda s, b, h: told(h, T=200)),
     Case("another schedule", "schedule='linear'", "reading", lambda s, b, h: told(h, schedule="linear")),
-    Case("sampling in train mode", "network.train()", "dropout at work", lambda s, b, h: dropping(s, b)),
+    Case("sampling in train mode", "network.train()", "dropout at work",
+         lambda s, b, h: dropping(b.trained(s, dropout=0.3))),
     Case("black", "weight[0] = nan", "not finite", lambda s, b, h: broken(h)),
+    Case("overflow in float16", "precision='fp16'", "not finite", lambda s, b, h: overflowing(h)),
     Case("grain in few steps", "sampler='ddpm', steps=10, variance='large'", "more noise than told",
          lambda s, b, h: drawn(h, sampler="ddpm", steps=10, variance="large")),
-    Case("the stride's place for its index", "network(x, k, y)", "more noise than told",
+    Case("loop counter passed as timestep", "network(x, k, y)", "more noise than told",
          lambda s, b, h: drawn(h, sampler="by place", steps=20)),
     Case("noise in the last step", "x = x + 0.1 * noise()", "noise in the last step",
          lambda s, b, h: drawn(h, sampler="noisy end")),
@@ -201,22 +322,22 @@ CASES = [
 ]  # fmt: skip
 
 HEALTHY: dict[str, Callable[[Budget], Patient]] = {
-    "v, cosine": lambda b: trained(digits(), 3, *b),
-    "eps, linear": lambda b: trained(digits(), 3, max(500, b[0]), b[1], objective="eps", schedule="linear"),
-    "x0": lambda b: trained(digits(), 3, *b, objective="x0"),
-    "learned variance": lambda b: trained(digits(), 3, *b, loss="hybrid", variance="learned"),
-    "no classes": lambda b: trained(digits(), 3, *b, conditional=False),
-    "AdamW": lambda b: trained(digits(), 3, *b, optimizer="adamw", lr=2e-3),
-    "T = 200": lambda b: trained(digits(), 3, *b, T=200),
-    "dropout": lambda b: trained(digits(), 3, *b, dropout=0.1),
-    "in colours": lambda b: trained(in_colours(3), 3, max(300, b[0]), b[1]),
-    "in colours, eps, linear": lambda b: trained(  # in fewer steps it has a tint, and the doctor says so
-        in_colours(3), 3, max(1000, b[0]), max(64, b[1]), objective="eps", schedule="linear"
+    "v, cosine": lambda b: b.trained(3),
+    "eps, linear": lambda b: b.trained(3, steps=max(500, b.steps), objective="eps", schedule="linear"),
+    "x0": lambda b: b.trained(3, objective="x0"),
+    "flow, straight": lambda b: b.trained(3, objective="slope", schedule="straight"),
+    "EDM": lambda b: b.trained(3, objective="edm", network="edm"),
+    "learned variance": lambda b: b.trained(3, loss="hybrid", variance="learned"),
+    "no classes": lambda b: b.trained(3, conditional=False),
+    "AdamW": lambda b: b.trained(3, optimizer="adamw", lr=2e-3),
+    "T = 200": lambda b: b.trained(3, T=200),
+    "dropout": lambda b: b.trained(3, dropout=0.1),
+    "in colours": lambda b: b.trained(3, in_colours(b.digits(), 3), steps=max(300, b.steps)),
+    "in colours, eps, linear": lambda b: b.trained(  # in fewer steps it has a tint, and the doctor says so
+        3, in_colours(b.digits(), 3), steps=max(1000, b.steps), objective="eps", schedule="linear"
     ),
-    "28 x 28": lambda b: trained(digits(28), 3, max(200, b[0] // 2), b[1], multipliers=(1, 2, 4)),
-    "32 x 32, attention": lambda b: trained(
-        digits(32), 3, max(200, b[0] // 2), b[1], channels=16, multipliers=(1, 2, 2, 2), attention=(8,)
-    ),
+    "12 x 12, attention": lambda b: replace(b, size=12).trained(3, attention=(6,)),
+    "16 x 16": lambda b: replace(b, size=16).trained(3),
 }
 
 
@@ -234,64 +355,84 @@ def pictures(patient: Patient) -> np.ndarray:
     return to_uint8(every.nan_to_num(-1.0)).numpy()
 
 
-def findings(patient: Patient, only: str = "") -> dict[str, str]:
-    "What is ill, by all checks or by one."
-    found = examine(patient, checks={only: EVERY[only]} if only else EVERY)
-    return {name: str(finding) for name, finding in found.items() if finding.ill}
+def findings(patient: Patient) -> dict[str, dict]:
+    "The number of each check that could tell; what was found; and what follows from that, as name -> cause."
+    found = examine(patient, checks=EVERY)
+    return {
+        "values": {n: float(f"{f.value:.4g}") if f.told and f.value == f.value else None for n, f in found.items()},
+        "findings": {name: str(f) for name, f in found.items() if f.ill and not f.follows},
+        "follows": {name: f.follows for name, f in found.items() if f.follows},
+    }
 
 
 @cache
 def well(seed: int, budget: Budget) -> Patient:
     "The healthy run that many sick ones are made from."
-    return trained(digits(), seed, *budget)
+    return budget.trained(seed)
 
 
-def visit(name: str, seed: int, budget: Budget, only: bool) -> tuple[dict[str, str], list, np.ndarray]:
-    "Findings, training loss by quarter of t, and pictures, of one run."
+def visit(name: str, seed: int, budget: Budget) -> tuple[dict[str, dict], np.ndarray, np.ndarray, list]:
+    "Findings, pictures, and training loss by quarter of t and in the mean, of one run."
     torch.set_num_threads(1)
     case = next((case for case in CASES if case.symptom == name), None)
     if case:
         patient = case.make(seed, budget, well(seed, budget))
     else:
         patient = HEALTHY[name](budget) if name in HEALTHY else well(seed, budget)
-    found = findings(patient, case.expected if case and only else "")
-    quarters = [[line["step"], *line["loss_quarters"]] for line in patient.log]
-    return found, quarters, pictures(patient) if seed < 2 and name not in HEALTHY and not only else np.zeros(0)
+    quarters = np.array([[line["step"], *line["loss_quarters"]] for line in patient.log], float)
+    shown = budget.size == 16 and seed < 2 and name not in HEALTHY
+    losses = [[line["step"], round(line["loss"], 4)] for line in patient.log]
+    return findings(patient), pictures(patient) if shown else np.zeros(0), quarters, losses
 
 
 def table(rows: list[dict]) -> Iterator[str]:
     sick = [row for row in rows if "expected" in row]
-    yield f"{'symptom':34} {'check':24} found  first"
+    yield f"{'fault':34} {'check':24} found  other findings"
+    every = [(row, name) for row in rows for run in row["runs"] for name in run["findings"]]
     for row in sick:
-        yield f"{row['symptom']:34} {row['expected']:24} {row['found']} of {row['seeds']}  {row['first']}"
+        mine = [name for other, name in every if other is row]
+        others = ", ".join(sorted({*mine} - {row["expected"]}))
+        yield f"{row['symptom']:34} {row['expected']:24} {mine.count(row['expected'])} of {len(row['runs'])} {others}"
     for row in rows[len(sick) :]:
-        yield f"{row['healthy']:34} false alarms: {', '.join(row['findings']) or 'none'}"
+        yield f"{row['healthy']:34} false alarms: {', '.join(row['runs'][0]['findings']) or 'none'}"
+    of_sick = [(row, name) for row, name in every if "expected" in row]
+    beside = sum(row["expected"] != name for row, name in of_sick)
+    yield f"{len(of_sick)} findings in {sum(len(row['runs']) for row in sick)} sick runs, {beside} beside the fault"
 
 
 def main() -> None:
-    args = arguments(__doc__, steps=300, batch=64, seeds=3, only=0, out="clinic")
-    seeds, rows = range(args.seeds), []
-    jobs = [(name, seed) for name in ["healthy", *(case.symptom for case in CASES)] for seed in seeds]
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        jobs += [(name, 0) for name in HEALTHY]
-        budget = args.steps, args.batch
-        waiting = {job: pool.submit(visit, *job, budget, bool(args.only)) for job in jobs}
-        found = {job: visited.result() for job, visited in tqdm(waiting.items())}
-    for case in CASES:
-        mine = [found[case.symptom, seed] for seed in seeds]
-        rows.append({
-            "symptom": case.symptom, "line": case.line, "expected": case.expected, "seeds": args.seeds,
-            "found": sum(case.expected in names for names, _, _ in mine),
-            "first": sum(next(iter(names), "") == case.expected for names, _, _ in mine),
-            "findings": [names for names, _, _ in mine], "quarters": [quarters for _, quarters, _ in mine[:2]],
-        })  # fmt: skip
-    rows += [{"healthy": f"the default, seed {seed}", "findings": found["healthy", seed][0]} for seed in seeds]
-    rows += [{"healthy": name, "findings": found[name, 0][0]} for name in HEALTHY]
-    print("\n".join(table(rows)))
+    args = arguments(__doc__, size=8, steps=200, batch=64, seeds=3, jobs=2, cache="", only="", out="clinic")
+    seeds, only = range(args.seeds), set(filter(None, args.only.split("|")))
     path = Path(__file__).parent / "results" / args.out if args.out == Path(args.out).name else Path(args.out)
+    old = json.loads(path.with_suffix(".json").read_text())["runs"] if only else []
+    budget = Budget(args.steps, args.batch, args.size, args.cache)
+    if args.cache:
+        Path(args.cache).mkdir(parents=True, exist_ok=True)
+    plans = {case.symptom: seeds for case in CASES}
+    plans |= {"healthy": seeds} | {name: range(1) for name in HEALTHY}
+    jobs = [(name, seed) for name in ["healthy", *plans] for seed in plans[name]
+            if not only or name in only or "healthy" in only and name in HEALTHY]  # fmt: skip
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        waiting = {job: pool.submit(visit, *job, budget) for job in dict.fromkeys(jobs)}
+        found = {job: visited.result() for job, visited in tqdm(waiting.items())}
+    rows = [{"symptom": case.symptom, "line": case.line, "expected": case.expected,
+             "runs": [found[case.symptom, seed][0] for seed in seeds]}
+            for case in CASES if (case.symptom, 0) in found]  # fmt: skip
+    for row in rows:
+        if row["expected"] == "draws repeat":
+            row["losses"] = found[row["symptom"], 0][3]
+    rows += [{"healthy": f"the default, seed {seed}" if name == "healthy" else name, "runs": [found[name, seed][0]]}
+             | ({"losses": found[name, 0][3]} if (name, seed) == ("healthy", 0) else {})
+             for name, seed in found if name == "healthy" or name in HEALTHY]  # fmt: skip
+    new = {row.get("symptom", row.get("healthy")): row for row in old + rows}
+    order = [*plans, *(f"the default, seed {seed}" for seed in seeds)]
+    rows = sorted(new.values(), key=lambda row: order.index(row.get("symptom", row.get("healthy"))))
+    print("\n".join(table(rows)))
     keep(rows, path.with_suffix(".json"), "torch", "numpy")
-    shown = {f"{name} {seed}": kept for (name, seed), (_, _, kept) in found.items() if len(kept)}
-    np.savez_compressed(path.with_suffix(".npz"), **shown)
+    if args.size == 16 and not only:
+        shown = {f"{name} {seed}": kept for (name, seed), (_, kept, _, _) in found.items() if len(kept)}
+        shown |= {f"{name} {seed}, loss": q for (name, seed), (_, kept, q, _) in found.items() if len(kept)}
+        np.savez_compressed(path.with_suffix(".npz"), **shown)
 
 
 if __name__ == "__main__":

@@ -104,10 +104,17 @@ LACKING = {     # what is not known of a patient -> why a check could not run
 
 
 def report(patient: Patient, found: Mapping[str, Finding], files: int = 0) -> str:
-    """What the checks say, as text: first what is ill, causes before consequences; last, which
-    could not run (of pictures alone: none but those of a model), and how many files are named."""
-    ill = {name: finding for name, finding in found.items() if finding.ill}
-    lines = [f'{name}\n    {f.looked}: {f.found}\n    {f.do} ({f.sure})' for name, f in ill.items()]
+    """What the checks say, as text: first what is ill, causes before consequences, each with what
+    may follow from it; last, which could not run (of pictures alone: none but those of a model),
+    and how many files are named."""
+    lines, ill = [], [name for name, f in found.items() if f.ill and not f.follows]
+    for name in ill:
+        f, check = found[name], CHECKS[name]
+        lines += [name, f'    {f.looked}: {f.found}',
+                  f'    {f.value:.3g}, ill {"below" if check.below else "above"} {f.limit:g} '
+                  f'({check.why})', f'    {f.do} ({f.sure})']
+        if later := [after for after, other in found.items() if other.follows == name]:
+            lines.append(f'    may follow from it: {", ".join(later)}')
     well = [f'{name:24} {f}' for name, f in found.items() if not f.ill]
     left: dict[str, list[str]] = {}
     alone = not (patient.model or patient.config)   # pictures

@@ -155,7 +155,7 @@ def look_first(run: Run, held_out: ImageSet) -> None:
     config = override(run.config, batch=-(-run.config.training.batch // mine))
     patient = Patient(run.images, held_out, config, run.model, raw)
     for name, finding in examine(patient, early=True).items():
-        if finding.ill:
+        if finding.ill and not finding.follows:
             say(run.group, f'doctor: {name}: {finding}')
 
 

@@ -1,6 +1,6 @@
 "What is examined: pictures, a run or a model; and how it is asked."
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,13 +14,14 @@ from ..config import RunConfig, SamplingConfig
 from ..data.sets import ImageSet, epoch_order, to_float
 from ..draws import Purpose, normal
 from ..forward import q_sample
+from ..heldout import heldout_draws
 from .evaluation import allot_classes
-from .lab import Difference, paired
 from ..losses import OBJECTIVES
 from ..model import Model
 from ..run.pictures import fingerprints
 from ..sampling import keyed_noise, plan, walk, walk_to_the_end
 from ..schedules import make_schedule
+from ..simple import Simple
 
 
 def some(images: ImageSet, n: int) -> ImageSet:
@@ -41,6 +42,7 @@ class Patient:
     raw: Model = UNKNOWN            # with the weights that are trained, not averaged
     log: Sequence[dict] = ()        # lines of metrics.jsonl
     scores: dict[str, Any] = field(default_factory=dict)    # 'samples' of test.json
+    updates: int = UNKNOWN          # steps that the optimizer remembers
     how: SamplingConfig = SamplingConfig(guidance=1)
     n: int = 100                    # samples to draw
 
@@ -66,6 +68,11 @@ class Patient:
         "(n, C, H, W) of these classes, as the model and `how` draw them."
         return walk_to_the_end(self.model, range(self.n), self.asked, self.how)
 
+    @cached_property
+    def anew(self) -> np.ndarray:
+        "(N,) losses of training pictures as the network is now, each with a t and noise of its own."
+        return heldout_draws(self.raw, some(self.images, 1000), Simple(), 1)['loss'][0].numpy()
+
     def questions(self, n: int = 64) -> tuple[Tensor, Tensor | None]:
         """At most n held-out pictures (N, C, H, W) in [-1, 1], else some that the model drew; and
         their classes where it is told them."""
@@ -86,16 +93,6 @@ def small(pixels: np.ndarray) -> Tensor:
     rows = torch.cat([F.adaptive_avg_pool2d(to_float(part), min(32, part.shape[-1]))
                       for part in parts])
     return rows.flatten(1)
-
-
-def mirrored_apart(p: Patient) -> tuple[Difference, bool]:
-    """How much farther mirrored held-out pictures are from the training ones than plain ones, as
-    a share of how far plain ones are; and whether that is much, and no chance."""
-    x, rows = some(p.held_out, 200).pixels, small(some(p.images, 3000).pixels)
-    plain, mirrored = (torch.cdist(small(each), rows).amin(1) for each in (x, x[..., ::-1].copy()))
-    usual = plain.mean() + 1e-9                             # 0 where all are training pictures
-    d = paired((mirrored / usual).numpy(), (plain / usual).numpy())
-    return d, d.away > 5 and d.mean > 0.3
 
 
 def roughness(x: Tensor) -> Tensor:
@@ -125,11 +122,19 @@ def picture_errors(model: Model, x0: Tensor, y: Tensor | None,
     return torch.stack(rows).mean(0).double().numpy()
 
 
+ELSEWHERE: dict[str, Callable[..., tuple[Tensor, Any]]] = {     # x_0 from what others predict
+    'flow': lambda slope, xt, signal, sigma: ((xt - sigma * slope) / (signal + sigma), UNKNOWN),
+    'edm': lambda F, xt, signal, sigma: (       # of data with standard deviation 0.5
+        (signal * xt + 2 * sigma * (sigma**2 + signal**2 / 4).sqrt() * F)
+        / (4 * sigma**2 + signal**2), UNKNOWN)}
+
+
 def readings(model: Model, schedule: str) -> dict[str, Model]:
     "The same network, taken for one that was trained otherwise."
     T = model.schedule.T
-    found = {f'objective {name}': replace(model, objective=OBJECTIVES[name])
-             for name in ('eps', 'x0', 'v') if OBJECTIVES[name] is not model.objective}
+    solves = {name: known.solve for name, known in OBJECTIVES.items()} | ELSEWHERE
+    found = {f'objective {name}': replace(model, objective=replace(model.objective, solve=solve))
+             for name, solve in solves.items() if solve is not model.objective.solve}
     usual = (100, 200, 250, 400, 500, 1000, 2000, 4000)
     for name in ('linear', 'cosine'):
         for steps in {T, *(usual if name == schedule else ())} - {T if name == schedule else 0}:
