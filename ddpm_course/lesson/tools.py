@@ -21,9 +21,9 @@ if TYPE_CHECKING:                       # matplotlib itself is imported where a 
 
 
 def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns: int = 10,
-                size: float = 0.9) -> 'Figure':
+                size: float = 0.9, labels: Sequence[str] = ()) -> 'Figure':
     """Show images (N, C, H, W), float in [-1, 1] or uint8, C = 1 or 3, as a grid: so many columns,
-    `size` inches an image, with a title each or none."""
+    `size` inches an image, with a title each or none, and a label left of each row or none."""
     import matplotlib.pyplot as plt
     pixels = torch.as_tensor(images).detach().cpu()
     if pixels.dtype != torch.uint8:
@@ -32,14 +32,17 @@ def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns
     rows = -(-len(pixels) // columns)
     columns = min(columns, len(pixels))
     height = size * (1.35 if len(titles) else 1.05)
+    beside = 0.08 * max((len(line) for label in labels for line in label.split('\n')), default=0)
     fig, axes = plt.subplots(rows, columns, squeeze=False,
-                             figsize=(columns * size * 1.05, rows * height))
+                             figsize=(columns * size * 1.05 + beside, rows * height))
     for ax in axes.flat:
         ax.axis('off')
     for ax, image in zip(axes.flat, pixels):
         ax.imshow(image.permute(1, 2, 0).numpy(), cmap='gray', vmin=0, vmax=white)
     for ax, title in zip(axes.flat, titles):
         ax.set_title(title, fontsize=9)
+    for ax, label in zip(axes[:, 0], labels):
+        ax.text(-0.1, 0.5, label, transform=ax.transAxes, ha='right', va='center', fontsize=9)
     fig.tight_layout(pad=0.3)
     plt.close(fig)                      # shown once, as the value of the cell
     return fig
