@@ -59,7 +59,7 @@ def run(request: Request, group: Group) -> None:
     say(group, f'{"":{wide}}  eps mse of {len(held_out)} held-out images, minus the first')
     for run, own, d in zip(runs, losses, found):
         say(group, f'{run:{wide}}  {own.mean():.4f}' + (f'  {d}' if d is not found[0] else ''))
-    say(group, '± reaches the truth in 95 of 100 cases, for these trainings; whether what trained '
+    say(group, '± is a 95 % confidence interval, for these trainings; whether what trained '
                'them is better takes several seeds')
     if path and group.rank == 0:
         write_whole(path, json.dumps(rows, indent=2) + '\n')

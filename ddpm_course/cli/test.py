@@ -51,7 +51,7 @@ def loss_table(found: dict[str, dict], n: int, name: str) -> str:
         rows[label] = [interval(part['mean'], part['se'], n) for part in (test, train)]
         rows[label] += [interval(*part, n) for part in zip(test['quarters'], test['quarters_se'])]
     lines = [f'{label:8}' + ''.join(f'  {cell:>19}' for cell in row) for label, row in rows.items()]
-    return '\n'.join([*lines, '± reaches the truth in 95 of 100 cases'])
+    return '\n'.join([*lines, '± is a 95 % confidence interval'])
 
 
 def run(request: Request, group: Group) -> None:

@@ -2,7 +2,6 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from ..base.files import read_whole, write_whole
 from ..base.group import Group
-from ..base.intervals import student
+from ..base.intervals import Difference
 from ..base.machine import cores
 from ..config import RunConfig, SamplingConfig, override, to_json
 from ..simple import Simple
@@ -27,42 +26,6 @@ from ..model import Model, build_schedule
 from ..run.checkpoints import versions
 from ..run.runs import Run, load_run
 from ..schedules import Schedule
-
-
-def upwards(bound: float) -> float:
-    "A bound with two digits, not below what it was."
-    if not 0 < bound < math.inf:
-        return bound
-    unit = 10.0 ** (math.floor(math.log10(bound)) - 1)
-    return math.ceil(bound / unit) * unit
-
-
-@dataclass(frozen=True)
-class Difference:
-    "First minus second, of something of which less is better."
-    mean: float
-    error: float            # standard error of the mean
-    n: int                  # independent values that it rests on
-
-    @property
-    def reach(self) -> float:
-        "How far from the mean the truth may lie, to either side, in 95 of 100 cases."
-        return student(self.n - 1) * self.error
-
-    @property
-    def away(self) -> float:
-        "How many standard errors it is away from nothing."
-        return float(self.mean / max(self.error, 1e-12))
-
-    @property
-    def verdict(self) -> str:
-        "'better', 'worse', or the largest difference that may still be there."
-        if abs(self.mean) > self.reach:
-            return 'better' if self.mean < 0 else 'worse'
-        return f'no difference larger than {upwards(abs(self.mean) + self.reach):.2g}'
-
-    def __str__(self) -> str:
-        return f'{self.mean:+.3g} ± {self.reach:.2g} (n = {self.n}): {self.verdict}'
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> Difference:

@@ -2,16 +2,19 @@
 
 import json
 import sys
+from statistics import NormalDist
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from ddpm_course import load_digits, override
-from ddpm_course.base.intervals import interval, share, student, wilson
+from ddpm_course.base.intervals import interval, plus_minus, share, student, wilson
 from ddpm_course.config import PRESETS
 from ddpm_course.data.sets import ImageSet
 from ddpm_course.judge import lab
+from ddpm_course.judge.frechet import frechet_from_moments
 from ddpm_course.judge.lab import Difference, distances, paired, race
 
 BASE = override(
@@ -23,11 +26,92 @@ BASE = override(
 def test_quantiles_are_students():
     for freedom in (1, 2, 3, 4, 7, 20, 500):
         assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+    for freedom, level in ((1, 0.5), (2, 0.99), (8, 0.8), (15, 0.99), (99, 1 - 0.05 / 9)):
+        assert student(freedom, level) == pytest.approx(stats.t.ppf((1 + level) / 2, freedom), rel=2e-3)
     assert student(0) == np.inf and Difference(1.0, 0.1, 1).verdict == "no difference larger than inf"
     assert interval(0.12345, 0.01, 10) == "0.1235 ± 0.0226" and interval(0.5, np.nan, 1, 1) == "0.5"
     assert wilson(3, 10) == pytest.approx(stats.binomtest(3, 10).proportion_ci(method="wilson"), rel=1e-4)
     assert share(3, 10) == "30 (11 to 60)" and share(0, 20) == "0 (0 to 16)"
     assert paired(np.ones((1, 1)), 0).verdict == "no difference larger than inf"  # and no warning
+
+
+def test_one_formatter():
+    "A mean and a difference are written by the same function; a sign is the mean's."
+    assert interval(0.5, 0.1, 10, 2) == plus_minus(0.5, student(9) * 0.1, ".2f") == "0.50 ± 0.23"
+    d = Difference(0.5, 0.1, 10)
+    assert f"{d:+.2f}" == "+0.50 ± 0.23" and f"{d}" == str(d) == "+0.5 ± 0.23 (n = 10): worse"
+
+
+# -- what page 16 claims, with new data in each try -------------------------------------------------------------------
+
+
+def alarms(differences):
+    "How many intervals exclude zero, and the 95 % interval of the share."
+    found = [d.verdict in ("better", "worse") for d in differences]
+    return sum(found) / len(found), wilson(sum(found), len(found))
+
+
+def mean_error(x):
+    return x.mean(), x.std(ddof=1) / len(x) ** 0.5
+
+
+@pytest.mark.parametrize("k", [2, 3, 5, 13, 100])
+def test_an_honest_error_alarms_in_5_of_100(k):
+    "Of k pairs without a difference; the unpaired error of pairs that correlate is too large, and hardly ever alarms."
+    dice, found, alone = np.random.default_rng(k), [], []
+    for _ in range(4000):
+        common = dice.normal(size=k)
+        a, b = (3 * common + dice.normal(size=k) for _ in range(2))
+        found.append(paired(b, a))
+        alone.append(Difference(b.mean() - a.mean(), np.hypot(mean_error(a)[1], mean_error(b)[1]), 2 * k - 1))
+    share_of, (low, high) = alarms(found)
+    assert low < 0.05 < high, f"{share_of:.3f}"
+    assert alarms(alone)[0] < 0.02
+
+
+def test_losses_of_one_digit_are_no_independent_values():
+    "Counted by digit 5 of 100 groups without a difference alarm; by loss as many as the correlation predicts."
+    dice, r, ways = np.random.default_rng(3), 0.24, {"digit": [], "loss": []}
+    for _ in range(4000):
+        groups = [r**0.5 * dice.normal(size=250) + (1 - r) ** 0.5 * dice.normal(size=(4, 250)) for _ in range(2)]
+        for way, values in (("digit", [x.mean(0) for x in groups]), ("loss", [x.flatten() for x in groups])):
+            (one, error), (two, other) = map(mean_error, values)
+            ways[way].append(Difference(one - two, np.hypot(error, other), 500))
+    (_, (low, high)), (_, (least, most)) = alarms(ways["digit"]), alarms(ways["loss"])
+    assert low < 0.05 < high
+    assert least < 2 * NormalDist().cdf(-1.96 / (1 + 3 * r) ** 0.5) < most
+
+
+def test_an_honest_bootstrap_alarms_in_5_of_100():
+    """Two sets of pairs and fixed classes, no difference: a hundred redraws of the same pairs, class by class, give an
+    honest error of a difference of Fréchet distances. With redraws of its own for each set it is far too large."""
+    dice, centre, real = np.random.default_rng(5), np.repeat([0.0, 4.0, 8.0], 40), (6.0, 5.0)  # mean, deviation
+
+    def distances_of(x):
+        "Of one feature, and many sets at once."
+        return (x.mean(-1) - real[0]) ** 2 + (x.std(-1, ddof=1) - real[1]) ** 2
+
+    x = torch.from_numpy(centre)[:, None]
+    moments = torch.tensor([real[0]]).double(), torch.tensor([[real[1] ** 2]]).double()
+    assert frechet_from_moments(x.mean(0), x.var(0)[None], *moments) == pytest.approx(distances_of(centre))
+
+    def error(sets, picks):
+        "Of the difference, by the same redraws, and as if each set had its own."
+        one, two = (distances_of(x[picks]) for x in sets)
+        return (one - two).std(ddof=1), np.hypot(one.std(ddof=1), two.std(ddof=1))
+
+    found, scatter, first = {"honest": [], "unpaired": []}, [], 40 * np.arange(3)[:, None]
+    for _ in range(1500):
+        common = centre + dice.normal(size=120)
+        sets = [common + 0.4 * dice.normal(size=120) for _ in range(2)]
+        scatter.append(distances_of(sets[0]) - distances_of(sets[1]))
+        errors = error(sets, (dice.integers(0, 40, (100, 3, 40)) + first).reshape(100, 120))
+        for name, each in zip(found, errors, strict=True):
+            found[name].append(Difference(scatter[-1], each, 100))
+    low, high = alarms(found["honest"])[1]
+    assert low < 0.05 < high
+    assert alarms(found["unpaired"])[0] < 0.01
+    assert np.mean([d.error for d in found["honest"]]) == pytest.approx(np.std(scatter), rel=0.05)
 
 
 @pytest.mark.parametrize(
