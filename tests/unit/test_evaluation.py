@@ -12,7 +12,7 @@ from ddpm_course.config import PRESETS, SamplingConfig, override
 from ddpm_course.data.sets import ASSETS, ImageSet, load_digits
 from ddpm_course.draws import Purpose, generator
 from ddpm_course.judge import evaluation as ev
-from ddpm_course.judge import kernel
+from ddpm_course.judge import frechet, kernel
 from ddpm_course.judge import scores as sc
 from ddpm_course.model import build_model
 from ddpm_course.run.runs import load_model
@@ -125,6 +125,76 @@ def test_too_few_for_a_frechet_distance_have_a_kernel_distance(digits, judge):
     few = ImageSet(digits["train"].pixels[::45], digits["train"].labels[::45], digits["train"].classes)
     found = sc.evaluate_images(images, y, (few, digits["test"]), judge)
     assert found.distance is None and found.floor_n == 50 and abs(found.kernel) < 1
+
+
+# -- the distance without its bias -------------------------------------------------------------------------------------
+
+
+def two_classes(random, scale, shift, n=120, d=6):
+    "n points of two equally frequent Gaussians, 6 apart, and their classes."
+    labels = np.arange(n) % 2
+    points = scale * random.standard_normal((n, d)) + shift
+    points[:, 0] += 6 * labels
+    return torch.from_numpy(points), labels
+
+
+def its_moments(scale, shift, d=6):
+    mean, cov = torch.full((d,), float(shift)).double(), scale**2 * torch.eye(d).double()
+    mean[0], cov[0, 0] = shift + 3, scale**2 + 9
+    return mean, cov
+
+
+@pytest.fixture(scope="module")
+def tries():
+    "By generator: the exact distance from the reference, forty measured ones, those corrected, and their errors."
+    found = {}
+    for scale, shift in ((1, 0), (1, 0.3), (0.5, 0.2)):  # the reference itself, a moved one, a narrow one
+        exact = frechet.frechet_from_moments(*its_moments(scale, shift), *its_moments(1, 0))
+        random, rows = generator(1, Purpose.LESSON), []
+        for k in range(40):
+            a, b = two_classes(random, scale, shift), two_classes(random, 1, 0)
+            rows.append([ev.frechet_distance(a[0], b[0]), *frechet.corrected_distance(*a, *b, draws=40, seed=k)])
+        found[scale, shift] = exact, *np.array(rows).T
+    return found
+
+
+def test_correction_leaves_little_of_the_bias(tries):
+    "And the error bar keeps its promise; where the distance is zero it is on the safe side."
+    for exact, distances, corrected, errors in tries.values():
+        bias, left = distances.mean() - exact, corrected.mean() - exact
+        assert bias > 4 * distances.std() / 40**0.5, "few points make a distance larger"
+        assert abs(left) < bias / 4
+        assert (abs(corrected - exact) < 1.96 * errors).mean() >= 0.875
+    exact, distances, corrected, errors = tries[1, 0]
+    assert exact == pytest.approx(0, abs=1e-9) and errors.mean() > 1.3 * corrected.std()
+
+
+def test_bias_belongs_to_the_generator(tries):
+    wide, narrow = (tries[k][1].mean() - tries[k][0] for k in ((1, 0.3), (0.5, 0.2)))
+    assert narrow < 0.7 * wide
+
+
+def test_classes_that_were_fixed_stay_fixed():
+    "Redrawn without classes, an error counts chance that was not there, and too much is taken away."
+    random, rows = generator(2, Purpose.LESSON), []
+    exact = frechet.frechet_from_moments(*its_moments(1, 0.3), *its_moments(1, 0))
+    for k in range(20):
+        (a, classes), (b, _) = two_classes(random, 1, 0.3), two_classes(random, 1, 0)
+        both = classes, np.zeros_like(classes)
+        rows.append([frechet.corrected_distance(a, y, b, y, draws=40, seed=k) for y in both])
+    (within, error), (blind, too_long) = np.array(rows).mean(0)
+    assert too_long > 1.5 * error and blind < within and blind < exact
+
+
+def test_two_halves_of_real_digits_are_no_distance_apart(digits, real):
+    labels = digits["train"].labels
+    for draw in range(4):
+        half = ev.real_subset(labels, len(labels), len(labels) // 2, draw=draw)
+        a, b = (real["train"][torch.from_numpy(side)] for side in (half, ~half))
+        found, error = frechet.corrected_distance(a, labels[half], b, labels[~half], draws=30)
+        assert abs(found) < 1.96 * error and abs(found) < 0.5 * ev.frechet_distance(a, b)
+        again = frechet.redrawn(a, labels[half], generator(0, Purpose.LESSON))
+        assert again.shape == a.shape
 
 
 # -- the kernel distance ----------------------------------------------------------------------------------------------
