@@ -88,7 +88,7 @@ def test_held_out_pictures_that_another_run_has_seen_are_counted(tmp_path, capsy
             compare.run(compare.Request(runs=tuple(runs), precision="fp32"), Group())
         monkeypatch.delitem(DATA, "leaked", raising=False)
     header, first, second, note = capsys.readouterr().out.splitlines()[:4]
-    assert "minus the first" in header and "±" in second and "95 of 100" in note and "±" not in first
+    assert "minus the first" in header and "±" in second and "95 % confidence interval" in note and "±" not in first
 
 
 def test_batch_is_the_most_that_is_computed_at_a_time(tmp_path, monkeypatch):
