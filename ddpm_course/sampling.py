@@ -125,7 +125,7 @@ def columns_of(model: Model, classes: Sequence[int] | None = None) -> list[int]:
             raise ValueError(f'there is no class {c}: the model knows 0 to {known - 1}')
     return list(range(min(known, 20) or 10)) if classes is None else list(classes)
 
-
+# %% ../nbs/deep_dives/12d_walk.ipynb #12d00001
 def walk_to_the_end(
     model: Model,
     keys: Sequence[int],            # one for each sample
@@ -159,7 +159,7 @@ def check_finite(images: Tensor) -> Tensor:
                          'weights are damaged, or fp16 is too coarse (try --precision fp32)')
     return images
 
-
+# %% ../nbs/deep_dives/12d_walk.ipynb #12d00002
 def sample(
     model: Model,
     classes: Sequence[int] | None = None,   # one column each; None: see `columns_of`

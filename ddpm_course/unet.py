@@ -115,8 +115,11 @@ class UNetParts(nn.Module):
 
 # %% ../nbs/08_unet.ipynb #2f94f346
 class UNet(UNetParts):
-    """The network of Ho et al. (2020), appendix B: `network(xt, t, y)` is like `xt`.
-    The defaults are their CIFAR-10 network."""
+    """The network of Ho et al. (2020), appendix B: `network(xt, t, y)` is like `xt`, (B, C, H, W).
+    The defaults are their CIFAR-10 network. `channels` are those at full resolution, a level has
+    `multipliers` times as many, and the way up one stage per level more than `blocks`. The middle
+    always has attention. A zero stands for no classes (`num_classes`), for min(32, channels // 4)
+    groups of GroupNorm, and for `image_channels` (`out_channels`). `seed`: of the first weights."""
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         emb = self.time(t)
