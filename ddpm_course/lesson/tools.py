@@ -21,9 +21,10 @@ if TYPE_CHECKING:                       # matplotlib itself is imported where a 
 
 
 def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns: int = 10,
-                size: float = 0.9, labels: Sequence[str] = ()) -> 'Figure':
+                size: float = 0.9, labels: Sequence[str] = (),
+                after: Sequence[str] = ()) -> 'Figure':
     """Show images (N, C, H, W), float in [-1, 1] or uint8, C = 1 or 3, as a grid: so many columns,
-    `size` inches an image, with a title each or none, and a label left of each row or none."""
+    `size` inches an image, with a title each or none, and words left and right of rows or none."""
     import matplotlib.pyplot as plt
     pixels = torch.as_tensor(images).detach().cpu()
     if pixels.dtype != torch.uint8:
@@ -32,7 +33,8 @@ def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns
     rows = -(-len(pixels) // columns)
     columns = min(columns, len(pixels))
     height = size * (1.35 if len(titles) else 1.05)
-    beside = 0.08 * max((len(line) for label in labels for line in label.split('\n')), default=0)
+    beside = sum(0.08 * max((len(line) for label in words for line in label.split('\n')), default=0)
+                 for words in (labels, after))
     fig, axes = plt.subplots(rows, columns, squeeze=False,
                              figsize=(columns * size * 1.05 + beside, rows * height))
     for ax in axes.flat:
@@ -41,27 +43,10 @@ def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns
         ax.imshow(image.permute(1, 2, 0).numpy(), cmap='gray', vmin=0, vmax=white)
     for ax, title in zip(axes.flat, titles):
         ax.set_title(title, fontsize=9)
-    for ax, label in zip(axes[:, 0], labels):
-        ax.text(-0.1, 0.5, label, transform=ax.transAxes, ha='right', va='center', fontsize=9)
+    for words, column, x, side in ((labels, 0, -0.1, 'right'), (after, -1, 1.1, 'left')):
+        for ax, label in zip(axes[:, column], words):
+            ax.text(x, 0.5, label, transform=ax.transAxes, ha=side, va='center', fontsize=9)
     fig.tight_layout(pad=0.3)
-    plt.close(fig)                      # shown once, as the value of the cell
-    return fig
-
-
-def show_rows(rows: Sequence[Tensor], left: Sequence[str], right: Sequence[str] = ()) -> 'Figure':
-    """Show rows of grey images, each (N, 1, H, W), float in [-1, 1] or uint8, one below the other,
-    with words to the left and, if there are any, to the right of each."""
-    import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(len(rows), squeeze=False, figsize=(9, 0.62 * len(rows)))
-    fig.subplots_adjust(0.13, 0.01, 0.8, 0.99, hspace=0.06)
-    for ax, row, before, after in zip(axes[:, 0], rows, left, right or [''] * len(rows)):
-        pixels = row.float() / 127.5 - 1 if row.dtype == torch.uint8 else row.clamp(-1, 1)
-        gap = torch.ones(*row.shape[:3], 1)                             # white, between neighbours
-        ax.imshow(torch.cat(list(torch.cat([pixels, gap], 3)[:, 0]), 1)[:, :-1], cmap='gray',
-                  vmin=-1, vmax=1, aspect='auto')
-        ax.text(-0.015, 0.5, before, transform=ax.transAxes, ha='right', va='center')
-        ax.text(1.015, 0.5, after, transform=ax.transAxes, ha='left', va='center')
-        ax.axis('off')
     plt.close(fig)                      # shown once, as the value of the cell
     return fig
 
