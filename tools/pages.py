@@ -24,7 +24,10 @@ CAPTIONS = {  # of what is live on the site, where the figure itself stays, as t
     "both": "Above a strip; here is the same digit at every step, with other noise.",
     "weights": "Above a still; here are its weights, and the best answer as a dot, under your hand.",
     "field": "Above a still; here is its left panel, with fewer arrows, under your hand.",
-    "flow": "Above a still; here is its middle panel, under your hand.",
+    "flow": "The same in the plane, under your hand: without fresh noise, four hundred points flow to a three.",
+}
+WORDS = {  # of what is live, where it shows something else than its figure
+    "flow": "Four hundred points of the plane, with a mark for the quarter in which each began, flow to a three.",
 }
 EXERCISES = "## Exercises\n\n*In JupyterLab a check answers below each cell; [how to open it]({up}index.ipynb).*"
 SHOWN = {NOTEBOOKS: "", ROOT / "docs": "docs", ROOT / "benchmarks/results": "results"}  # folder -> where on the site
@@ -109,11 +112,11 @@ def spoken(output: dict) -> list[dict]:
 
 
 def live(kind: str, words: str) -> dict:
-    "The output of a cell that draws in the page; `words` say what a picture of it shows."
-    script = kind if kind in ("draw", "plane") else "explore"
+    "The output of a cell that draws in the page; `words` say what its figure shows."
+    script, said = kind if kind in ("draw", "plane") else "explore", WORDS.get(kind, words)
     name = f'id="{kind}" class="live"' if script == kind else f'class="live explore" data-kind="{kind}"'
     text = (
-        f'<p class="small">{CAPTIONS.get(kind, "")}</p><section {name} aria-label="{html.escape(words)}"></section>\n'
+        f'<p class="small">{CAPTIONS.get(kind, "")}</p><section {name} aria-label="{html.escape(said)}"></section>\n'
         f'<script type="module" src="_static/{script}.js"></script>'
     )
     return {"output_type": "display_data", "metadata": {}, "data": {"text/html": text}}
