@@ -1,8 +1,8 @@
-import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.sets import load_digits, to_float
+from ...data.faces import load_faces
+from ...data.sets import to_float
 from ...draws import Purpose, normal
 from ...editing import noised
 from ..answers import Answer, Checks
@@ -14,10 +14,10 @@ ROWS = dict(A=2, B=0, C=3, D=4, E=1)                        # the fault of each 
 
 
 @torch.no_grad()
-def completed(model: Model, picture: Tensor, fault: int) -> Tensor:
-    "Eight completions of the upper half of a 2, by a loop with this fault."
-    keys, y = class_keys([2], 8)
-    drawn = (torch.arange(16) >= 8)[:, None] ^ (fault == 1)
+def completed(model: Model, picture: Tensor, y: int, fault: int) -> Tensor:
+    "Eight completions of the left half of a face of class y, by a loop with this fault."
+    keys, labels = class_keys([y], 8)
+    drawn = (torch.arange(16) >= 8).expand(16, 16) ^ (fault == 1)
     stops = sampling_indices(model.schedule.T, 10)
     tops = [model.schedule.alpha_bars[t].item() for t in stops] + [1.0]
 
@@ -25,7 +25,7 @@ def completed(model: Model, picture: Tensor, fault: int) -> Tensor:
         return normal(model.shape, 0, purpose, t + 1, keys[:1] * 8 if fault == 3 else keys)
     x = noise(Purpose.SAMPLE, -1)
     for t, abar, abar_next in zip(stops, tops, tops[1:]):
-        now = model.predict(x, t, y)
+        now = model.predict(x, t, labels)
         x = ddim_step(now.x0, now.eps, torch.zeros_like(x), abar, abar_next, 0.0)
         known = noised(picture, abar if fault == 4 else abar_next, noise(Purpose.KNOWN, t))
         x = torch.where(drawn, x, x if fault == 2 and abar_next < 1 else known)
@@ -33,12 +33,13 @@ def completed(model: Model, picture: Tensor, fault: int) -> Tensor:
 
 
 def sick(model: Model) -> Tensor:
-    "The picture and what is known of it, and below them the rows A to E, eight pictures each."
-    held_out = load_digits('test', 16)
-    picture = to_float(held_out.pixels[np.flatnonzero(held_out.labels == 2)[:1]])
-    half = torch.where((torch.arange(16) >= 8)[:, None], 0.0, picture)
-    top = torch.cat([picture, half, torch.ones(6, 1, 16, 16)])
-    return torch.cat([top, *(completed(model, picture[0], fault) for fault in ROWS.values())])
+    "A face and what is known of it, and below them the rows A to E, eight faces each."
+    images = load_faces('test').images.spread(50)
+    y = images.classes.index('beard')
+    picture = to_float(images.pixels[images.labels == y][4:5])
+    half = torch.where(torch.arange(16) >= 8, 0.3, picture)
+    top = torch.cat([picture, half, torch.ones(6, 3, 16, 16)])
+    return torch.cat([top, *(completed(model, picture[0], y, fault) for fault in ROWS.values())])
 
 
 def check_faults(f: Answer) -> None:
@@ -48,14 +49,14 @@ def check_faults(f: Answer) -> None:
 
     The known half is exactly the one on top. The other half fits it, and is drawn anew each time.
 
-    Equal pictures: 3. Grain in the known half: 4. Another upper half: 1. Halves do not meet: 2.
+    Equal pictures: 3. Noise in the known half: 4. Another left half: 1. Halves do not meet: 2.
     """
     found = f()
     assert sorted(found) == list('ABCDE') and sorted(found.values()) == [0, 1, 2, 3, 4], (
         'each of the rows A to E has a number, and each number from 0 to 4 belongs to one row')
-    looks = ['nothing is wrong there: the known half is the one on top, and the halves meet',
-             'which half is the one on top?', 'do the two halves belong to one digit?',
-             'compare the eight pictures with each other', 'look closely at the black above']
+    looks = ['nothing is wrong there: the left half is the known one, and the halves meet',
+             'which half is the known one?', 'do the two halves belong to one face?',
+             'compare the eight pictures with each other', 'look closely at the left half']
     for row, fault in ROWS.items():
         assert found[row] == fault, f'row {row}: {looks[fault]}'
 
@@ -63,7 +64,7 @@ def check_faults(f: Answer) -> None:
 def check_put_back(f: Answer) -> None:
     """One number for each pixel: part of a picture may change a little, and another a lot.
 
-    A pixel of strength 0.3 walks the last 0.3 of the way. May it move when 0.5 of it is left?
+    A pixel of strength 0.3 changes in the last 0.3 of the steps. May it change when 0.5 are left?
 
     A pixel waits while `left` is not less than its strength, and waiting pixels have their noise.
 
@@ -76,8 +77,8 @@ def check_put_back(f: Answer) -> None:
     assert found.shape == x.shape, f'the shape is that of x, {tuple(x.shape)}'
     waits, moves = found[:, :, :8], found[:, :, 8:]         # the upper rows have less than 0.5
     assert not (waits == 7).all(), 'a strength of 0 keeps a pixel, and yours lets it move'
-    assert (moves == 7).all(), 'a pixel that has begun to move is what the walk made of it'
-    assert (waits != 7).all(), 'some pixels move too early: half of the way is left'
+    assert (moves == 7).all(), 'a pixel that has begun to move is what the sampler made of it'
+    assert (waits != 7).all(), 'some pixels move too early: half of the steps are left'
     assert waits.std() > 0.01, 'the waiting pixels are clean: noise them to the level, too'
     assert not torch.equal(waits[0], waits[1]), 'each sample of a batch has noise of its own'
     assert torch.allclose(waits, noised(picture, 0.64, eps)[:, :, :8], atol=1e-6), (
