@@ -141,6 +141,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ddpm_course.lesson.checks.check_topology': {},
             'ddpm_course.lesson.checks.check_training': {},
             'ddpm_course.lesson.checks.check_unet': {},
+            'ddpm_course.lesson.cluster': {},
             'ddpm_course.lesson.explorers': {},
             'ddpm_course.lesson.feature_maps': {},
             'ddpm_course.lesson.few_steps': { 'ddpm_course.lesson.few_steps.Walks': ( 'few_steps.html#walks',
