@@ -29,7 +29,7 @@ from ddpm_course.model import Model
 from ddpm_course.run.runs import load_plugin, load_run
 from ddpm_course.steps import sampling_indices
 
-DOORS = Path(__file__).resolve().parents[1] / "doors"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RECIPES = {  # name -> changes to the default run
     "DDPM": {},
     "flow matching": {"schedule": "straight", "objective": "slope"},
@@ -75,7 +75,7 @@ def main() -> None:
     folder, path = Path(args.folder), Path(f"{args.out}.json")
     data, judge = tuple(load_digits(split, 16) for split in ("train", "test")), load_judge()
     for name in ("flow_matching", "edm"):
-        load_plugin(DOORS / f"{name}.py")
+        load_plugin(EXAMPLES / f"{name}.py")
     for name, changes in RECIPES.items():  # each by itself: their noise levels differ, and so no losses are compared
         race(folder, {name: changes}, PRESETS["mnist16"], data, range(args.seeds))
     real, y = extract(judge, data[0].pixels)[0], allot_classes(data[0].labels, args.n)
