@@ -15,30 +15,35 @@ ROWS = dict(A=2, B=0, C=3, D=4, E=1)                        # the fault of each 
 
 @torch.no_grad()
 def completed(model: Model, picture: Tensor, y: int, fault: int) -> Tensor:
-    "Eight completions of the left half of a face of class y, by a loop with this fault."
+    "Eight faces of class y, whose upper part is drawn anew by a loop with this fault."
     keys, labels = class_keys([y], 8)
-    drawn = (torch.arange(16) >= 8).expand(16, 16) ^ (fault == 1)
+    drawn = (torch.arange(16) < 6)[:, None].expand(16, 16) ^ (fault == 1)
     stops = sampling_indices(model.schedule.T, 10)
     tops = [model.schedule.alpha_bars[t].item() for t in stops] + [1.0]
 
-    def noise(purpose: Purpose, t: int) -> Tensor:
-        return normal(model.shape, 0, purpose, t + 1, keys[:1] * 8 if fault == 3 else keys)
+    def noise(purpose: Purpose, t: int, again: int = 0) -> Tensor:
+        step = t + 1 + again * 2**32
+        return normal(model.shape, 0, purpose, step, keys[:1] * 8 if fault == 3 else keys)
     x = noise(Purpose.SAMPLE, -1)
     for t, abar, abar_next in zip(stops, tops, tops[1:]):
-        now = model.predict(x, t, labels)
-        x = ddim_step(now.x0, now.eps, torch.zeros_like(x), abar, abar_next, 0.0)
-        known = noised(picture, abar if fault == 4 else abar_next, noise(Purpose.KNOWN, t))
-        x = torch.where(drawn, x, x if fault == 2 and abar_next < 1 else known)
+        for again in range(3 if abar_next < 1 else 1):
+            if again:
+                x = noised(x, abar / abar_next, noise(Purpose.AGAIN, t, again))
+            now = model.predict(x, t, labels)
+            x = ddim_step(now.x0, now.eps, torch.zeros_like(x), abar, abar_next, 0.0)
+            known = noised(picture, abar if fault == 4 else abar_next,
+                           noise(Purpose.KNOWN, t, again))
+            x = torch.where(drawn, x, x if fault == 2 and abar_next < 1 else known)
     return x
 
 
 def sick(model: Model) -> Tensor:
     "A face and what is known of it, and below them the rows A to E, eight faces each."
     images = load_faces('test').images.spread(50)
-    y = images.classes.index('beard')
+    y = images.classes.index('hat')
     picture = to_float(images.pixels[images.labels == y][4:5])
-    half = torch.where(torch.arange(16) >= 8, 0.3, picture)
-    top = torch.cat([picture, half, torch.ones(6, 3, 16, 16)])
+    part = torch.where((torch.arange(16) < 6)[:, None], 0.3, picture)
+    top = torch.cat([picture, part, torch.ones(6, 3, 16, 16)])
     return torch.cat([top, *(completed(model, picture[0], y, fault) for fault in ROWS.values())])
 
 
@@ -47,16 +52,16 @@ def check_faults(f: Answer) -> None:
 
     What must be the same in all eight pictures of a row, and what must differ?
 
-    The known half is exactly the one on top. The other half fits it, and is drawn anew each time.
+    The known part is exactly the one on top. The other part fits it, and is drawn anew each time.
 
-    Equal pictures: 3. Noise in the known half: 4. Another left half: 1. Halves do not meet: 2.
+    Equal pictures: 3. Noise in the known part: 4. Another lower part: 1. A seam: 2.
     """
     found = f()
     assert sorted(found) == list('ABCDE') and sorted(found.values()) == [0, 1, 2, 3, 4], (
         'each of the rows A to E has a number, and each number from 0 to 4 belongs to one row')
-    looks = ['nothing is wrong there: the left half is the known one, and the halves meet',
-             'which half is the known one?', 'do the two halves belong to one face?',
-             'compare the eight pictures with each other', 'look closely at the left half']
+    looks = ['nothing is wrong there: the lower part is the known one, and the upper one fits',
+             'which part is the known one?', 'do the two parts belong to one picture?',
+             'compare the eight pictures with each other', 'look closely at the lower part']
     for row, fault in ROWS.items():
         assert found[row] == fault, f'row {row}: {looks[fault]}'
 
