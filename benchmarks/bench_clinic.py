@@ -56,6 +56,11 @@ for name in ("edm", "flow_matching"):
 # -- data -------------------------------------------------------------------------------------------------------------
 
 
+@cache
+def digits(size: int) -> tuple[ImageSet, ImageSet]:
+    return load_digits("train", size), load_digits("test", size)
+
+
 def in_colours(data: tuple[ImageSet, ImageSet], seed: int, colourful: bool = True) -> tuple[ImageSet, ImageSet]:
     "Digits in three channels, each in a colour of its own, or grey."
     dice = np.random.default_rng(seed)
@@ -146,13 +151,14 @@ def without_optimizer(state: TrainState, config: RunConfig) -> None:
 @dataclass(frozen=True)
 class Budget:
     "How long is trained, on what; trainings are kept in the folder `cache`."
+
     steps: int
     batch: int
     size: int
     cache: str
 
     def digits(self) -> tuple[ImageSet, ImageSet]:
-        return load_digits("train", self.size), load_digits("test", self.size)
+        return digits(self.size)
 
     def trained(
         self,
@@ -219,7 +225,9 @@ def drawn(healthy: Patient, **how: Any) -> Patient:
 
 
 def dropping(patient: Patient) -> Patient:
-    patient.model.network.train()
+    "In training mode for good: sampling here calls eval(), and a program that forgets it does not."
+    network = patient.model.network.train()
+    network.eval = lambda: network
     return patient
 
 
@@ -236,7 +244,7 @@ def overflowing(healthy: Patient) -> Patient:
     block = network.middle[0].residual
     for weight in (*block.conv1.parameters(), *block.embed.parameters()):
         weight.data *= 1e5
-    return replace(healthy, model=replace(healthy.model, network=network, precision="fp16"))
+    return replace(healthy, n=20, model=replace(healthy.model, network=network, precision="fp16"))
 
 
 def twice(healthy: Patient) -> Patient:
@@ -255,9 +263,10 @@ def leaking(healthy: Patient) -> Patient:
     return replace(healthy, images=ImageSet(*every, healthy.images.classes))
 
 
-def hundred(seed: int, budget: Budget) -> Patient:
+def hundred(seed: int, budget: Budget, times: float) -> Patient:
+    "Trained on a hundred digits, for longer."
     images, held_out = budget.digits()
-    return budget.trained(seed, (images[seed::45], held_out), steps=budget.steps * 8 // 3)
+    return budget.trained(seed, (images[seed::45], held_out), steps=round(times * budget.steps))
 
 
 def can_guide(patient: Patient) -> Patient:
@@ -283,13 +292,15 @@ CASES = [
          lambda s, b, h: can_guide(b.trained(s, label_drop=0.0))),
     Case("flips on digits", "augment='flip'", "flips", lambda s, b, h: b.trained(s, augment="flip")),
     Case("a loss that never fell", "lr=1e-6", "flat loss", lambda s, b, h: b.trained(s, lr=1e-6)),
-    Case("copies", "images = images[:100]", "few pictures", lambda s, b, h: hundred(s, b)),
+    Case("a learning rate far too large", "lr=0.5", "nothing learned", lambda s, b, h: b.trained(s, lr=0.5)),
+    Case("copies", "images = images[:100]", "few pictures", lambda s, b, h: hundred(s, b, 8 / 3)),
     Case("the loader repeats a hundred", "images[i % 100]", "copies",
-         lambda s, b, h: replace(hundred(s, b), images=h.images)),
+         lambda s, b, h: replace(hundred(s, b, 10), images=h.images)),
     Case("grey comes out coloured", "image_channels=3", "grey as colour",
          lambda s, b, h: b.trained(s, in_colours(b.digits(), 0, False))),
-    Case("a tint", "steps=300, objective='eps'", "tint",
-         lambda s, b, h: b.trained(s, in_colours(b.digits(), 0), steps=300, objective="eps", schedule="linear")),
+    Case("a tint", "steps=300, objective='eps'", "tint",  # of larger digits: small ones have learned their colours then
+         lambda s, b, h: (big := replace(b, size=16)).trained(
+             s, in_colours(big.digits(), 0), steps=300, objective="eps", schedule="linear")),
     Case("one t for a whole batch", "t = t[:1]", "draws repeat", lambda s, b, h: b.trained(s, spoil=one_t)),
     Case("one noise for a whole batch", "eps = eps[:1]", "draws repeat", lambda s, b, h: b.trained(s, spoil=one_noise)),
     Case("one seed on eight ranks", "seed(0)", "draws repeat", lambda s, b, h: b.trained(s, spoil=eight_ranks)),
@@ -318,7 +329,7 @@ CASES = [
     Case("a distance of few samples", "n=100", "few samples judged", lambda s, b, h: judged(h)),
     Case("test pictures trained on", "images = train + test", "seen before", lambda s, b, h: leaking(h)),
     Case("out of memory", "batch=1_000_000", "memory",
-         lambda s, b, h: replace(h, config=override(h.config, batch=1_000_000))),
+         lambda s, b, h: replace(h, config=override(h.config, batch=1_000_000), log=())),
 ]  # fmt: skip
 
 HEALTHY: dict[str, Callable[[Budget], Patient]] = {
@@ -426,7 +437,7 @@ def main() -> None:
              for name, seed in found if name == "healthy" or name in HEALTHY]  # fmt: skip
     new = {row.get("symptom", row.get("healthy")): row for row in old + rows}
     order = [*plans, *(f"the default, seed {seed}" for seed in seeds)]
-    rows = sorted(new.values(), key=lambda row: order.index(row.get("symptom", row.get("healthy"))))
+    rows = [new[name] for name in order if name in new]
     print("\n".join(table(rows)))
     keep(rows, path.with_suffix(".json"), "torch", "numpy")
     if args.size == 16 and not only:

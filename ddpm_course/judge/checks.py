@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -48,14 +49,14 @@ class Check:
     look: Look
     needs: tuple[str, ...]      # fields of the patient, without which it is left out
     limit: float                # a value above it is ill ...
-    why: str = 'between healthy and sick runs: see benchmarks/results/clinic.json'
+    why: str                    # ... because; or the numbers of benchmarks/results/clinic.json
     below: bool = False         # ... or, for these, a value below it
     early: bool = False         # before training; together these take less than a second
     least: int = 0              # held-out pictures that it takes to tell
     after: tuple[str, ...] = () # findings that explain this one: then it is no other finding
 
 
-CHECKS: dict[str, Check] = {}           # causes before consequences
+CHECKS: dict[str, Check] = {}           # in the order in which they are asked
 FOREIGN = 'kept in bf16', 'dropout at work'     # of other code, see `lesson.symptoms`
 UNTRAINED = 'not finite', 'flat loss', 'slow average', 'late average'
 MISREAD = *UNTRAINED, 'reading', 'nothing learned'      # then no other answer means anything
@@ -104,14 +105,16 @@ def seen_before(p: Patient) -> Finding:
                    'leave doubles out, and keep held-out pictures apart')
 
 
-@check('images', early=True, limit=500, below=True)
+@check('images', early=True, limit=500, below=True,
+       why='healthy runs to 4.5e+03, sick ones from 100')
 def few_pictures(p: Patient) -> Finding:
     "Whether there are so few that they will be copied."
     return Finding('training pictures', f'{len(p.images):,}', len(p.images),
                    'find more, or stop early: few are learned by heart', 'likely')
 
 
-@check('images', 'held_out', 'config', early=True, least=20, limit=0.3)
+@check('images', 'held_out', 'config', early=True, least=20, limit=0.3,
+       why='healthy runs to 0, sick ones from 0.519')
 def flips(p: Patient) -> Finding:
     "Whether pictures are mirrored that must not be: mirrored, they are farther from the others."
     x, rows = some(p.held_out, 200).pixels, small(some(p.images, 3000).pixels)
@@ -143,7 +146,8 @@ def labels(p: Patient) -> Finding:
                    'likely: classes may also differ in what pixels do not show', enough)
 
 
-@check('config', early=True, limit=0.02)
+@check('config', early=True, limit=0.02,
+       why='healthy runs to 0, sick ones from 0.98')
 def slow_average(p: Patient) -> Finding:
     "Whether the averaged weights will still be the first, random ones."
     t = p.config.training
@@ -168,28 +172,31 @@ def memory(p: Patient) -> Finding:
                    need / have, 'more slices (--accumulate), or a smaller --batch', 'likely')
 
 
-@check('log', 'config', limit=0.9)
+@check('log', 'config', limit=0.9,
+       why='healthy runs to 0.211, sick ones from 0.991')
 def flat_loss(p: Patient) -> Finding:
     "Whether the training loss never fell. That it falls no more is no illness."
     if len(p.log) < 8:
         return Finding('the log', f'{len(p.log)} lines: too few to tell', told=False)
-    first, now = p.log[0]['loss'], np.mean([line['loss'] for line in p.log[-(len(p.log) // 4):]])
+    first, now = p.log[0]['loss'], np.median([line['loss'] for line in p.log[-(len(p.log) // 4):]])
     return Finding('training loss', f'{first:.3g} at first, {now:.3g} in the last quarter of the '
                    'log', now / first if math.isfinite(now) else math.inf, 'another --lr',
                    told=not p.config.training.init)     # else it may begin with a low loss
 
 
-@check('log', limit=10, after=('flat loss',))
+@check('log', limit=10, after=('flat loss',),
+       why='healthy runs to 1.37, sick ones from 138')
 def spikes(p: Patient) -> Finding:
     "Whether loss, or gradient, of some steps are far above those before and after."
-    if len(p.log) < 12:
-        return Finding('the log', f'{len(p.log)} lines: too few to tell', told=False)
-    rows = np.array([[line['loss'], line.get('grad_norm', np.nan)] for line in p.log], float)
+    rows = np.array([[line['loss'], line.get('grad_norm', 1)] for line in p.log], float)
+    rows = rows[np.isfinite(rows).all(1)]               # float16 leaves out a step now and then
+    if len(rows) < 12:
+        return Finding('the log', f'{len(rows)} lines: too few to tell', told=False)
     near = np.stack([rows[k:len(rows) - 4 + k] for k in (0, 1, 3, 4)])
-    times = (rows[2:-2] / np.median(near, 0))[len(rows) // 4:].max(0)
+    loss, gradient = (rows[2:-2] / np.median(near, 0))[len(rows) // 4:].max(0)
     return Finding('the worst line of the log, over two before it and two after',
-                   f'loss {times[0]:.2g} times, gradient {times[1]:.2g} times',
-                   np.nanmax(times / (1, 3)),       # a gradient is of one step: it varies more
+                   f'loss {loss:.2g} times, gradient {gradient:.2g} times',
+                   max(loss, gradient / 3),         # a gradient is of one step: it varies more
                    'look for damaged pictures; else a smaller --lr or --clip', 'likely')
 
 
@@ -209,7 +216,8 @@ def not_finite(p: Patient) -> Finding:
                    'go back to a checkpoint before it; a smaller --lr')
 
 
-@check('model', 'raw', 'held_out', limit=0.02, after=('not finite', 'slow average', *FOREIGN))
+@check('model', 'raw', 'held_out', limit=0.02, after=('not finite', 'slow average', *FOREIGN),
+       why='healthy runs to 0.00431, sick ones from 0.106')
 def late_average(p: Patient) -> Finding:
     "Whether the averaged weights are worse than the raw ones."
     mine, raw = (picture_errors(model, *p.questions(200)) for model in (p.model, p.raw))
@@ -230,13 +238,14 @@ def no_average(p: Patient) -> Finding:
                    'average them, for example --ema 0.999')
 
 
-@check('model', 'config', limit=0.2, after=UNTRAINED)
+@check('model', 'config', limit=0.2, after=UNTRAINED,
+       why='healthy runs to 0, sick ones from 0.414')
 def reading(p: Patient) -> Finding:
     """Whether the network's answers make more sense if it was trained otherwise: about held-out
     pictures, else about those that it draws."""
     x0, y = p.questions()
     errors = {name: picture_errors(other, x0, y)
-              for name, other in readings(p.model, p.config.diffusion.schedule).items()}
+              for name, other in readings(p.model, p.config).items()}
     errors['pictures in [0, 1]'] = 4 * picture_errors(p.model, (x0 + 1) / 2, y)
     best = min(errors, key=lambda name: errors[name].mean())
     own = picture_errors(p.model, x0, y)
@@ -248,7 +257,8 @@ def reading(p: Patient) -> Finding:
                    f'{d.away:.0f} standard errors')
 
 
-@check('model', 'held_out', least=20, limit=0.8, after=(*UNTRAINED, 'reading'))
+@check('model', 'held_out', least=20, limit=0.8, after=(*UNTRAINED, 'reading'),
+       why='healthy runs to 0.638, sick ones from 0.978')
 def nothing_learned(p: Patient) -> Finding:
     "Whether the network guesses pictures no better than their mean."
     x0, y = p.questions()
@@ -259,7 +269,8 @@ def nothing_learned(p: Patient) -> Finding:
                    'another --lr: ten times smaller, ten times larger', 'likely')
 
 
-@check('model', 'held_out', least=50, limit=0.02, below=True, after=('labels', *MISREAD))
+@check('model', 'held_out', least=50, limit=0.02, below=True, after=('labels', *MISREAD),
+       why='healthy runs to 0.131, sick ones from -6.22e-05')
 def class_ignored(p: Patient) -> Finding:
     "Whether the right class helps no more than another one."
     if not p.model.classes or len(p.held_out.classes) < 2:
@@ -291,7 +302,9 @@ def guidance_untrained(p: Patient) -> Finding:
                    'train with --label-drop 0.1, or sample with --guidance 1')
 
 
-@check('log', 'config', 'raw', 'images', limit=0.5, after=('not finite', 'flat loss', 'reading'))
+@check('log', 'config', 'raw', 'images', limit=0.5,
+       after=('not finite', 'flat loss', 'reading', 'copies'),
+       why='healthy runs to -0.0808, sick ones from 2.03')
 def easier_than_asked(p: Patient) -> Finding:
     "Whether training pictures under new noise have a far larger loss than the log says."
     if not p.log or p.config.diffusion.loss != 'simple':
@@ -305,7 +318,8 @@ def easier_than_asked(p: Patient) -> Finding:
 
 
 @check('log', 'config', 'raw', 'images', limit=1.8,
-       after=('not finite', 'spikes', 'flat loss', 'reading', 'easier than asked'))
+       after=('few pictures', 'spikes', 'easier than asked', *MISREAD),
+       why='healthy runs to 1.48, sick ones from 2.85')
 def draws_repeat(p: Patient) -> Finding:
     """Whether the logged loss varies more from line to line than means of independent losses do:
     as where all pictures of a batch, or all processes, have the same t or noise."""
@@ -321,7 +335,8 @@ def draws_repeat(p: Patient) -> Finding:
                    'draw t and noise for each picture, with another seed in each process', 'likely')
 
 
-@check('model', 'images', 'held_out', least=20, limit=0.33, after=('few pictures', *MISREAD))
+@check('model', 'images', 'held_out', least=20, limit=0.33, after=('few pictures', *MISREAD),
+       why='healthy runs to -0.164, sick ones from 0.578')
 def trained_too_long(p: Patient) -> Finding:
     "Whether held-out pictures have a larger loss than those that were trained on."
     unseen, seen = (answers(p.model, some(images, 400)) for images in (p.held_out, p.images))
@@ -348,22 +363,33 @@ def few_samples_judged(p: Patient) -> Finding:
 # -- what it draws ----------------------------------------------------------------------------
 
 
-@check('model', 'held_out', limit=1.5, after=MISREAD)
+@check('model', limit=0.01, after=(*MISREAD, 'noise in the last step'),
+       why='healthy runs to 0, sick ones from 0.314')
+def out_of_range(p: Patient) -> Finding:
+    "Whether pixels leave [-1, 1] when pictures are drawn."
+    share = (p.samples.nan_to_num().abs() > 1.05).float().mean().item()
+    return Finding('pixels of samples', f'{share:.1%} are beyond [-1, 1] by more than 0.05', share,
+                   'clip the guessed image (leave --no-clip out); less guidance', 'likely')
+
+
+@check('model', 'held_out', limit=1.5, after=(*MISREAD, 'out of range'),
+       why='healthy runs to 1, sick ones from 1.68')
 def more_noise_than_told(p: Patient) -> Finding:
     """Whether the network is shown another noise than it is told, somewhere on the way, more so
     than in the usual walk: there the network is at fault, which may need training."""
     def worst(how: SamplingConfig) -> tuple[float, float, int]:
         return max((max(x, 1 / max(x, 1e-9)), x, t) for t, x in noise_shown(replace(p, how=how)))
-    (off, ratio, t), (usual, _, _) = worst(p.how), worst(SamplingConfig(guidance=1))
+    (off, ratio, t), (usual, other, _) = worst(p.how), worst(SamplingConfig(guidance=1))
     return Finding('the noise in what the network is shown on the way',
                    f'{ratio:.2f} times what it is told, at t = {t}'
-                   + f'; in the usual walk {usual:.2f} times', off / usual,
+                   + f'; in the usual walk {other:.2f} times', off / usual,
                    'few steps want the small variance, and an own sampler must tell the right '
                    'index', 'likely')
 
 
 @check('model', 'images', 'held_out', limit=0.5, below=True,
-       after=('few pictures', 'trained too long', *MISREAD))
+       after=('few pictures', 'trained too long', *MISREAD),
+       why='healthy runs to 1.1, sick ones from 0.355')
 def copies(p: Patient) -> Finding:
     "Whether samples lie much nearer to training pictures than held-out pictures do."
     drawn, others = to_uint8(p.samples.nan_to_num()), some(p.held_out, 500).pixels
@@ -374,7 +400,8 @@ def copies(p: Patient) -> Finding:
                    'more pictures, or stop earlier; does the loader show them all?', 'likely')
 
 
-@check('model', 'held_out', least=2, limit=0.1, after=(*MISREAD, 'more noise than told'))
+@check('model', 'held_out', least=2, limit=0.1, after=(*MISREAD, 'more noise than told'),
+       why='healthy runs to -0.0111, sick ones from 0.205')
 def tint(p: Patient) -> Finding:
     "Whether samples are brighter, darker or of another tint than real pictures."
     mine, real = (x.nan_to_num().mean((2, 3)).double() for x in (p.samples, p.real))
@@ -387,14 +414,6 @@ def tint(p: Patient) -> Finding:
                    'train longer; does the schedule end in noise? is the range [-1, 1]? are '
                    'red, green and blue in this order?',
                    f'{(apart / error)[k].abs():.0f} standard errors')
-
-
-@check('model', limit=0.01, after=(*MISREAD, 'more noise than told', 'noise in the last step'))
-def out_of_range(p: Patient) -> Finding:
-    "Whether pixels leave [-1, 1] when pictures are drawn."
-    share = (p.samples.nan_to_num().abs() > 1.05).float().mean().item()
-    return Finding('pixels of samples', f'{share:.1%} are beyond [-1, 1] by more than 0.05', share,
-                   'clip the guessed image (leave --no-clip out); less guidance', 'likely')
 
 
 def missing(p: Patient, check: Check) -> tuple[str, ...]:
@@ -410,7 +429,9 @@ def examine(p: Patient, early: bool = False,
     few = Finding('held-out pictures', f'{count}: too few to tell', told=False)
     found = {name: check.look(p) if count >= check.least else few for name, check in checks.items()
              if (check.early or not early) and not missing(p, check)}
-    for name, one in found.items():
+    known = {name: {*checks[name].after} & found.keys() for name in found}
+    for name in TopologicalSorter(known).static_order():     # causes before consequences
+        one = found[name]
         causes = [c for c in checks[name].after if one.ill and c in found and found[c].ill]
         found[name] = replace(one, follows=found[causes[0]].follows or causes[0] if causes else '')
     return found

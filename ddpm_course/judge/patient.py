@@ -129,15 +129,16 @@ ELSEWHERE: dict[str, Callable[..., tuple[Tensor, Any]]] = {     # x_0 from what 
         / (4 * sigma**2 + signal**2), UNKNOWN)}
 
 
-def readings(model: Model, schedule: str) -> dict[str, Model]:
+def readings(model: Model, config: RunConfig) -> dict[str, Model]:
     "The same network, taken for one that was trained otherwise."
-    T = model.schedule.T
+    T, schedule = model.schedule.T, config.diffusion.schedule
     solves = {name: known.solve for name, known in OBJECTIVES.items()} | ELSEWHERE
     found = {f'objective {name}': replace(model, objective=replace(model.objective, solve=solve))
              for name, solve in solves.items() if solve is not model.objective.solve}
     usual = (100, 200, 250, 400, 500, 1000, 2000, 4000)
+    others = usual if config.network.network == 'unet' else ()      # it may have a table of T rows
     for name in ('linear', 'cosine'):
-        for steps in {T, *(usual if name == schedule else ())} - {T if name == schedule else 0}:
+        for steps in {T, *(others if name == schedule else ())} - {T if name == schedule else 0}:
             if name == 'cosine' or steps >= 21:         # the linear one has no fewer
                 other = make_schedule(name, steps)
                 found[f'{name} schedule, T = {steps}'] = replace(model, schedule=other)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ddpm_course import examine, load_digits
@@ -16,11 +17,15 @@ from ddpm_course.data.sets import ASSETS, ImageSet
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.judge.checks import CHECKS
 from ddpm_course.judge.patient import Patient, bytes_per_picture
+from ddpm_course.lesson.symptoms import SYMPTOMS
 from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import build_model
 from ddpm_course.run.runs import load_run
+from ddpm_course.schedules import make_schedule
 from ddpm_course.simple import Simple
 from helpers import ROOT, ddpm, promise, refused
+
+EVERY = CHECKS | SYMPTOMS
 
 
 def test_early_checks_are_quick_and_need_no_model():
@@ -87,6 +92,36 @@ def test_damaged_scores_are_one_sentence(tmp_path, content):
     (tmp_path / "test.json").write_text(content)
     with pytest.raises(ValueError, match="test.json is damaged"):
         read_scores(tmp_path / "test.json")
+
+
+def test_effects_are_listed_under_their_cause():
+    "Each finding comes with its number, the limit and the reason for it."
+    model, config = load_run(ASSETS / "mnist16")
+    short = replace(model, schedule=make_schedule("cosine", 200))
+    taken = Patient(None, load_digits("test", 16), config, short, n=32)
+    found = examine(taken)
+    named = [name for name, finding in found.items() if finding.ill and not finding.follows]
+    effects = [name for name, finding in found.items() if finding.follows == "reading"]
+    assert named == ["reading"] and effects
+    text = report(taken, found)
+    assert f"may follow from it: {', '.join(effects)}" in text
+    assert f"{found['reading'].value:.3g}, ill above 0.2 (" in text
+
+
+def test_a_network_with_a_table_of_steps_is_read_at_no_others():
+    "An EDM network scales its input by a table of T rows: another T would ask beyond its end."
+    model, config = load_run(ASSETS / "mnist16")
+    rows = torch.ones(1000)
+    tables = replace(model, network=lambda x, t, y: model.network(x * rows[t][:, None, None, None], t, y))
+    found = CHECKS["reading"].look(Patient(config=override(config, network="edm"), model=tables, n=20))
+    assert not found.ill and found.value < found.limit
+
+
+def test_a_step_that_float16_leaves_out_is_no_spike():
+    log = [{"loss": 1.0, "grad_norm": math.inf if k == 20 else 0.1} for k in range(40)]
+    assert not CHECKS["spikes"].look(Patient(log=log)).ill
+    log[30]["loss"] = 20.0
+    assert CHECKS["spikes"].look(Patient(log=log)).ill
 
 
 def test_an_average_that_begins_with_trained_weights_is_not_slow():
@@ -169,9 +204,39 @@ def test_train_warns_before_its_first_step(tmp_path):
     assert out.splitlines()[1].startswith("doctor: flips: mirrored held-out pictures"), out
 
 
-def test_every_symptom_was_found_on_three_seeds_and_no_healthy_run(capsys):
-    "In the kept run of benchmarks/bench_clinic.py, which took two cores half an hour."
-    rows = json.loads((ROOT / "benchmarks/results/clinic.json").read_text())["runs"]
-    sick, healthy = ([row for row in rows if name in row] for name in ("symptom", "healthy"))
-    assert len(sick) >= 20 and all(row["found"] == row["seeds"] == 3 for row in sick)
-    assert len(healthy) == 15 and not [row for row in healthy if row["findings"]]
+RECORD = json.loads((ROOT / "benchmarks/results/clinic.json").read_text())["runs"]
+SICK, HEALTHY = ([row for row in RECORD if name in row] for name in ("symptom", "healthy"))
+
+
+def test_every_fault_was_found_on_three_seeds_and_no_healthy_run():
+    "In the kept run of benchmarks/bench_clinic.py; at most one in five findings is another than the fault."
+    assert len(SICK) >= 35 and len(HEALTHY) >= 15
+    missed = [row["symptom"] for row in SICK if sum(row["expected"] in run["findings"] for run in row["runs"]) != 3]
+    assert not missed
+    assert not [row for row in HEALTHY if row["runs"][0]["findings"]]
+    named = [(row["expected"], name) for row in SICK for run in row["runs"] for name in run["findings"]]
+    assert sum(expected != name for expected, name in named) <= len(named) / 5
+
+
+ALSO = {"trained too long": "copies"}  # where few pictures explain it, it is no finding of its own
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_limit_stands_between_healthy_and_sick_runs(name):
+    "By what each check measured on healthy runs, and on those that it should name; else it says so, and is wrong."
+    check = EVERY[name]
+    rows = [row for row in SICK if name == row["expected"] or row["symptom"] == ALSO.get(name)]
+    well, ill = (
+        [x for row in some for run in row["runs"] if (x := run["values"].get(name)) is not None]
+        for some in (HEALTHY, rows)
+    )
+    worst, mildest = (min, max) if check.below else (max, min)
+    assert ill and (mildest(ill) < check.limit if check.below else mildest(ill) > check.limit)
+    if well:
+        assert worst(well) >= check.limit if check.below else worst(well) <= check.limit
+    if check.why.startswith("healthy"):
+        assert check.why == f"healthy runs to {worst(well):.3g}, sick ones from {mildest(ill):.3g}"
+
+
+def test_a_finding_follows_only_from_another_check():
+    assert all(cause in EVERY and cause != name for name, check in EVERY.items() for cause in check.after)

@@ -46,7 +46,7 @@ def check_rounds(f: Answer) -> None:
     """
     found = f()
     right = ['flips on digits', 'noise in the last step', 'an average that lags',
-             'labels shuffled', 'a tint', 'data in [0, 1]', "the stride's place for its index",
+             'labels shuffled', 'a tint', 'data in [0, 1]', 'loop counter passed as timestep',
              'copies', 'no clip', 'T trained and T drawn differ']
     assert len(found) == 10, 'ten names are asked for'
     wrong = [letter for letter, mine, true in zip('abcdefghij', found, right) if mine != true]
