@@ -76,8 +76,9 @@ class Cluster:
     def furnish(self, machine: Path) -> None:
         "A machine's disk: ninety zeros and ones, and the way to the shared disk."
         digits = load_digits('train', 16)
-        for k in np.flatnonzero(digits.labels < 2)[::9]:
-            place = machine / 'data' / digits.classes[digits.labels[k]]
+        labels = digits.labels_at().numpy()
+        for k in np.flatnonzero(labels < 2)[::9]:
+            place = machine / 'data' / digits.classes[labels[k]]
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(digits.pixels[k, 0]).save(place / f'{k}.png')
         (machine / 'runs').symlink_to(self.folder / 'runs')
@@ -135,7 +136,7 @@ class Cluster:
 
     def same_bits(self, one: str, other: str) -> bool:
         "Whether two runs ended with the same weights, bit for bit."
-        a, b = (load_file(newest_checkpoint(self.folder / 'runs' / name) / 'model.safetensors')
+        a, b = (load_file(f'{newest_checkpoint(self.folder / "runs" / name)}/model.safetensors')
                 for name in (one, other))
         return all(torch.equal(a[name], b[name]) for name in a)
 
