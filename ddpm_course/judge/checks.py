@@ -106,7 +106,7 @@ def seen_before(p: Patient) -> Finding:
 
 
 @check('images', early=True, limit=500, below=True,
-       why='healthy runs to 4.5e+03, sick ones from 100')
+       why='healthy runs from 4500, sick ones to 100')
 def few_pictures(p: Patient) -> Finding:
     "Whether there are so few that they will be copied."
     return Finding('training pictures', f'{len(p.images):,}', len(p.images),
@@ -147,7 +147,7 @@ def labels(p: Patient) -> Finding:
 
 
 @check('config', early=True, limit=0.02,
-       why='healthy runs to 0, sick ones from 0.98')
+       why='healthy runs to 0, sick ones from 0.9802')
 def slow_average(p: Patient) -> Finding:
     "Whether the averaged weights will still be the first, random ones."
     t = p.config.training
@@ -173,7 +173,7 @@ def memory(p: Patient) -> Finding:
 
 
 @check('log', 'config', limit=0.9,
-       why='healthy runs to 0.211, sick ones from 0.991')
+       why='healthy runs to 0.2114, sick ones from 0.9906')
 def flat_loss(p: Patient) -> Finding:
     "Whether the training loss never fell. That it falls no more is no illness."
     if len(p.log) < 8:
@@ -185,7 +185,7 @@ def flat_loss(p: Patient) -> Finding:
 
 
 @check('log', limit=10, after=('flat loss',),
-       why='healthy runs to 1.37, sick ones from 138')
+       why='healthy runs to 1.372, sick ones from 138')
 def spikes(p: Patient) -> Finding:
     "Whether loss, or gradient, of some steps are far above those before and after."
     rows = np.array([[line['loss'], line.get('grad_norm', 1)] for line in p.log], float)
@@ -217,7 +217,7 @@ def not_finite(p: Patient) -> Finding:
 
 
 @check('model', 'raw', 'held_out', limit=0.02, after=('not finite', 'slow average', *FOREIGN),
-       why='healthy runs to 0.00431, sick ones from 0.106')
+       why='healthy runs to 0.004306, sick ones from 0.1057')
 def late_average(p: Patient) -> Finding:
     "Whether the averaged weights are worse than the raw ones."
     mine, raw = (picture_errors(model, *p.questions(200)) for model in (p.model, p.raw))
@@ -239,7 +239,7 @@ def no_average(p: Patient) -> Finding:
 
 
 @check('model', 'config', limit=0.2, after=UNTRAINED,
-       why='healthy runs to 0, sick ones from 0.414')
+       why='healthy runs to 0, sick ones from 0.4136')
 def reading(p: Patient) -> Finding:
     """Whether the network's answers make more sense if it was trained otherwise: about held-out
     pictures, else about those that it draws."""
@@ -258,7 +258,7 @@ def reading(p: Patient) -> Finding:
 
 
 @check('model', 'held_out', least=20, limit=0.8, after=(*UNTRAINED, 'reading'),
-       why='healthy runs to 0.638, sick ones from 0.978')
+       why='healthy runs to 0.6379, sick ones from 0.9784')
 def nothing_learned(p: Patient) -> Finding:
     "Whether the network guesses pictures no better than their mean."
     x0, y = p.questions()
@@ -270,7 +270,7 @@ def nothing_learned(p: Patient) -> Finding:
 
 
 @check('model', 'held_out', least=50, limit=0.02, below=True, after=('labels', *MISREAD),
-       why='healthy runs to 0.131, sick ones from -6.22e-05')
+       why='healthy runs from 0.1313, sick ones to -6.217e-05')
 def class_ignored(p: Patient) -> Finding:
     "Whether the right class helps no more than another one."
     if not p.model.classes or len(p.held_out.classes) < 2:
@@ -304,7 +304,7 @@ def guidance_untrained(p: Patient) -> Finding:
 
 @check('log', 'config', 'raw', 'images', limit=0.5,
        after=('not finite', 'flat loss', 'reading', 'copies'),
-       why='healthy runs to -0.0808, sick ones from 2.03')
+       why='healthy runs to -0.08077, sick ones from 2.033')
 def easier_than_asked(p: Patient) -> Finding:
     "Whether training pictures under new noise have a far larger loss than the log says."
     if not p.log or p.config.diffusion.loss != 'simple':
@@ -319,7 +319,7 @@ def easier_than_asked(p: Patient) -> Finding:
 
 @check('log', 'config', 'raw', 'images', limit=1.8,
        after=('few pictures', 'spikes', 'easier than asked', *MISREAD),
-       why='healthy runs to 1.48, sick ones from 2.85')
+       why='healthy runs to 1.477, sick ones from 2.851')
 def draws_repeat(p: Patient) -> Finding:
     """Whether the logged loss varies more from line to line than means of independent losses do:
     as where all pictures of a batch, or all processes, have the same t or noise."""
@@ -336,7 +336,7 @@ def draws_repeat(p: Patient) -> Finding:
 
 
 @check('model', 'images', 'held_out', least=20, limit=0.33, after=('few pictures', *MISREAD),
-       why='healthy runs to -0.164, sick ones from 0.578')
+       why='healthy runs to -0.1635, sick ones from 0.5776')
 def trained_too_long(p: Patient) -> Finding:
     "Whether held-out pictures have a larger loss than those that were trained on."
     unseen, seen = (answers(p.model, some(images, 400)) for images in (p.held_out, p.images))
@@ -364,7 +364,7 @@ def few_samples_judged(p: Patient) -> Finding:
 
 
 @check('model', limit=0.01, after=(*MISREAD, 'noise in the last step'),
-       why='healthy runs to 0, sick ones from 0.314')
+       why='healthy runs to 0, sick ones from 0.3137')
 def out_of_range(p: Patient) -> Finding:
     "Whether pixels leave [-1, 1] when pictures are drawn."
     share = (p.samples.nan_to_num().abs() > 1.05).float().mean().item()
@@ -373,7 +373,7 @@ def out_of_range(p: Patient) -> Finding:
 
 
 @check('model', 'held_out', limit=1.5, after=(*MISREAD, 'out of range'),
-       why='healthy runs to 1, sick ones from 1.68')
+       why='healthy runs to 1, sick ones from 1.676')
 def more_noise_than_told(p: Patient) -> Finding:
     """Whether the network is shown another noise than it is told, somewhere on the way, more so
     than in the usual walk: there the network is at fault, which may need training."""
@@ -389,7 +389,7 @@ def more_noise_than_told(p: Patient) -> Finding:
 
 @check('model', 'images', 'held_out', limit=0.5, below=True,
        after=('few pictures', 'trained too long', *MISREAD),
-       why='healthy runs to 1.1, sick ones from 0.355')
+       why='healthy runs from 1.105, sick ones to 0.3548')
 def copies(p: Patient) -> Finding:
     "Whether samples lie much nearer to training pictures than held-out pictures do."
     drawn, others = to_uint8(p.samples.nan_to_num()), some(p.held_out, 500).pixels
@@ -401,7 +401,7 @@ def copies(p: Patient) -> Finding:
 
 
 @check('model', 'held_out', least=2, limit=0.1, after=(*MISREAD, 'more noise than told'),
-       why='healthy runs to -0.0111, sick ones from 0.205')
+       why='healthy runs to -0.01107, sick ones from 0.2054')
 def tint(p: Patient) -> Finding:
     "Whether samples are brighter, darker or of another tint than real pictures."
     mine, real = (x.nan_to_num().mean((2, 3)).double() for x in (p.samples, p.real))

@@ -235,7 +235,8 @@ def test_a_limit_stands_between_healthy_and_sick_runs(name):
     if well:
         assert worst(well) >= check.limit if check.below else worst(well) <= check.limit
     if check.why.startswith("healthy"):
-        assert check.why == f"healthy runs to {worst(well):.3g}, sick ones from {mildest(ill):.3g}"
+        to, since = ("from", "to") if check.below else ("to", "from")
+        assert check.why == f"healthy runs {to} {worst(well):.4g}, sick ones {since} {mildest(ill):.4g}"
 
 
 def test_a_finding_follows_only_from_another_check():
