@@ -274,16 +274,16 @@ def nothing_learned(p: Patient) -> Finding:
 def class_ignored(p: Patient) -> Finding:
     "Whether the right class helps no more than another one."
     if not p.model.classes or len(p.held_out.classes) < 2:
-        return Finding('classes', 'it is told none, or one', told=False)
+        return Finding('classes', 'it is given none, or one', told=False)
     x0, y = p.questions(200)
-    assert y is not None                            # it is told classes
+    assert y is not None                            # it is given classes
     right, wrong = (picture_errors(p.model, x0, told, (0.3, 0.1, 0.03, 0.01))
                     for told in (y, (y + 1) % len(p.held_out.classes)))
     d = paired(right, wrong)
     return Finding('errors with the right class, less those with another',
                    f'{d.mean:+.4f} ± {d.reach:.1g}, of {wrong.mean():.3f}',
                    -(d.mean + SURE * d.error) / wrong.mean(),
-                   'do labels and pictures have the same order? is the class told in training?',
+                   'do labels and pictures have the same order? is the class given in training?',
                    f'they are {d.away:.0f} standard errors apart')
 
 
@@ -295,7 +295,7 @@ def guidance_untrained(p: Patient) -> Finding:
     apart = [(w - raw[name]).norm(dim=1) for name, w in p.model.network.state_dict().items()
              if w.ndim == 2 and len(w) == rows]             # the vectors of all classes
     if not p.model.can_guide or len(apart) != 1 or not apart[0].any():
-        return Finding('guidance', 'it is told of no class', told=False)
+        return Finding('guidance', 'it has no vector of no class', told=False)
     ratio = (apart[0][-1] / (apart[0][:-1].mean() + 1e-12)).item()
     return Finding('averaged and raw vector of no class', f'{ratio:.2g} times as far apart as '
                    'those of classes', ratio,
@@ -375,15 +375,15 @@ def out_of_range(p: Patient) -> Finding:
 @check('model', 'held_out', limit=1.5, after=(*MISREAD, 'out of range'),
        why='healthy runs to 1, sick ones from 1.676')
 def more_noise_than_told(p: Patient) -> Finding:
-    """Whether the network is shown another noise than it is told, somewhere on the way, more so
-    than in the usual walk: there the network is at fault, which may need training."""
+    """Whether x_t has another noise level than that of the given t, somewhere on the way, more so
+    than with the usual sampler: there the network is at fault, which may need training."""
     def worst(how: SamplingConfig) -> tuple[float, float, int]:
         return max((max(x, 1 / max(x, 1e-9)), x, t) for t, x in noise_shown(replace(p, how=how)))
     (off, ratio, t), (usual, other, _) = worst(p.how), worst(SamplingConfig(guidance=1))
-    return Finding('the noise in what the network is shown on the way',
-                   f'{ratio:.2f} times what it is told, at t = {t}'
-                   + f'; in the usual walk {other:.2f} times', off / usual,
-                   'few steps want the small variance, and an own sampler must tell the right '
+    return Finding('the noise in x_t on the way',
+                   f'{ratio:.2f} times that of the given t = {t}'
+                   + f'; with the usual sampler {other:.2f} times', off / usual,
+                   'few steps want the small variance, and your own sampler must pass the right '
                    'index', 'likely')
 
 
