@@ -2,8 +2,8 @@
 
 A machine is a folder: its local disk, with the images in `data/` and a cache. `runs` in it leads to
 the disk that all share. A run remembers where its images are, by a path that is the same on all
-machines: on Linux /proc/self/cwd is the folder in which a process runs. On the path of its commands stand `ddpm`, `torchrun`, and stand-ins for
-Slurm's `srun`, `scancel` and `scontrol`.
+machines: on Linux /proc/self/cwd is the folder in which a process runs. On the path of its commands
+stand `ddpm`, `torchrun`, and stand-ins for Slurm's `srun`, `scancel` and `scontrol`.
 """
 import os
 import signal
