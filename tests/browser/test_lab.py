@@ -2,7 +2,7 @@
 
 That each control changes its picture is tested where the page is run: see tools/execute.py. Here stands what needs a
 browser: that the controls arrive there. It needs Chromium (Debian: `apt-get install chromium`); where there is none,
-this is skipped and says so. One chapter is in the first tier; the others run at night.
+this is skipped and says so. One page is in the second tier; the others run at night.
 """
 
 import json
@@ -21,6 +21,7 @@ from helpers import CHROMIUM, MINUTE, NOTEBOOKS, ROOT, cells, environment, free_
 
 WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
 FIRST = "02"
+pytestmark = pytest.mark.thorough
 
 STATE = """() => {  // null while the kernel is busy
   const panel = window.jupyterapp.shell.currentWidget;

@@ -1,7 +1,7 @@
 """The site in a real browser: built without a warning, whole and usable; what it draws is what the package draws.
 
-It needs Chromium, Node.js and npm; where one is missing these tests are skipped and say so. The cover is in the first
-tier, all pages as on a phone are in the second.
+It needs Chromium, Node.js and npm; where one is missing these tests are skipped and say so. All of it is in the second
+tier: the site is built first, which takes a minute.
 """
 
 import functools
@@ -35,6 +35,7 @@ from ddpm_course.sampling import guided, plan, walk
 from ddpm_course.schedules import cosine, linear
 from helpers import CHROMIUM, ROOT, promise
 
+pytestmark = pytest.mark.thorough
 OUT = ROOT / "_site"
 NEEDED = {"chromium": CHROMIUM, "node": shutil.which("node"), "npm": shutil.which("npm")}
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
@@ -233,7 +234,6 @@ def test_cover(visit):
     assert not page.wrong
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("sampler", ["ddim", "dpm", "ddpm"])
 def test_same_pictures(visit, sampler):
     page = visit("index.html")
@@ -245,7 +245,6 @@ def test_same_pictures(visit, sampler):
     assert (drawn(page) - expected).abs().max() < 1e-5
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "objective, schedule, told, limit",
     [("v", "linear", True, 1e-5), ("x0", "cosine", False, 1e-5), ("eps", "linear", True, 1e-3)],
@@ -274,7 +273,6 @@ def test_own_model(visit, tmp_path, objective, schedule, told, limit):
     assert expected.std() > 0.1 and (found - expected).abs().max() < limit and not page.wrong
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("masked", [False, True])
 def test_drawing(visit, masked):
     "A drawing is finished as `ddpm sample --from` finishes it, all of it or what a mask marks."
@@ -311,7 +309,6 @@ def test_drawing(visit, masked):
     assert (found - expected).abs().max() < 1e-5 and not page.wrong
 
 
-@pytest.mark.thorough
 def test_explorers(visit, site):
     "Each control of each explorer changes what it draws; schedules and digits are the package's."
     kept = json.loads((ROOT / "site/static/digits.json").read_text())
@@ -352,7 +349,6 @@ def test_explorers(visit, site):
             assert np.allclose(found, make(T).alpha_bars, rtol=1e-9)
 
 
-@pytest.mark.thorough
 def test_plane(visit, site):
     "The exact denoiser is page 04's, and copies; a network learns the points."
     page = visit("plane.html")
@@ -375,7 +371,6 @@ def test_plane(visit, site):
 # -- pages ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.thorough
 def test_guess_stays(visit, browser):
     "A guess is kept in the browser, and stands beside the answer."
     page = visit("02_schedules.html")
@@ -390,7 +385,6 @@ def test_guess_stays(visit, browser):
     assert "You guessed 300, off by" in page.locator("#guesses").text_content()
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("word, lesson", [("guidance", "12"), ("attention", "06")])
 def test_search(visit, word, lesson):
     "First the lesson that is called so, or the glossary; then lessons."
@@ -407,7 +401,7 @@ UNSET = """() => [...document.querySelectorAll('.math')].filter(
 
 @pytest.mark.parametrize(
     "width, scheme",
-    [pytest.param(400, "dark", marks=pytest.mark.thorough), pytest.param(1400, "light", marks=pytest.mark.nightly)],
+    [(400, "dark"), pytest.param(1400, "light", marks=pytest.mark.nightly)],
 )
 def test_pages(visit, width, scheme):
     "Each page: nothing missing, nothing that scrolls sideways on a phone, nothing that shuts anybody out."

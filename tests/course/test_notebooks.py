@@ -128,7 +128,10 @@ def refused(monkeypatch):
     return hints
 
 
-@each(CHECKS)
+# Those of 24 start the reader's script under torchrun, a dozen times.
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.name, marks=[pytest.mark.thorough] * (number(p) == "24")) for p in CHECKS]
+)
 def test_checks(path, refused):
     "They wait for what is unwritten, accept the solutions, refuse two wrong answers each, and have three hints."
     check = import_module(CHECKS[path]).check
@@ -149,7 +152,7 @@ def test_checks(path, refused):
 # -- as pages ---------------------------------------------------------------------------------------------------------
 
 SLOW = set("13a 15 16 17 19 20 20a 21 22 22a 24 25 10a 11d 14a 16a 24c".split())  # half a minute and more on two cores
-FEW = {"00_start", "02_schedules", "07_embeddings", "11a_checkpoints", "03_forward_solution"}  # of each kind
+FEW = {"02_schedules", "11a_checkpoints", "03_forward_solution"}  # of each kind
 
 
 def touched() -> set[Path]:

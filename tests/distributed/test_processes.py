@@ -323,6 +323,7 @@ def torchrun(words, cwd, nproc=2, agent=("--standalone", "--max-restarts=3")):
     return running(command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+@thorough
 @needs_proc
 def test_a_lost_worker_is_replaced(tmp_path):
     "One of two workers is killed; the run ends by itself, with the bits of the undisturbed one."
