@@ -93,27 +93,6 @@ def test_curves_keep_their_order(ways):
     assert kept["ddim"] == 201 and kept["ddpm"] < 10
 
 
-def test_the_mean_slope_of_the_lines_is_the_predicted_noise():
-    t = min((t - 1 for t in LEVELS[:-1]), key=lambda t: abs(s_at(t) - 1))
-    place, s = 0.9, s_at(t)
-    slopes = (place - THREE[:, 0]) / s
-    mean = (torch.softmax(-(slopes**2) / 2, 0) * slopes).sum().item()
-    at_place = place / (1 + s**2) ** 0.5 * torch.ones(1, 1).double()
-    assert abs(LINE.predict(at_place, t, clip=False).eps.item() - mean) < 1e-9
-
-
-@pytest.mark.parametrize("wanted", [2, 1, 0.3])
-def test_lines_and_curves_are_the_same_cloud(wanted):
-    straight = THREE[torch.arange(4000) % 3, 0], randn(3, (4000,))
-    states = walks(LINE, randn(4, (4000, 1)), sampler="ddim")[:, :, 0]
-    s = [s_at(t - 1) for t in LEVELS]
-    k = min(range(201), key=lambda k: abs(s[k] - wanted))
-    lines, curves = straight[0] + s[k] * straight[1], states[k] * (1 + s[k] ** 2) ** 0.5
-    both = torch.cat([lines, curves]).sort().values
-    below = [torch.searchsorted(x.sort().values, both, right=True) for x in (lines, curves)]
-    assert (below[0] - below[1]).abs().max() < 0.04 * 4000  # by chance: 0.036, once in 100
-
-
 @pytest.mark.parametrize("t", [750, 500, 250])
 def test_the_cloud_is_that_of_the_noised_data(ways, t):
     "With noise on the way and without; as a control, the truth at another level is refused."
@@ -168,10 +147,6 @@ def test_a_step_of_heun_by_hand():
     assert torch.equal(heun_step(x0, eps, CLOUD, ask, here, 1.0), x0)
 
 
-def test_the_first_step_over_s_is_far_too_long():
-    assert s_at(999) > 1000 * s_at(899)
-
-
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "dpm"])
 def test_along_is_a_walk_without_its_last_step(sampler):
     how = SamplingConfig(sampler, **EXACTLY)
@@ -195,58 +170,19 @@ def model():
     return load_model(precision="fp32")
 
 
-@pytest.fixture(scope="module")
-def unseen():
-    held_out = load_digits("test", 16)
-    return to_float(held_out.pixels[[np.flatnonzero(held_out.labels == c)[1] for c in range(10)]])
-
-
-BORDER = torch.from_numpy((load_digits("train", 16).pixels == 0).all(0))
-Y = torch.arange(10)
-
-
 @pytest.mark.thorough
-def test_heun_pays_between_two_levels(model):
-    "With about forty calls; on the whole way it does not. Doubling the many steps moves their end little."
-    noises = normal(model.shape, 0, Purpose.SAMPLE, 0, range(10))
-    upper = along(model, noises, [999, 949, 899], Y, SamplingConfig("heun", **PLAIN))
+def test_a_digit_comes_back_from_its_noise(model):
+    held_out, y = load_digits("test", 16), torch.arange(10)
+    unseen = to_float(held_out.pixels[[np.flatnonzero(held_out.labels == c)[1] for c in range(10)]])
 
-    def down(name, n):
-        return along(model, upper, [899 - k * 800 // n for k in range(n + 1)], Y, SamplingConfig(name, **PLAIN))
-
-    def whole(name, n):
-        return sample(model, how=SamplingConfig(name, steps=n, **PLAIN))
-
-    off = {}
-    for go, many in ((down, 80), (whole, 100)):
-        end = go("heun", many)
-        off[go] = [(x - end).abs().mean() for x in (go("ddim", 40), go("heun", 20), go("heun", 2 * many))]
-    (ddim, heun, _), (ddim_whole, heun_whole, moved) = off[down], off[whole]
-    assert heun < ddim / 3 and 0.8 < heun_whole / ddim_whole < 1.2 and moved < heun_whole / 4
-
-
-@pytest.mark.thorough
-def test_a_digit_comes_back_from_its_noise(model, unseen):
     def back(name, n):
-        how = SamplingConfig(name, steps=n, **PLAIN)
-        return (follow(model, invert(model, unseen, Y, how), Y, how) - unseen).abs().mean()
+        how = SamplingConfig(name, steps=n, guidance=1.0)
+        return (follow(model, invert(model, unseen, y, how), y, how) - unseen).abs().mean()
 
     missed = {name: {n: back(name, n) for n in (10, 20)} for name in ("ddim", "heun")}
     assert missed["heun"][20] < 0.02
     assert all(missed["heun"][n] < missed["ddim"][n] for n in (10, 20))
     assert all(found[10] > 1.5 * found[20] for found in missed.values())
-
-
-@pytest.mark.thorough
-def test_noise_handed_in_is_found_again(model, unseen):
-    "At the border, where all digits are black, a clean digit's noise is weak; that of an x_1 is its own."
-    how, abar = SamplingConfig("heun", steps=20, **PLAIN), abar_at(0)
-    clean = invert(model, unseen, Y, how)
-    assert clean[:, BORDER].std() < 0.5 < clean[:, ~BORDER].std()
-    handed_in = normal(model.shape, 0, Purpose.LESSON, 20, range(10))
-    found = invert(model, abar**0.5 * unseen + (1 - abar) ** 0.5 * handed_in, Y, how)
-    pair = torch.stack([handed_in[:, BORDER].flatten(), found[:, BORDER].flatten()])
-    assert torch.corrcoef(pair)[0, 1] > 0.9
 
 
 # -- between noises ---------------------------------------------------------------------------------------------------
@@ -277,22 +213,3 @@ def test_sample_between_ends_at_what_sample_draws(model):
         sample_between(model, 4, n=1)
     with pytest.raises(ValueError, match="the flow has no noise"):
         sample_between(model, 4, how=SamplingConfig("ddpm"))
-
-
-@pytest.mark.thorough
-def test_digits_between_real_ones_are_less_grey_than_faded(model):
-    held_out = load_digits("test", 16)
-    pairs = [np.flatnonzero(held_out.labels == c)[1:3] for c in (2, 4, 5, 7)]
-    first, last = (to_float(held_out.pixels[[pair[k] for pair in pairs]]) for k in (0, 1))
-    y, how, abar = torch.tensor([2, 4, 5, 7]), SamplingConfig("heun", steps=20, **PLAIN), abar_at(0)
-    ends = [
-        invert(model, abar**0.5 * x + (1 - abar) ** 0.5 * normal(model.shape, 0, Purpose.LESSON, k, range(4)), y, how)
-        for x, k in ((first, 21), (last, 22))
-    ]
-    eight = [x.repeat_interleave(8, dim=0) for x in (*ends, y)]
-    on_the_way = between(eight[0], eight[1], torch.linspace(0, 1, 8).repeat(4))
-    through = follow(model, on_the_way, eight[2], how).unflatten(0, (4, 8))
-    faded = torch.stack([torch.lerp(first, last, float(r)) for r in torch.linspace(0, 1, 8)], dim=1)
-    assert (through[:, 0] - first).abs().mean() < 0.05 and (through[:, -1] - last).abs().mean() < 0.05
-    grey = [(images[:, 3:5].abs() < 0.5).float().mean() for images in (through, faded)]
-    assert grey[0] < grey[1]
