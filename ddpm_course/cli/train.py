@@ -2,7 +2,6 @@
 import logging
 import math
 import shlex
-import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
@@ -26,7 +25,6 @@ from ..judge.checks import examine
 from ..judge.patient import UNKNOWN, Patient
 from ..run.checkpoints import newest_checkpoint, read_log
 from ..run.runs import Run, load_run
-from ..run.stopping import Interrupt, must_stop
 from ..run.trackers import TRACKERS, Tracker, start_tracker
 from ..sampling import columns_of, sample
 from ..share.pipelines import load_published
@@ -173,8 +171,8 @@ def run(request: Request, group: Group) -> None:
     if source and not newest_checkpoint(out):
         load = load_run if Path(source, 'checkpoints').is_dir() else load_published
         init, _ = load(source, group.device or 'cpu')
-    with (ExitStack() as last, Interrupt() as interrupt,
-          Run.open(out, config, images, group, init, held_out) as run):
+    with ExitStack() as last, Run.open(out, config, images, group, init, held_out) as run:
+        run.again = f'go on with:  {shlex.join(["ddpm", *request.words])}'
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
@@ -186,13 +184,8 @@ def run(request: Request, group: Group) -> None:
         say(group, '\n'.join([headline(run), *began, *notes]))
         look_first(run, held_out)
         with closing(watched(run, trackers)) as steps:           # however it ends, the bar does
-            stopped = any(must_stop(interrupt, group) for _ in steps)
-        interrupt.due = 1                                       # from now on, ask after each part
-        stopped = stopped or any(must_stop(interrupt, group)
-                                 for _ in finish(run, held_out, trackers))
-        if stopped:
-            if not run.finished:
-                run.save()
-            again = shlex.join(['ddpm', *request.words])
-            say(group, f'stopped and saved step_{run.state.step:08d}; go on with:  {again}')
-            sys.exit(128 + (interrupt.signal or signal.SIGTERM))
+            for _ in steps:
+                pass
+        run.interrupt.due = 1                                   # from now on, ask after each part
+        for _ in finish(run, held_out, trackers):
+            run.stop_if_asked()

@@ -52,7 +52,7 @@ def show_images(images: Tensor | np.ndarray, titles: Sequence[str] = (), columns
 
 
 @contextmanager
-def expect_error(kind: type[Exception], words: str = '') -> Iterator[None]:
+def expect_error(kind: type[BaseException], words: str = '') -> Iterator[None]:
     "Pass when the block raises `kind` with `words` in its message; fail when it does not."
     try:
         yield

@@ -2,6 +2,7 @@ import importlib.util
 import json
 import math
 import re
+import signal
 import sys
 import time
 import warnings
@@ -22,7 +23,7 @@ from ..data.sets import ASSETS, ImageSet
 from ..heldout import heldout_draws
 from ..model import Model, build_model
 from . import checkpoints
-from .stopping import NotFinite
+from .stopping import Interrupt, NotFinite, must_stop
 from .training import TrainState, check_slices, fit, new_state
 from ..simple import LOSSES
 
@@ -148,7 +149,8 @@ class Run:
 
     Iterating trains and gives one record per step: {'step', 'lr', 'grad_norm'}, and where a line of
     the log was written 'logged', a dict of what it holds; 'heldout', where `eval_every` asks for
-    it. Checkpoints are saved on the way.
+    it. Checkpoints are saved on the way. Where a signal asks for it (see `Interrupt`), iterating
+    ends after the same step in every process, saved: SystemExit with 128 + the signal's number.
     """
     folder: Path
     config: RunConfig
@@ -158,6 +160,8 @@ class Run:
     began: int                                          # steps done when it was opened
     changed: dict[str, tuple] = field(default_factory=dict)     # settings: name -> (old, new)
     held_out: ImageSet | None = None                    # for `eval_every`
+    interrupt: Interrupt = field(default_factory=Interrupt)     # what signals ask for
+    again: str = 'the same start goes on'               # said to who stops it
 
     def __post_init__(self) -> None:
         self.writer = checkpoints.Writer(self.folder, self.config.training.keep,
@@ -188,7 +192,7 @@ class Run:
             raise ValueError('eval_every needs held-out images')
         group.check_same('the configuration', to_json(config))
         threads = max(1, config.training.threads // group.local_world)
-        with torch_settings(threads, config.training.precision):
+        with Interrupt() as interrupt, torch_settings(threads, config.training.precision):
             state = new_state(config, device, group)
             if init is not None and not begun:
                 start_from(state, init)
@@ -200,7 +204,8 @@ class Run:
                 elif group.rank == 0:
                     text = to_json(config, versions=checkpoints.versions())
                     write_whole(folder / 'config.json', text)
-                run = cls(folder, config, state, images, group, state.step, changed, held_out)
+                run = cls(folder, config, state, images, group, state.step, changed, held_out,
+                          interrupt)
                 try:
                     yield run
                 finally:
@@ -233,6 +238,15 @@ class Run:
         if wait:
             self.writer.wait()
             self.group.all_reduce(torch.zeros(1))           # all wait until it is there
+
+    def stop_if_asked(self) -> None:
+        "Where a signal has asked for it: save, say so, and end the process. See `Run`."
+        if must_stop(self.interrupt, self.group):
+            if not self.finished:
+                self.save()
+            if self.group.rank == 0:
+                print(f'stopped and saved step_{self.state.step:08d}; {self.again}', flush=True)
+            raise SystemExit(128 + (self.interrupt.signal or signal.SIGTERM))
 
     def heldout_means(self) -> dict[str, Any]:
         "Mean losses of the average on up to 500 held-out images, with fixed times and noise."
@@ -275,6 +289,7 @@ class Run:
                     check_finite('gradient', record['grad_norm'], state.step)
                 self.save(wait=last)
             yield record
+            self.stop_if_asked()
 
 
 def read_weights(run: Path, name: str) -> tuple[RunConfig, Path, bytes]:

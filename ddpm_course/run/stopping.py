@@ -1,4 +1,5 @@
 import signal
+import threading
 import time
 from typing import Any
 
@@ -7,23 +8,25 @@ import torch
 from ..base.group import Group
 
 
-class Stop(Exception):
-    "Raised to end a run early, in every process after the same step; `Run.save` comes first."
-
-
 class NotFinite(FloatingPointError, ValueError):
     "Raised for a loss or a gradient that is no number: where a chip has erred, a restart helps."
 
 
 class Interrupt:
-    "Turns Ctrl-C, SIGTERM and a closing terminal into a wish to stop; two Ctrl-C stop at once."
+    """Turns Ctrl-C, SIGTERM and a closing terminal into a wish to stop; two Ctrl-C stop at once.
 
-    def __enter__(self) -> 'Interrupt':
+    Python hears signals in its main thread only; in another one nothing is turned.
+    """
+
+    def __init__(self) -> None:
         self.signal: int | None = None
         self.since = 0.0
         self.steps, self.due, self.asked = 0, 1, time.monotonic()       # of `must_stop`
+
+    def __enter__(self) -> 'Interrupt':
         names = ('SIGINT', 'SIGTERM', 'SIGHUP')                         # Windows lacks the last,
-        caught = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        here = threading.current_thread() is threading.main_thread()
+        caught = [getattr(signal, name) for name in names if here and hasattr(signal, name)]
         self.before = {number: signal.signal(number, self.note) for number in caught
                        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN}
         return self                                                     # nohup ignores it

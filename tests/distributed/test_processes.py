@@ -178,6 +178,24 @@ def test_a_script_of_ones_own(tmp_path, monkeypatch):
     assert len(one) == 2 and two == pytest.approx(one, rel=1e-4)
 
 
+@thorough
+def test_a_script_of_ones_own_that_is_stopped(tmp_path):
+    "By SIGTERM to torchrun, as a batch system does: both processes end after the same step, saved, and go on."
+    for name in ("calm", "run"):
+        (tmp_path / f"{name}.py").write_text(OWN.replace("steps=2", "steps=60").replace("run{group.world}", name))
+    command = [TORCHRUN, "--standalone", "--nproc-per-node=2"]
+    how = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with running([*command, "run.py"], **how) as agent:
+        wait_for(logged(tmp_path / "run", 3), agent)
+        agent.terminate()
+        said, _ = agent.communicate(timeout=GUARD)
+    assert said.count("stopped and saved") == 1 and agent.returncode, said
+    assert 3 <= int(newest_checkpoint(tmp_path / "run").name[5:]) < 60
+    for name in ("run", "calm"):
+        subprocess.run([*command, f"{name}.py"], cwd=tmp_path, env=environment(), check=True, timeout=GUARD)
+    same_bits(tmp_path / "calm", tmp_path / "run")
+
+
 # -- the same samples and numbers -------------------------------------------------------------------------------------
 
 

@@ -144,6 +144,21 @@ def test_signals_become_wishes():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_loop_of_ones_own_is_saved_where_a_signal_ends_it(tmp_path, digits, capsys):
+    "It goes on with the same bits; in a thread, which hears no signals, it trains as anywhere."
+    other = threading.Thread(target=train, args=(tmp_path / "calm", PLAN, digits))
+    other.start()
+    other.join()
+    with pytest.raises(SystemExit) as stop, Run.open(tmp_path / "run", PLAN, digits) as run:
+        for record in run:
+            if record["step"] == 2:
+                signal.raise_signal(signal.SIGTERM)
+    assert stop.value.code == 143 and newest_checkpoint(tmp_path / "run").name == "step_00000002"
+    assert capsys.readouterr().out == "stopped and saved step_00000002; the same start goes on\n"
+    train(tmp_path / "run", PLAN, digits)
+    same_bits(tmp_path / "calm", tmp_path / "run")
+
+
 def test_rate_average_and_batches(digits):
     "Warm-up and decay; an average over a shorter past at first; slices that together are the batch."
     paper, plan = PRESETS["cifar10"].training, PRESETS["mnist16"].training
