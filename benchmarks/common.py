@@ -30,7 +30,7 @@ from ddpm_course.data.sources import load_data
 from ddpm_course.heldout import heldout_loss
 from ddpm_course.judge import evaluation
 from ddpm_course.model import Model
-from ddpm_course.run.meeting import join
+from ddpm_course.run.launch import join
 from ddpm_course.run.training import fit, new_state
 from ddpm_course.simple import Simple
 

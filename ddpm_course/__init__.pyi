@@ -25,12 +25,11 @@ from .losses import Objective as Objective
 from .model import Model as Model
 from .model import NETWORKS as NETWORKS
 from .model import Prediction as Prediction
-from .run.meeting import join as join
+from .run.launch import join as join
 from .run.runs import Run as Run
 from .run.runs import load_model as load_model
 from .run.runs import load_run as load_run
 from .run.stopping import Interrupt as Interrupt
-from .run.stopping import Stop as Stop
 from .run.stopping import must_stop as must_stop
 from .run.trackers import TRACKERS as TRACKERS
 from .run.training import Average as Average

@@ -114,7 +114,6 @@ def bits_per_dim(
     return Bits(edges, table[0], table[1:K + 1], table[K + 1:])
 
 
-#| fold plot
 def plot_bits(results: dict[str, Bits]):
     "A figure of bounds by name: bits by stratum of the index, and distortion against rate."
     import matplotlib.pyplot as plt

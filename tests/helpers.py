@@ -199,5 +199,10 @@ CHAPTERS = sorted((p for p in NOTEBOOKS if p.parent.name != "solutions" and p.na
 MINUTE = 60  # seconds that a notebook may take; ten times as long is taken for hanging
 
 
+def without(sentence: str):
+    "What a test needs is not on this machine: it is skipped, or fails where DDPM_SKIP_NOTHING is set."
+    (pytest.fail if os.environ.get("DDPM_SKIP_NOTHING") else pytest.skip)(sentence)
+
+
 def each(paths: list[Path]):
     return pytest.mark.parametrize("path", paths, ids=lambda p: p.name)

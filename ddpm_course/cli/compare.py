@@ -10,7 +10,7 @@ from ..base.group import Group
 from ..config import RunConfig
 from ..data.sets import ImageSet
 from ..judge.lab import answers, check_levels, paired
-from ..run.pictures import pictures_of, trained_on
+from ..run.datasets import pictures_of, trained_on
 from ..run.runs import load_run
 from .flags import Loaded, Processes
 from .terminal import say

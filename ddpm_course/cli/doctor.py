@@ -16,12 +16,12 @@ from ..base.machine import keep_memory, pick_device
 from ..config import SamplingConfig
 from ..data.sets import ASSETS
 from ..data.sources import DATA, batch_source, load_data
-from ..judge.album import Album, look_through
+from ..judge.folders import Album, look_through
 from ..judge.checks import CHECKS, Finding, examine, missing
 from ..judge.patient import Patient
 from ..judge.scores import Scores
 from ..run.checkpoints import read_metrics
-from ..run.pictures import pictures_of
+from ..run.datasets import pictures_of
 from ..run.runs import load_run
 from ..sampling import plan
 from ..share.pipelines import load_published

@@ -71,7 +71,7 @@ def fitting_preset(data: str | None, channels: int | None) -> str:
     "The preset where none is named: the smallest in colour for a folder of colour, else the usual."
     if data is None or channels == 1:
         return RunConfig().preset
-    from ..run.pictures import in_colour
+    from ..run.datasets import in_colour
     colour = (name for name, preset in PRESETS.items() if preset.data.image_channels == 3)
     smallest = min(colour, key=lambda name: PRESETS[name].data.size)
     return smallest if in_colour(data) else RunConfig().preset

@@ -68,8 +68,8 @@ def exit_code(call: Callable[..., object], *given: Any, debug: bool = False) -> 
     except Exception as error:
         said, advice = str(error), ''
         if 'TORCHELASTIC_ERROR_FILE' in os.environ:
-            from ddpm_course.run import meeting
-            meeting.record(error)
+            from ddpm_course.run import launch
+            launch.record(error)
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", said):
             said, advice = said[:200].strip() or 'out of memory', (
                 ': train with more slices (--accumulate), a smaller --batch or a smaller network; '
@@ -118,17 +118,17 @@ def dispatch(words: Sequence[str]) -> None:
 
     from ddpm_course.base.group import Group
     from ddpm_course.base.machine import keep_memory, pick_device
-    from ddpm_course.run import meeting
+    from ddpm_course.run import launch
     device = pick_device(request.device)
     count = request.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
     if 'RANK' in os.environ:
         if request.nproc and 'DDPM_LAUNCHED' not in os.environ:
             raise ValueError('torchrun has started the processes already: leave --nproc out')
         keep_memory()
-        with meeting.join(request.device) as group:            # at its end at once: others may wait
-            meeting.end(exit_code(command.run, request, group, debug=args.debug > 0))
+        with launch.join(request.device) as group:            # at its end at once: others may wait
+            launch.end(exit_code(command.run, request, group, debug=args.debug > 0))
     elif count > 1:
-        meeting.torchrun(count, words)
+        launch.torchrun(count, words)
     else:
         keep_memory()
         command.run(request, Group(device))

@@ -13,7 +13,7 @@ from ..config import SamplingConfig
 from ..criteria import build_criterion
 from ..heldout import heldout_loss
 from ..judge.scores import evaluate_samples, pick_extractor
-from ..run.pictures import pictures_of
+from ..run.datasets import pictures_of
 from .flags import Processes
 from .sample import Source
 from .terminal import say

@@ -17,7 +17,7 @@ from .evaluation import nearest_distances
 from .lab import answers, paired
 from .patient import (
     Patient, bytes_per_picture, noise_shown, picture_errors, readings, small, some)
-from ..run.pictures import fingerprints
+from ..run.datasets import fingerprints
 
 SURE = 4        # standard errors: one of 30,000 healthy runs is as far from the truth by chance
 

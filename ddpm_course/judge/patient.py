@@ -1,6 +1,7 @@
 "What is examined: pictures, a run or a model; and how it is asked."
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,9 +19,9 @@ from ..heldout import heldout_draws
 from .evaluation import allot_classes
 from ..losses import OBJECTIVES
 from ..model import Model
-from ..run.pictures import fingerprints
+from ..run.datasets import fingerprints
 from ..sampling import keyed_noise, plan, walk, walk_to_the_end
-from ..schedules import make_schedule
+from ..schedules import SCHEDULES, make_schedule
 from ..simple import Simple
 
 
@@ -137,9 +138,9 @@ def readings(model: Model, config: RunConfig) -> dict[str, Model]:
              for name, solve in solves.items() if solve is not model.objective.solve}
     usual = (100, 200, 250, 400, 500, 1000, 2000, 4000)
     others = usual if config.network.network == 'unet' else ()      # it may have a table of T rows
-    for name in ('linear', 'cosine'):
+    for name in SCHEDULES:
         for steps in {T, *(others if name == schedule else ())} - {T if name == schedule else 0}:
-            if name == 'cosine' or steps >= 21:         # the linear one has no fewer
+            with suppress(ValueError):                  # the linear one has no fewer than 21
                 other = make_schedule(name, steps)
                 found[f'{name} schedule, T = {steps}'] = replace(model, schedule=other)
     return found

@@ -17,7 +17,7 @@ import urllib.request
 
 import pytest
 
-from helpers import CHROMIUM, MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, read, wait_for
+from helpers import CHROMIUM, MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, read, wait_for, without
 
 WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
 FIRST = "02"
@@ -74,7 +74,7 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if not CHROMIUM:
-        pytest.skip("no chromium was found")
+        without("no chromium was found")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:

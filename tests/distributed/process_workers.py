@@ -23,7 +23,7 @@ from ddpm_course.data.sources import load_data
 from ddpm_course.run import checkpoints
 from ddpm_course.run.checkpoints import read_metrics, read_window
 from ddpm_course.run.distributed import DDPGroup
-from ddpm_course.run.meeting import join
+from ddpm_course.run.launch import join
 from ddpm_course.run.training import fit, new_state
 from helpers import free_port, train
 

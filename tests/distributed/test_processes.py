@@ -21,9 +21,9 @@ import torch
 import process_workers
 from ddpm_course.base.group import Group
 from ddpm_course.config import PRESETS, override
-from ddpm_course.run import meeting
+from ddpm_course.run import launch
 from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
-from ddpm_course.run.meeting import join
+from ddpm_course.run.launch import join
 from ddpm_course.run.stopping import NotFinite
 from helpers import GUARD, ddpm, environment, free_port, same_bits, wait_for
 from process_workers import together
@@ -233,13 +233,13 @@ def test_rows_of_all_processes_are_gathered(n):
 
 def test_what_went_wrong_first(tmp_path, monkeypatch):
     "A sentence, though what others met in its wake was recorded before; who was killed; else what was met."
-    found = lambda **codes: meeting.failure(str(tmp_path), {int(rank[1:]): code for rank, code in codes.items()})
+    found = lambda **codes: launch.failure(str(tmp_path), {int(rank[1:]): code for rank, code in codes.items()})
     assert found(r0=1) is None and found(r0=-15, r1=3) is None
     assert all(f"rank 1 was ended by {signal.Signals(k).name}" in str(found(r0=1, r1=-k)) for k in (9, 11))
     for rank, error in enumerate((RuntimeError("lost the connection"), FileNotFoundError("no such folder"))):
         monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / f"{rank}/error.json"))
         (tmp_path / f"{rank}").mkdir()
-        meeting.record(error)
+        launch.record(error)
         first = found(r0=1, r1=2)
         assert type(first) is (RuntimeError, OSError)[rank] and str(first) == str(error)
 
@@ -393,13 +393,13 @@ def test_what_is_final(tmp_path, monkeypatch, attempts, final):
             path.parent.mkdir(parents=True)
             monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
             if error:
-                meeting.record(error)
+                launch.record(error)
     with pytest.raises(ValueError, match=final) if final else nullcontext():
-        meeting.check_restart()
+        launch.check_restart()
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
     with pytest.raises(ValueError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
-        meeting.check_restart()
+        launch.check_restart()
 
 
 def machine(words, cwd, port, nodes, first=False):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..answers import Answer, Checks
 
-SYMPTOMS = {                            # of each letter: its cause, and where it shows
+CAUSES = {                            # of each letter: its cause, and where it shows
     'A': (4, 'the noise, the same in both processes'),
     'B': (2, 'the gradient, half as large as it should be'),
     'C': (6, 'the noise after the stop, which is that of step 0'),
@@ -31,8 +31,8 @@ def check_causes(f: Answer) -> None:
     B halves the gradient, which is mistake 2; so begin `return {'B': 2, 'D': 0, ...}`.
     """
     answer = f()
-    assert set(answer) == set(SYMPTOMS), 'a number for each of the letters A to G'
-    for letter, (cause, symptom) in SYMPTOMS.items():
+    assert set(answer) == set(CAUSES), 'a number for each of the letters A to G'
+    for letter, (cause, symptom) in CAUSES.items():
         assert answer[letter] == cause, f'{letter}: look at {symptom}'
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import ImageSet
 from ddpm_course.data.sources import load_data
-from ddpm_course.run.pictures import fingerprints, pictures_of, trained_on
+from ddpm_course.run.datasets import fingerprints, pictures_of, trained_on
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The script of page 24, as it is and broken in six ways: what its loss shows after many steps.
 
-    python benchmarks/bench_broken.py [--seeds 3] [--steps 100] [--out broken]
+    python benchmarks/bench_ddp_faults.py [--seeds 3] [--steps 100] [--out ddp_faults]
 
 Each of the seven trains in two processes on the CPU, stops half-way and goes on. One line of JSON a run: the letter,
 the seed of its batches, t and noise, and the loss of the averaged weights of rank 0 on 500 test digits. Last, the right
@@ -29,7 +29,7 @@ def main() -> None:
     args = arguments(__doc__, seeds=3, steps=100, out="")
     folder = Path(mkdtemp())
     (folder / "train_ddp.py").write_text(script(), encoding="utf-8")
-    words = ["-m", "ddpm_course.lesson.broken", folder / "train_ddp.py", folder, args.seeds, args.steps]
+    words = ["-m", "ddpm_course.lesson.ddp_faults", folder / "train_ddp.py", folder, args.seeds, args.steps]
     (half,) = printed(launch(folder, 1, *words, 16))
     printed(launch(folder, 1, *words))
     runs = printed(launch(folder, 2, *words))

@@ -1,6 +1,6 @@
 """The fault clinic of page 24: its script, right and broken in six ways. It gives the answers away.
 
-    python -m ddpm_course.lesson.broken SCRIPT FOLDER SEEDS STEPS [BATCH]   in one process: the right script
+    python -m ddpm_course.lesson.ddp_faults SCRIPT FOLDER SEEDS STEPS [BATCH]   in one process: the right script
     the same in two processes, afterwards               every letter, compared with it
 
 Each run stops half-way and goes on. A line of JSON a run; FOLDER keeps what one process found.

@@ -2,8 +2,8 @@
 
 import json
 
-from ddpm_course.lesson.broken import CLIP, FAULTS
 from ddpm_course.lesson.checks.check_distributed import SYMPTOMS
+from ddpm_course.lesson.ddp_faults import CLIP, FAULTS
 from helpers import ROOT
 
 
