@@ -24,8 +24,8 @@ class Group:
     def barrier(self) -> None:
         "Wait for all, for up to a day, where one may take far longer: to decode images, say."
 
-    def check_same(self, what: str, value: str) -> None:
-        "Raise ValueError where processes disagree on a value."
+    def check_same(self, what: str, value: str, error: type[Exception] = ValueError) -> None:
+        "Raise an error that names a process whose value is not that of most."
 
     def wrap(self, network: nn.Module) -> nn.Module:
         "The network as training calls it."

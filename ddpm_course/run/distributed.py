@@ -71,14 +71,15 @@ class DDPGroup(Group):
         dist.barrier(patient)
         dist.destroy_process_group(patient)
 
-    def check_same(self, what: str, value: str) -> None:
+    def check_same(self, what: str, value: str, error: type[Exception] = ValueError) -> None:
         every = [''] * self.world
         dist.all_gather_object(every, value)
+        usual = max(every, key=every.count)                 # of as many the first
         for rank, other in enumerate(every):
-            if other != every[0]:
-                mine, theirs = lines_apart(every[0], other), lines_apart(other, every[0])
-                raise ValueError(f'the processes disagree on {what}: {mine} on rank 0, '
-                                 f'{theirs} on rank {rank}')
+            if other != usual:
+                mine, theirs = lines_apart(usual, other), lines_apart(other, usual)
+                raise error(f'the processes disagree on {what}: {mine} on rank '
+                            f'{every.index(usual)}, {theirs} on rank {rank}')
 
     def wrap(self, network: nn.Module) -> nn.Module:
         "The network with gradients that DDP averages over all processes, within `backward`."

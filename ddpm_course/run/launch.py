@@ -21,13 +21,14 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ..base.group import Group
 from ..base.machine import cores, pick_device
 from .distributed import DDPGroup
-from .stopping import NotFinite
+from .stopping import Drifted, NotFinite
 
 TIMEOUT = 600               # seconds to wait for others, in each collective
 PLACE = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT',
          'DDPM_TIMEOUT')    # what the environment says: the last is ours, the others torchrun's
-TOLD = {kind.__name__: kind for kind in (NotFinite, ValueError, OSError, MemoryError, RuntimeError)}
-FINAL = {'ValueError': 1, 'NotFinite': 2}       # in so many attempts: not worth another
+TOLD = {kind.__name__: kind for kind in (Drifted, NotFinite, ValueError, OSError, MemoryError,
+                                         RuntimeError)}
+FINAL = {'ValueError': 1, 'NotFinite': 2, 'Drifted': 2}       # in so many attempts: not worth another
 
 
 def record(error: BaseException) -> None:

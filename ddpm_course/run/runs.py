@@ -23,7 +23,7 @@ from ..data.sets import ASSETS, ImageSet
 from ..heldout import heldout_draws
 from ..model import Model, build_model
 from . import checkpoints
-from .stopping import Interrupt, NotFinite, must_stop
+from .stopping import Drifted, Interrupt, NotFinite, must_stop
 from .training import TrainState, check_slices, fit, new_state
 from ..simple import LOSSES
 
@@ -136,6 +136,12 @@ def start_from(state: TrainState, init: Model) -> None:
         raise ValueError(f'weights of another network than the run has ({reason})') from error
 
 
+def sum_of_bits(network: torch.nn.Module) -> int:
+    "The sum of a network's weights, each read as a whole number: one other bit, another sum."
+    sums = [p.detach().view(torch.int32).sum(dtype=torch.int64) for p in network.parameters()]
+    return int(torch.stack(sums).sum())
+
+
 def check_finite(name: str, value: float, step: int) -> None:
     "Raise NotFinite where a loss or a gradient is no number any more."
     if not math.isfinite(value):
@@ -230,7 +236,14 @@ class Run:
 
     def save(self, wait: bool = True) -> None:
         """Save a checkpoint of this step, in every process; if not waited for, soon. The first
-        process writes it, and takes the sums of all others."""
+        process writes it, and takes the sums of all others.
+
+        Raises Drifted, and saves nothing, where processes hold other weights than each other.
+        """
+        networks = {'weights': self.state.network, 'averages': self.state.ema.network}
+        sums = '\n'.join(f'{name} {sum_of_bits(net):x}' for name, net in networks.items())
+        self.group.check_same(f'step {self.state.step} (the last checkpoint is intact; these are '
+                              'sums of all bits)', sums, Drifted)
         total = self.group.all_reduce(self.state.window)
         self.state.window = torch.zeros_like(total) if self.group.rank else total
         if self.group.rank == 0:

@@ -12,6 +12,10 @@ class NotFinite(FloatingPointError, ValueError):
     "Raised for a loss or a gradient that is no number: where a chip has erred, a restart helps."
 
 
+class Drifted(FloatingPointError, ValueError):
+    "Raised where processes hold other weights than each other: a restart from a checkpoint helps."
+
+
 class Interrupt:
     """Turns Ctrl-C, SIGTERM and a closing terminal into a wish to stop; two Ctrl-C stop at once.
 

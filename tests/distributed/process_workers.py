@@ -21,9 +21,11 @@ from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
 from ddpm_course.data.sources import load_data
 from ddpm_course.run import checkpoints
-from ddpm_course.run.checkpoints import read_metrics, read_window
+from ddpm_course.run.checkpoints import newest_checkpoint, read_metrics, read_window
 from ddpm_course.run.distributed import DDPGroup
 from ddpm_course.run.launch import join
+from ddpm_course.run.runs import Run
+from ddpm_course.run.stopping import Drifted
 from ddpm_course.run.training import fit, new_state
 from helpers import free_port, train
 
@@ -117,6 +119,15 @@ def train_run(group: DDPGroup, run, config) -> list[dict]:
 def stop_after(group: DDPGroup, run, config, step: int) -> None:
     "`train_run`, stopped after a step, as by SIGTERM."
     train(run, config, load_digits("train", config.data.size), group, stop_after=step)
+
+
+def drifting(group: DDPGroup, run, config) -> tuple[str, str]:
+    "What is said, and what was saved, where one weight of rank 1 changes by its last bit after step 5."
+    with pytest.raises(Drifted) as said, Run.open(run, config, load_digits("train", config.data.size), group) as run:
+        for record in run:
+            if record["step"] == 5 and group.rank == 1:
+                next(run.state.network.parameters()).data.view(torch.int32).flatten()[0] += 1
+    return str(said.value), newest_checkpoint(run.folder).name
 
 
 def of_two_minds(group: DDPGroup, run, config) -> str:
