@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from ddpm_course import SamplingConfig, grid_image, load_model, sequence
 from ddpm_course.cli.main import main as ddpm
-from ddpm_course.data.sets import load_digits
+from ddpm_course.data.sets import ASSETS, load_digits
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
 IMAGES = NOTEBOOKS / "images"
@@ -33,6 +33,18 @@ def film(path: Path) -> None:
     frames = [*(ImageOps.posterize(picture, 4) for picture in noisy), last]
     times = [800, *[160] * (len(frames) - 2), 2500]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0)
+
+
+def cover(path: Path) -> None:
+    "What a link to the site shows: three digits and three faces, from noise to picture."
+    rows = []
+    for model, classes in ((load_model(), (3, 5, 8)), (load_model(ASSETS / "faces16"), (0, 2, 3))):
+        xs = sequence(model, classes, 1, SamplingConfig("ddim", 12, seed=4)).xs[1:]
+        rows += list(xs.expand(-1, -1, 3, -1, -1).transpose(0, 1))
+    strip = grid_image(torch.cat(rows), columns=12, scale=6)
+    image = Image.new("RGB", (1200, 630), "white")
+    image.paste(strip, ((1200 - strip.width) // 2, (630 - strip.height) // 2))
+    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def first_contact(old: str = "", new: str = "") -> dict:
@@ -155,6 +167,7 @@ def main() -> None:
         {"ours": ours} | {name: first_contact(*lines) for name, lines in CHANGES.items()}, IMAGES / "three_changes.png"
     )
     film(IMAGES / "denoising.gif")
+    cover(IMAGES / "cover.png")
     first_network(IMAGES / "first_unet.png")
     with tempfile.TemporaryDirectory() as folder:
         ddpm(["topology", "--out", folder])

@@ -25,7 +25,7 @@ from address import address
 from ddpm_course.data.sets import load_digits
 
 SITE, WORK, OUT = ROOT / "site", ROOT / "build" / "site", ROOT / "_site"
-MODEL = ROOT / "ddpm_course" / "assets" / "mnist16"
+MODELS = {name: ROOT / "ddpm_course/assets" / run for name, run in (("model", "mnist16"), ("faces", "faces16"))}
 PARTS = {
     "What noise does": ("00", "01", "02", "03", "04", "05"),
     "The network": ("06", "07", "08", "09"),
@@ -107,9 +107,10 @@ def write_static(static: Path, node: Path) -> None:
     shutil.copytree(SITE / "static", static)
     shutil.copytree(SITE / "js", static, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.wat"))
     subprocess.run([node / ".bin/wat2wasm", SITE / "js/matmul.wat", "-o", static / "matmul.wasm"], check=True)
-    (static / "model").mkdir()
-    for path in (MODEL / "config.json", *MODEL.glob("checkpoints/*/ema.safetensors")):
-        shutil.copy(path, static / "model")
+    for name, run in MODELS.items():
+        (static / name).mkdir()
+        for path in (run / "config.json", *run.glob("checkpoints/*/ema.safetensors")):
+            shutil.copy(path, static / name)
     train, test = (load_digits(split, 16).pixels for split in ("train", "test"))
     (static / "digits16.bin").write_bytes(train.tobytes() + test[171].tobytes())  # page 06's keys, and its query
     math = static / "mathjax"

@@ -41,11 +41,12 @@ export function chart(canvas, { x, y, label = '' }) {
   };
 }
 
-/** A grey picture of numbers in [-1, 1], as wide as it is high or wider. */
-export function picture(canvas, x, width, height) {
-  [canvas.width, canvas.height, canvas.style.imageRendering] = [width, height, 'pixelated'];
-  const g = canvas.getContext('2d'), image = g.createImageData(width, height);
-  x.forEach((v, i) => image.data.set([...Array(3).fill((v + 1) * 127.5), 255], 4 * i));
+/** A picture of numbers in [-1, 1]: grey, or three planes of red, green and blue. */
+export function picture(canvas, x, width, height = width) {
+  const N = width * height, plane = x.length > N ? N : 0, g = canvas.getContext('2d'), image = g.createImageData(width, height);
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  canvas.style.imageRendering = 'pixelated';
+  for (let i = 0; i < N; i++) for (let c = 0; c < 4; c++) image.data[4 * i + c] = c === 3 ? 255 : (x[c * plane + i] + 1) * 127.5;
   g.putImageData(image, 0, 0);
 }
 

@@ -1,61 +1,65 @@
 // The cover: asks two workers for pictures, and shows what comes; the slider walks through what came.
-import { pad } from './pad.js';
+import { picture as paint } from './chart.js';
+import { noiseOf, readConfig } from './network.js';
+import { pack, pad, unpack } from './pad.js';
 
-const section = document.getElementById('draw'), PICTURES = 10;
+const section = document.getElementById('draw'), PICTURES = 10, MODELS = { digits: 'model', faces: 'faces' };
 section.innerHTML = `
-  <div class="pictures"></div>
-  <label class="walk"><span>noise</span>
-    <input id="step" type="range" min="0" max="10" value="0" aria-label="step of the walk"><span>picture</span></label>
-  <p id="status" role="status">Loading the network (1.3 MB) …</p>
+  <div class="stage"><div>
+    <div class="pictures"></div>
+    <label class="walk"><span>noise</span>
+      <input id="step" type="range" min="0" max="10" value="0" aria-label="step of the walk"><span>picture</span></label>
+    <p id="status" role="status"></p></div>
+    <div><span>Draw here, or click a picture:</span><div id="pad"></div>
+      <label>how much is drawn anew <input id="strength" type="range" min="0.1" max="1" step="0.1" value="0.6"><output for="strength">0.6</output></label></div></div>
   <form class="controls">
-    <button type="button" id="others">Draw others</button>
+    <button type="button" id="others">Draw others</button> <button type="button" id="stop">Stop</button>
+    <label>model <select id="model">${Object.keys(MODELS).map(name => `<option>${name}`).join('')}</select></label>
     <label>class <select id="class"></select></label>
-    <label>seed <input id="seed" type="number" min="0" max="4294967295" value="1"></label>
-    <label>sampler <select id="sampler"><option>ddim<option>dpm<option>ddpm</select></label>
-    <label>steps <input id="steps" type="number" min="2" max="200" value="10"></label>
+    <label id="two">and <select id="also"></select></label>
     <label>guidance <input id="guidance" type="range" min="0" max="6" step="0.25" value="2"><output for="guidance">2</output></label>
+    <label>show <select id="shown"><option value="x">the picture so far<option value="x0">what the network predicts</select></label>
+    <button type="button" id="link">Copy a link to this</button>
   </form>
-  <p class="small">The same pictures on the command line: <code id="line"></code></p>
-  <details id="begin"><summary>Begin with a drawing of yours</summary>
-    <div id="pad"></div>
-    <label>how much is done anew <input id="strength" type="range" min="0.1" max="1" step="0.1" value="0.6"><output for="strength">0.6</output></label>
-    <p>Draw a few strokes: they are noised so far, and the model walks back from there. Paint a mask over a part, and only
-    that part is drawn anew. (Page 19 says how.)</p></details>
-  <details id="own"><summary>Your own model</summary>
-    <p>Two files of a run that you have trained, <code>config.json</code> and, from its newest checkpoint,
+  <p class="small">The package draws the same pictures, equal in every pixel: <code id="line"></code></p>
+  <details><summary>Exact settings, and your own model</summary>
+    <div class="controls">
+      <label>seed <input id="seed" type="number" min="0" max="4294967295" value="1"></label>
+      <label>sampler <select id="sampler"><option>ddim<option>dpm<option>ddpm</select></label>
+      <label>steps <input id="steps" type="number" min="2" max="200" value="10"></label></div>
+    <p>Your own model is two files of a run that you have trained, <code>config.json</code> and, from its newest checkpoint,
     <code>ema.safetensors</code>: other classes, sizes and colours, too. Nothing leaves your machine.</p>
     <label>both files <input id="files" type="file" multiple accept=".json,.safetensors"></label></details>`;
-const $ = id => document.getElementById(id);
-const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
+const $ = id => document.getElementById(id), say = text => { $('status').textContent = text; };
+const still = matchMedia('(prefers-reduced-motion: reduce)').matches, KEPT = ['class', 'also', 'guidance', 'seed', 'sampler', 'steps', 'strength'];
 
 // Each worker draws every second picture.
-const count = Math.min(2, navigator.hardwareConcurrency || 1);
-const workers = Array.from({ length: count }, () => new Worker(new URL('worker.js', import.meta.url), { type: 'module' }));
-let drawing = null, latest = 0, kernel = null, own = false, facts = null, job = null, frames = [];
+const count = Math.min(2, navigator.hardwareConcurrency || 1), each = Array.from({ length: PICTURES }, (_, i) => i);
+const workers = each.slice(0, count).map(() => new Worker(new URL('worker.js', import.meta.url), { type: 'module' }));
+let drawing = null, latest = 0, kernel = null, own = false, facts = null, job = null, frames = [], wanted = new URLSearchParams(location.hash.slice(1));
 
-const canvas = name => Object.assign(document.createElement('canvas'), { role: 'img', ariaLabel: name });
-const columns = Array.from({ length: PICTURES }, () => {
-  const column = document.createElement('figure');
-  column.append(canvas('the picture at this step'), canvas('what the network sees in it'), document.createElement('figcaption'));
+const columns = each.map(i => {
+  const column = document.createElement('figure'), canvas = Object.assign(document.createElement('canvas'), { role: 'img' });
+  column.append(canvas, document.createElement('figcaption'));
+  canvas.onclick = () => {
+    const picture = frames.at(-1)?.t === 0 && frames.at(-1).x[i];
+    if (!picture) return;
+    drawing.picture = picture;
+    drawing.marking();
+    say('Mark on it, with mouse or finger, what is to be drawn anew.');
+    $('pad').scrollIntoView({ block: 'nearest' });
+  };
   return column;
 });
 section.querySelector('.pictures').append(...columns);
 
-function paint(canvas, x) {
-  const { size, channels } = facts, N = size * size, g = canvas.getContext('2d');
-  if (canvas.width !== size) canvas.width = canvas.height = size;
-  const image = g.createImageData(size, size);
-  for (let i = 0; i < N; i++) for (let c = 0; c < 4; c++)
-    image.data[4 * i + c] = c === 3 ? 255 : (x[(channels === 1 ? 0 : c * N) + i] + 1) * 127.5;
-  g.putImageData(image, 0, 0);
-}
-
+const put = pictures => columns.forEach((column, i) => paint(column.children[0], pictures[i], facts.size));
 function show(k) {
   const frame = frames[k];
   if (!frame || frame.missing) return;
   $('step').value = k;
   $('step').setAttribute('aria-valuetext', `t = ${frame.t}`);
-  columns.forEach((column, i) => { paint(column.children[0], frame.x[i]); paint(column.children[1], frame.x0[i]); });
+  put(frame[$('shown').value]);
   return frame;
 }
 
@@ -66,58 +70,88 @@ function ask(mine, heard) {
     worker.postMessage({ id, ...mine(w) });
     worker.onmessage = ({ data }) => {
       if (data.id !== latest) return;
-      if (data.error) { $('status').textContent = data.error; section.dataset.state = 'error'; } else heard(data, w);
+      if (data.error) { say(data.error); section.dataset.state = 'error'; } else heard(data, w);
     };
   });
 }
 
 async function load(config, weights) {
   try {
+    meet(readConfig(config));                   // noise is there before the weights are
     kernel ??= await get('matmul.wasm');
-    ask(() => ({ files: [config, weights, kernel] }), meet);
-  } catch (error) {
-    $('status').textContent = error.message;
-  }
+    weights = await weights;
+    ask(() => ({ files: [config, weights, kernel] }), draw);
+  } catch (error) { say(error.message); }
 }
 async function get(name) {
   const answer = await fetch(new URL(name, import.meta.url));
   if (!answer.ok) throw new Error(`${name} could not be loaded.`);
   return answer.arrayBuffer();
 }
+async function choose(name) {
+  own = false;
+  section.dataset.state = 'loading';
+  $('model').value = name;
+  say('Loading the network (1.3 MB) …');
+  try {
+    load(JSON.parse(new TextDecoder().decode(await get(`${MODELS[name]}/config.json`))), get(`${MODELS[name]}/ema.safetensors`));
+  } catch (error) { say(error.message); }
+}
 
-/** A model has been loaded, and says what it is. */
-function meet(answer) {
-  facts = answer.facts;
-  $('class').replaceChildren(new Option('each', ''), ...facts.classes.map((c, i) => new Option(c, i)));
+/** A model is known: its menus, a pad of its size, its noise; and what the link asks for. */
+function meet(known) {
+  facts = known;
+  const names = facts.classes.map((c, i) => new Option(c, i)), again = () => names.map(option => option.cloneNode(true));
+  $('class').replaceChildren(new Option('each', ''), ...names);
+  $('also').replaceChildren(new Option('no other', ''), ...again());
   $('class').disabled = !facts.classes.length;
+  $('two').hidden = facts.channels === 1 || !facts.canGuide;
   $('guidance').disabled = !facts.canGuide;
-  drawing = facts.channels === 1 ? pad($('pad'), facts.size, draw) : null;
-  $('begin').hidden = !drawing;
-  draw();
+  drawing = pad($('pad'), facts.size, facts.channels, draw);
+  KEPT.filter(id => wanted.has(id)).forEach(id => { $(id).value = wanted.get(id); });
+  try {
+    for (const name of ['picture', 'mask']) if (wanted.has(name)) drawing[name] = name === 'mask' ? unpack(wanted.get(name)).map(v => v > 0) : unpack(wanted.get(name));
+  } catch { say('The drawing of this link is damaged.'); }
+  wanted = new URLSearchParams();
+  read();
+  const length = facts.channels * facts.size ** 2, noise = noiseOf(job, length);
+  put(each.map(i => noise.subarray(i * length, (i + 1) * length)));
+}
+
+/** The settings as a job, and beside it the line and the link that say the same. */
+function read() {
+  const number = id => $(id).value = Math.min($(id).max, Math.max($(id).min, Math.round(+$(id).value || 0)));
+  const chosen = $('class').value, known = facts.classes.length, also = chosen !== '' && !$('two').hidden && $('also').value !== '' ? +$('also').value : undefined;
+  const free = !known || also !== undefined;            // the package's model of two classes has none
+  job = {
+    seed: number('seed'), steps: number('steps'), sampler: $('sampler').value, guidance: facts.canGuide ? +$('guidance').value : 1, also,
+    classes: each.map(i => chosen !== '' ? +chosen : known ? i % known : i),
+    columns: each.map(i => free ? i : chosen !== '' ? +chosen : i % known),
+    rows: each.map(i => free ? 0 : chosen !== '' ? i : Math.floor(i / known)),
+    picture: drawing.picture, mask: drawing.picture && drawing.mask, strength: drawing.picture && !drawing.mask ? +$('strength').value : 1,
+  };
+  $('strength').disabled = !job.picture || !!job.mask;
+  columns.forEach((column, i) => { column.children[1].textContent = job.guidance === 0 ? '' : [facts.classes[job.classes[i]], facts.classes[also]].filter(Boolean).join(', '); });
+  const named = chosen === '' ? facts.classes.slice(0, PICTURES) : facts.classes[chosen], classes = known ? `--classes ${named} ` : '';
+  const model = own ? 'RUN ' : $('model').value === 'faces' ? 'ddpm_course/assets/faces16 ' : '';
+  $('line').textContent = also === undefined
+    ? `ddpm sample ${model}${classes}--n ${Math.max(...job.rows) + 1} --sampler ${job.sampler} --steps ${job.steps} `
+      + `--guidance ${job.guidance} --seed ${job.seed} --precision fp32`
+      + (job.picture ? ` --from DRAWING.png${job.mask ? ' --mask MASK.png' : ` --strength ${job.strength}`}` : '')
+    : `sample(compose(model, ['${facts.classes[chosen]}', '${facts.classes[also]}'], ${job.guidance}), n=1)`;
+  const link = own ? {} : Object.fromEntries([['model', $('model').value], ...KEPT.map(id => [id, $(id).value]),
+    ...['picture', 'mask'].filter(name => job[name]).map(name => [name, pack(name === 'mask' ? [...job.mask].map(on => on ? 1 : -1) : job.picture)])]);
+  history.replaceState(null, '', own ? location.pathname : `#${new URLSearchParams(link)}`);
 }
 
 function draw() {
-  const number = id => $(id).value = Math.min($(id).max, Math.max($(id).min, Math.round(+$(id).value || 0)));
-  const chosen = $('class').value, known = facts.classes.length, each = Array.from({ length: PICTURES }, (_, i) => i);
-  document.querySelector('output[for=guidance]').value = $('guidance').value;
-  job = {
-    seed: number('seed'), steps: number('steps'), sampler: $('sampler').value, guidance: facts.canGuide ? +$('guidance').value : 1,
-    classes: each.map(i => chosen !== '' ? +chosen : known ? i % known : i),
-    rows: each.map(i => chosen !== '' ? i : known ? Math.floor(i / known) : 0),
-    picture: drawing?.picture, mask: drawing?.picture && drawing.mask, strength: drawing?.picture ? +$('strength').value : 1,
-  };
-  document.querySelector('output[for=strength]').value = $('strength').value;
-  columns.forEach((column, i) => { column.children[2].textContent = facts.classes[job.classes[i]] ?? ''; });
-  const named = chosen === '' ? facts.classes.slice(0, PICTURES) : facts.classes[chosen], classes = known ? `--classes ${named} ` : '';
-  $('line').textContent = `ddpm sample ${own ? 'RUN ' : ''}${classes}--n ${Math.max(...job.rows) + 1} --sampler ${job.sampler} `
-    + `--steps ${job.steps} --guidance ${job.guidance} --seed ${job.seed} --precision fp32`
-    + (job.picture ? ` --from DRAWING.png --strength ${job.strength}${job.mask ? ' --mask MASK.png' : ''}` : '');
-  const mine = w => each.filter(i => i % count === w), part = w => list => mine(w).map(i => list[i]);
+  read();
+  const mine = w => each.filter(i => i % count === w), part = (w, list) => mine(w).map(i => list[i]);
   frames = [];
   $('step').max = Math.max(1, Math.round(job.strength * job.steps));
   section.dataset.state = 'drawing';
   const began = performance.now();
-  ask(w => ({ job: { ...job, classes: part(w)(job.classes), rows: part(w)(job.rows) } }), ({ k, t, x, x0 }, w) => {
+  ask(w => ({ job: { ...job, classes: part(w, job.classes), columns: part(w, job.columns), rows: part(w, job.rows) } }), ({ k, t, x, x0 }, w) => {
     const frame = frames[k] ??= { t, x: [], x0: [], missing: PICTURES }, length = x.length / mine(w).length;
     mine(w).forEach((i, j) => {
       [frame.x[i], frame.x0[i]] = [x, x0].map(all => all.subarray(j * length, (j + 1) * length));
@@ -125,26 +159,28 @@ function draw() {
     });
     if (frame.missing) return;
     if (!still || t === 0) show(k);
-    $('status').textContent = t ? `Step ${k + 1} of ${$('step').max}`
-      : `Done in ${((performance.now() - began) / 1000).toFixed(1)} seconds. Move the slider to walk back.`;
+    say(t ? `Step ${k + 1} of ${$('step').max}`
+      : `Done in ${((performance.now() - began) / 1000).toFixed(1)} seconds. Move the slider to walk back; click a picture to change a part of it.`);
     if (t === 0) Object.assign(section, { frames, job }).dataset.state = 'done';
   });
 }
 
-$('step').oninput = () => {
+$('step').oninput = $('shown').onchange = () => {
   const frame = show(+$('step').value);
-  if (frame) $('status').textContent = `t = ${frame.t}: above, the picture so far; below, what the network sees in it.`;
+  if (frame) say(`t = ${frame.t}: ${$('shown').selectedOptions[0].text}`);
 };
-for (const id of ['class', 'seed', 'sampler', 'steps', 'guidance', 'strength']) $(id).onchange = draw;
+for (const id of ['guidance', 'strength']) $(id).oninput = () => { document.querySelector(`output[for=${id}]`).value = $(id).value; };
+for (const id of KEPT) $(id).onchange = draw;
 section.querySelector('form').onsubmit = event => { event.preventDefault(); draw(); };
 $('others').onclick = () => { $('seed').value = +$('seed').value + 1; draw(); };
+$('stop').onclick = () => { ask(() => ({})); section.dataset.state = 'stopped'; say('Stopped.'); };
+$('link').onclick = async () => { await navigator.clipboard.writeText(location.href); say('The link is in the clipboard: it holds all settings, and the drawing.'); };
+$('model').onchange = () => choose($('model').value);
 $('files').onchange = async () => {
   const chosen = [...$('files').files], [config, weights] = ['.json', '.safetensors'].map(end => chosen.find(file => file.name.endsWith(end)));
-  if (!config || !weights) { $('status').textContent = 'Choose both files at once: config.json and ema.safetensors.'; return; }
-  $('status').textContent = 'Reading your model …';
+  if (!config || !weights) { say('Choose both files at once: config.json and ema.safetensors.'); return; }
+  say('Reading your model …');
   own = true;
-  load(JSON.parse(await config.text()), await weights.arrayBuffer());
+  load(JSON.parse(await config.text()), weights.arrayBuffer());
 };
-Promise.all([get('model/config.json'), get('model/ema.safetensors')])
-  .then(([config, weights]) => load(JSON.parse(new TextDecoder().decode(config)), weights))
-  .catch(error => { $('status').textContent = error.message; });
+choose(MODELS[wanted.get('model')] ? wanted.get('model') : 'digits');

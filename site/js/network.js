@@ -26,32 +26,37 @@ export function readConfig(config) {
   };
 }
 
+/** The noise of samples with these keys, one after the other. */
+export function noiseOf({ columns, rows, seed }, length, purpose = SAMPLE, step = 0) {
+  const out = new Float32Array(columns.length * length);
+  columns.forEach((c, k) => out.set(normal(length, seed, purpose, step, BigInt(c) * 2n ** 32n + BigInt(rows[k])), k * length));
+  return out;
+}
+
 export async function loadModel(config, weights, wasm) {
   const facts = readConfig(config), { instance } = await WebAssembly.instantiate(wasm);
   const network = buildUNet(readSafetensors(weights), instance.exports, facts);
   const abars = SCHEDULES[facts.schedule](facts.T), length = facts.channels * facts.size ** 2;
 
-  /** The x_0 predicted from B images x at index t and classes ys, clipped; guidance w makes u + w (c - u) of two answers. */
-  function predict(x, t, ys, w) {
-    const B = x.length / length, none = Array(B).fill(facts.classes.length);
+  /** The x_0 predicted from B images x at index t and classes ys, clipped; guidance w makes u + w (c - u) of two answers, and
+   *  with a class `also` for all u + w (c - u) + w (d - u), as `compose` of ddpm_course/compose.py. */
+  function predict(x, t, ys, w, also) {
+    const B = x.length / length, all = k => Array(B).fill(k);
     const ask = labels => answers(network(x, t, labels), B);
-    const c = ask(ys ?? none), u = w === 1 || !facts.canGuide ? c : ask(none);
+    const none = all(facts.classes.length), c = ask(ys ?? none), d = also === undefined ? null : ask(all(also));
+    const u = (w === 1 && !d) || !facts.canGuide ? c : ask(none);
     const signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]), x0 = OBJECTIVES[facts.objective];
-    return x.map((v, i) => Math.max(-1, Math.min(1, x0(v, u[i] + w * (c[i] - u[i]), signal, sigma))));
+    return x.map((v, i) => Math.max(-1, Math.min(1, x0(v, u[i] + w * (c[i] - u[i]) + (d ? w * (d[i] - u[i]) : 0), signal, sigma))));
   }
   function answers(out, B) {                                            // without a learned variance
     const each = out.length / B;
     return each === length ? out : out.filter((_, i) => i % each < length);
   }
 
-  /** The chain of samples with these keys (class * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
+  /** The chain of samples with these keys (column * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
    *  a mask of what is to be drawn anew, those of --from, --strength and --mask (page 19). */
-  function* samples({ classes, rows, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
-    const draw = (t, purpose = SAMPLE) => {
-      const out = new Float32Array(classes.length * length);
-      classes.forEach((c, k) => out.set(normal(length, seed, purpose, t + 1, BigInt(c) * 2n ** 32n + BigInt(rows[k])), k * length));
-      return out;
-    };
+  function* samples({ columns, rows, classes, also, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
+    const draw = (t, purpose = SAMPLE) => noiseOf({ columns, rows, seed }, length, purpose, t + 1);
     const noised = (abar, eps) => eps.map((e, i) => Math.sqrt(abar) * picture[i % picture.length] + Math.sqrt(1 - abar) * e);
     const every = trailing(facts.T, steps), indices = every.slice(-Math.max(1, Math.round(strength * steps)));
     const start = indices.length < steps ? noised(abars[indices[0]], draw(-1)) : draw(-1);
@@ -60,7 +65,7 @@ export async function loadModel(config, weights, wasm) {
       return x.map((v, i) => mask[i % mask.length] ? v : known[i]);
     } : undefined;
     const ys = facts.classes.length ? classes : null;
-    yield* walk((x, t) => predict(x, t, ys, guidance), start, { sampler, abars, indices, noise: draw, keep });
+    yield* walk((x, t) => predict(x, t, ys, guidance, also), start, { sampler, abars, indices, noise: draw, keep });
   }
   return { ...facts, abars, length, predict, samples };
 }

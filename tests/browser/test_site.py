@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ import torch
 from safetensors.torch import save_file
 
 from ddpm_course import SamplingConfig, load_model, sample
+from ddpm_course.compose import compose
 from ddpm_course.config import RunConfig, override, to_json
-from ddpm_course.data.sets import load_digits, to_float
+from ddpm_course.data.sets import ASSETS, load_digits, to_float, to_uint8
 from ddpm_course.draws import Purpose, generator, normal
 from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.exact import dataset_denoiser
@@ -31,6 +33,7 @@ from ddpm_course.forward import q_sample
 from ddpm_course.lesson.toys import digit_points
 from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import Model, build_model
+from ddpm_course.run.runs import load_run
 from ddpm_course.sampling import guided, plan, walk
 from ddpm_course.schedules import cosine, linear
 from helpers import CHROMIUM, ROOT, promise, without
@@ -178,8 +181,12 @@ PARTS = {
           const files = ['model/config.json', 'model/ema.safetensors', 'matmul.wasm'];
           const x = Float32Array.from({ length: 768 }, (_, i) => Math.sin(i));
           const { predict } = await loadModel(...await Promise.all(files.map(get)));
-          return [0, 300, 999].flatMap(t => [...predict(x, t, [3, 4, 5], 2)]); }""",
-        lambda: answers(lambda model, x, t: guided(model, 2).predict(x, t, torch.tensor([3, 4, 5])).x0),
+          return [0, 300, 999].flatMap(t => [...predict(x, t, [3, 4, 5], 2), ...predict(x, t, [3, 3, 3], 2, 8)]); }""",
+        lambda: answers(
+            lambda model, x, t: torch.cat(
+                [guided(model, 2).predict(x, t, torch.tensor([3, 4, 5])).x0, compose(model, "38", 2).predict(x, t).x0]
+            )
+        ),
     ),
 }
 RUN = """async ([name, url]) => {
@@ -219,19 +226,31 @@ def test_parts(visit, site, name):
 
 
 def test_cover(visit):
-    "Ten digits of the package appear, again at a click."
+    "Ten digits of the package appear, again at a click, and again by the link; then the faces."
     page = visit("index.html")
     drawn(page)
     page.evaluate("() => { document.getElementById('draw').dataset.state = '' }")  # or the first draw passes for it
     page.get_by_role("button", name="Draw others").click()
     how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
     expected = sample(load_model(precision="fp32"), how=how).flatten(1)
-    apart = (drawn(page) - expected).abs().max()
+    found = drawn(page)
+    apart = (found - expected).abs().max()
     assert expected.std() > 0.3 and apart < 1e-5, (
         f"{apart:.2g} apart: where test_parts passes, look at draw.js and worker.js"
     )
+    assert torch.equal(to_uint8(found), to_uint8(expected))  # as the page says
     assert "--sampler ddim --steps 10 --guidance 2 --seed 2 --precision fp32" in page.text_content("#line")
-    assert not page.wrong
+    again = visit(page.url.partition("/below/")[2])
+    assert torch.equal(drawn(again), found)
+    again.select_option("#model", "faces")
+    again.wait_for_function("() => document.getElementById('line').textContent.includes('faces16')")
+    faces = load_run(ASSETS / "faces16", precision="fp32")[0]
+    how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
+    assert (drawn(again) - sample(faces, n=2, how=how).flatten(1)).abs().max() < 1e-4
+    choose(again, **{"class": 2, "also": 1})
+    both = compose(faces, ["hat", "glasses"], 2)
+    assert (drawn(again) - sample(both, n=1, how=replace(how, guidance=None)).flatten(1)).abs().max() < 1e-4
+    assert not page.wrong + again.wrong
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm", "ddpm"])
@@ -278,7 +297,6 @@ def test_drawing(visit, masked):
     "A drawing is finished as `ddpm sample --from` finishes it, all of it or what a mask marks."
     page = visit("index.html")
     drawn(page)
-    page.get_by_text("Begin with a drawing of yours").click()
     place = page.locator("canvas.pad")
     place.scroll_into_view_if_needed()
     box = place.bounding_box()
@@ -296,7 +314,7 @@ def test_drawing(visit, masked):
         page.select_option("#pad select", "mask")
         stroke((0.2, 0.7), (0.8, 0.7))
         stroke((0.2, 0.85), (0.8, 0.85))
-    choose(page, sampler="ddpm", strength=1 if masked else 0.6, seed=3)
+    choose(page, sampler="ddpm", seed=3)
     page.wait_for_function("() => document.getElementById('draw').dataset.state === 'done'")
     found = drawn(page)
     job = page.evaluate("() => { const { picture, mask } = document.getElementById('draw').job;"
