@@ -19,7 +19,7 @@ from helpers import NOTEBOOKS, PACKAGE, ROOT, cells, default_exp, each, number, 
 ROOMS = ["base", "data", "top", "run", "judge", "share", "cli"]  # each sees those before it; lesson/ sees all
 LOOK_AHEAD = {"00_start"}  # opens with what the whole package can do
 LOOK_AHEAD |= {"10_first_digits", "10_first_digits_solution", "12_sampling", "13a_blank_page"}  # with 15's judge
-LOOK_AHEAD |= {"07_embeddings"}  # asks the U-Net of 08, trained
+LOOK_AHEAD |= {"07_embeddings", "08a_inside"}  # asks the U-Net of 08, trained; 15's judge
 
 
 # -- arrows -----------------------------------------------------------------------------------------------------------
