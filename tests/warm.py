@@ -6,7 +6,6 @@ stdin, a result a line on stdout. `Warm` is its other end.
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -134,13 +133,15 @@ def serve(request, folder, answers):
             child(request, folder)
         finally:
             os._exit(99)
-    handle = os.pidfd_open(pid)
-    ended = bool(select.select([handle], [], [], request["limit"])[0])
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    while not ended and time.monotonic() < began + request["limit"]:
+        time.sleep(0.01)
+        ended, status = os.waitpid(pid, os.WNOHANG)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    os.close(handle)
-    code, seconds = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), round(time.monotonic() - began, 2)
-    answers.write(json.dumps({"code": code, "ended": ended, "seconds": seconds}) + "\n")
+    status = status if ended else os.waitpid(pid, 0)[1]
+    code, seconds = os.waitstatus_to_exitcode(status), round(time.monotonic() - began, 2)
+    answers.write(json.dumps({"code": code, "ended": bool(ended), "seconds": seconds}) + "\n")
     answers.flush()
 
 
