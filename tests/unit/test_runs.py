@@ -5,13 +5,14 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ddpm_course import PRESETS, ImageSet, Run, heldout_loss, load_digits, override, plot_losses
 from ddpm_course.base.group import Group
-from ddpm_course.run import checkpoints, stopping
+from ddpm_course.run import checkpoints, runs, stopping
 from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
 from ddpm_course.run.stopping import Interrupt, must_stop
 from ddpm_course.run.trackers import curves
@@ -48,6 +49,28 @@ def test_threads_and_compilation_may_change(tmp_path, digits):
         assert torch.get_num_threads() == 2
         list(run)
     assert not {"threads", "compile"} & set(checkpoints.read_meta(newest_checkpoint(tmp_path / "run"))["settings"])
+
+
+def test_what_is_decided_once_for_a_run(tmp_path, digits):
+    "The data fill in what they decide; a run keeps its precision and threads; a lock that is a link is not followed."
+    cpu, free = torch.device("cpu"), override(PLAN, threads=0, precision="auto")
+    mine = runs.complete_config(override(PLAN, threads=3), None, digits, cpu)
+    assert (mine.data.classes, mine.data.digest) == (digits.classes, digits.digest)
+    kept = runs.complete_config(free, mine, digits, cpu).training
+    assert (kept.precision, kept.threads) == ("fp32", 3)
+    with pytest.raises(ValueError, match="image_channels 3, the images have size 16 and 1 channels"):
+        runs.complete_config(override(PLAN, image_channels=3), None, digits, cpu)
+    (tmp_path / ".lock").symlink_to(tmp_path / "photo.png")
+    with runs.only_one(tmp_path):
+        assert not (tmp_path / "photo.png").exists() or not (tmp_path / "photo.png").read_bytes()
+
+
+def test_a_plugin_with_another_text_is_said(tmp_path, digits):
+    (tmp_path / "mine.py").write_text("")
+    config = replace(PLAN, plugins=(runs.load_plugin(tmp_path / "mine.py"),))
+    train(tmp_path / "run", config, digits)
+    with pytest.warns(UserWarning, match="another text of the plugin mine.py"):
+        runs.load_run(tmp_path / "run", plugins=["mine.py:1234"])
 
 
 def test_pictures_that_have_changed(tmp_path, digits):
