@@ -4,7 +4,8 @@
 
 Fréchet distances of --n samples of each class, the held-out loss and the bits per dimension of the same images and
 draws, with the errors of the differences; images a second, in turn. Some minutes on two quiet cores. A processor
-without bf16 instructions emulates them: slowly, with nearly the same digits. Page 15a reads results/precision.json.
+without bf16 instructions emulates them: slowly, with nearly the same digits. What results/precision.json says is why
+`bits.bits_per_dim` computes in fp32: rounding costs two hundredths of a bit, and is not seen in pictures or distances.
 """
 
 from dataclasses import replace
