@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ddpm_course import PRESETS, ImageSet, Run, heldout_loss, load_digits, override, plot_losses
 from ddpm_course.base.group import Group
@@ -16,7 +17,7 @@ from ddpm_course.run import checkpoints, runs, stopping
 from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
 from ddpm_course.run.stopping import Interrupt, must_stop
 from ddpm_course.run.trackers import curves
-from ddpm_course.run.training import ema_decay, lr_at, make_batch
+from ddpm_course.run.training import ema_decay, lr_at, make_batch, new_state
 from helpers import same_bits, train
 
 PLAN = override(PRESETS["mnist16"], steps=6, batch=8, channels=8, T=20, decay="constant", warmup=2)
@@ -63,6 +64,36 @@ def test_what_is_decided_once_for_a_run(tmp_path, digits):
     (tmp_path / ".lock").symlink_to(tmp_path / "photo.png")
     with runs.only_one(tmp_path):
         assert not (tmp_path / "photo.png").exists() or not (tmp_path / "photo.png").read_bytes()
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    "What is written are the weights at the time of the call; an error of the disk comes where one waits."
+    state, ready, honest = new_state(PLAN), threading.Event(), checkpoints.flush
+    before, writer = state.network.conv_in.weight.detach().clone(), checkpoints.Writer(tmp_path)
+    monkeypatch.setattr(checkpoints, "flush", lambda path: ready.wait() and honest(path))
+    writer.begin(state)
+    assert newest_checkpoint(tmp_path) is None
+    state.network.conv_in.weight.data.zero_()
+    ready.set()
+    writer.wait()
+    kept = load_file(newest_checkpoint(tmp_path) / "model.safetensors")["conv_in.weight"]
+    assert torch.equal(kept, before) and kept.any()
+
+    def full(path):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoints, "flush", full)
+    state.step = 1
+    writer.begin(state)
+    with pytest.raises(OSError, match="no space left"):
+        writer.wait()
+    assert newest_checkpoint(tmp_path).name == "step_00000000"
+
+
+def test_the_newest_checkpoint_has_the_greatest_number(tmp_path):
+    for name in ("step_99999999", "step_00000007", "step_100000000", "step_00000008.old", ".writing"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert newest_checkpoint(tmp_path).name == "step_100000000"
 
 
 def test_a_plugin_with_another_text_is_said(tmp_path, digits):
