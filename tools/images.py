@@ -1,10 +1,8 @@
-"""Make the pictures that README.md and lessons show, nbs/images/*: the film, two U-Nets, and the walks of page 00.
+"""Make the pictures that README.md and lessons show, nbs/images/*: the film, a U-Net, and the walks of page 00.
 
 OMP_NUM_THREADS=1 python tools/images.py    # some minutes, as page 00 is run four times
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,7 +12,6 @@ from notebooks import cells
 from PIL import Image, ImageOps
 
 from ddpm_course import SamplingConfig, grid_image, load_model, sequence
-from ddpm_course.cli.main import main as ddpm
 from ddpm_course.data.sets import ASSETS, load_digits
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
@@ -169,9 +166,6 @@ def main() -> None:
     film(IMAGES / "denoising.gif")
     cover(IMAGES / "cover.png")
     first_network(IMAGES / "first_unet.png")
-    with tempfile.TemporaryDirectory() as folder:
-        ddpm(["topology", "--out", folder])
-        shutil.copy(f"{folder}/diagram.png", IMAGES / "unet.png")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def new_model(config: RunConfig) -> Model:
 
 
 def run(request: Request) -> None:
-    "Draw a network as SVG and PNG: its diagram, all its parts, a step of the diffusion model."
+    "Draw as SVG and PNG: a network as a U (diagram), and one step of sampling (diffusion)."
     model = (load_run(request.run, 'cpu', request.config.plugins, 'fp32')[0] if request.run
              else new_model(request.config))
     s, index, x = model.schedule, model.schedule.T // 2, torch.zeros(1, *model.shape)
@@ -61,7 +61,8 @@ def run(request: Request) -> None:
     inputs = {'x_t': x, 't': torch.full((1,), index), 'z': torch.ones_like(x)}
     if model.classes:
         inputs['y'] = torch.zeros(1, dtype=torch.long)
+    given = x, inputs['t'], inputs.get('y')
     usual = ('topology', request.config.preset) if request.run is None else (request.run, 'topology')
     out = Path(request.out) if request.out else own_folder(Path(*usual))
     output(out / 'diagram.png')
-    say(Group(), 'wrote', *draw_all(model.network, step, inputs, out))
+    say(Group(), 'wrote', *draw_all(model.network, given, step, inputs, out))

@@ -110,7 +110,7 @@ def test_script_runs_from_end_to_end(processes, tmp_path, weights, pictures):
     assert tested["bits_per_dim"] and tested["samples"]["n"] == 70 and tested["samples"]["how"][:14] == "ddpm, 4 steps,"
     assert f"FID (Inception-v3, 12 features) {tested['samples']['distance']:.2f}, n = 70 against 180" in done.stdout
     assert Image.open(run / "drawn.png").size[0] > 10 * 32  # ten columns
-    for name in ("denoising.gif", "denoising_strip.png", "topology/unet.svg", "pipeline"):
+    for name in ("denoising.gif", "denoising_strip.png", "topology/diagram.svg", "pipeline"):
         assert (run / name).exists(), name
 
 

@@ -16,8 +16,6 @@ from ddpm_course.cli import export
 from ddpm_course.config import PRESETS, from_json, override
 from ddpm_course.data.sets import ASSETS
 from ddpm_course.model import build_model
-from ddpm_course.share import graphs
-from ddpm_course.share.diagram import render
 from ddpm_course.share.pipelines import find_published, load_published, save_pipeline
 from ddpm_course.share.to_onnx import save_onnx
 
@@ -117,16 +115,6 @@ def test_weights_that_are_damaged(folder):
     (folder / WEIGHTS).unlink()
     with pytest.raises(FileNotFoundError, match="there is no diffusion_pytorch_model.safetensors"):
         load_published(str(folder))
-
-
-def test_drawing_runs_no_code_of_the_folder(model, tmp_path, monkeypatch):
-    pytest.importorskip("pygraphviz")
-    for name in ("pygraphviz", "random"):
-        (tmp_path / f"{name}.py").write_text("open('executed', 'w')")
-    monkeypatch.chdir(tmp_path)
-    graph = graphs.empty_graph()
-    graph.add_edge("a", "b")
-    assert render(graph, Path("a.svg")) == [Path("a.svg")] and not Path("executed").exists()
 
 
 def test_what_is_no_folder_is_asked_of_the_hub(monkeypatch):

@@ -2,116 +2,67 @@ import torch
 from torch import Tensor
 
 from ..answers import Answer, Checks
-from ...run.runs import load_model
-from ...share.graphs import AGraph, part_graph, record
-from ...unet import ResidualBlock, Stage, UNet
+from ...share.graphs import wiring
+from ...unet import Stage, UNet
+
+FAULTS = {'A': 'time', 'B': 'skip', 'C': '', 'D': 'itself'}
+GIVEN = torch.zeros(1, 1, 16, 16), torch.tensor([500]), torch.tensor([3])
 
 
-def block_graph() -> AGraph:
-    "The graph of a residual block: additions, and no skip."
-    block = ResidualBlock(32, 64, dim=128, groups=8)
-    given = {'x': torch.ones(1, 32, 8, 8), 'emb': torch.ones(1, 128)}
-    return record(block, lambda x, emb: {'output': block(x, emb)}, given).raw
+class Miswired(UNet):
+    "One of page 23's four networks: one is as page 08 builds it, and in three a connection is wrong."
 
-
-def unet_graph(blocks: int, widths: tuple[int, ...], attention: tuple[int, ...]) -> AGraph:
-    "The graph of a small U-Net."
-    net = UNet(1, 16, 16, widths, blocks, attention).eval()
-    given = {'xt': torch.ones(1, 1, 16, 16), 't': torch.tensor([1])}
-    return record(net, lambda xt, t: {'output': net(xt, t)}, given).raw
-
-
-def guided_graph() -> AGraph:
-    "As guidance does it: two images go in side by side, and the two answers are put together."
-    net = load_model(precision='fp32').network
-
-    def twice(xt: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-        labels = torch.cat([y, torch.full_like(y, 10)])
-        c, u = net(torch.cat([xt, xt]), torch.cat([t, t]), labels).chunk(2)
-        return {'both': torch.cat([c, u], dim=1)}
-    given = {'xt': torch.ones(1, 1, 16, 16), 't': torch.tensor([500]), 'y': torch.tensor([7])}
-    return record(net, twice, given).raw
-
-
-NETWORKS = dict(A=2, B=1, C=0, D=3)                         # the fault of each
-
-
-class Faulty(UNet):
-    "A small U-Net with one wire wrong, or with none: fault 0."
-
-    def __init__(self, fault: int):
-        super().__init__(1, 16, 16, (1, 2), 1, (), dropout=0.0)
-        self.fault = fault
+    def __init__(self, name: str, seed: int = 0):
+        super().__init__(1, 16, 16, (1, 2, 4), 1, (), dropout=0.0, num_classes=10, seed=seed)
+        self.fault = FAULTS[name]
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        emb, h = self.time(t), self.conv_in(xt)
-        skips = [h]
+        assert self.classes is not None
+        time, label, h = self.time(t), self.classes(y, len(xt)), self.conv_in(xt)
+        emb, skips = time + label, [h]
         for part in self.down:
             h = part(h, emb)
             skips.append(h)
-        if self.fault == 1:
+        if self.fault == 'skip':
             skips[0] = skips[1]
         for part in self.middle:
             h = part(h, emb)
         for k, part in enumerate(self.up):
             if isinstance(part, Stage):
                 skip = skips.pop()
-                h = torch.cat([h, h if self.fault == 3 and k == 0 else skip], dim=1)
-            h = part(h, torch.zeros_like(emb) if self.fault == 2 and k == 3 else emb)
+                h = torch.cat([h, h if self.fault == 'itself' and k == 0 else skip], dim=1)
+            h = part(h, label if self.fault == 'time' and k == 6 else emb)
         return self.out(h)
 
 
-def drawings() -> list[AGraph]:
-    "The contracted graphs of four networks, A to D."
-    found = []
-    for name, fault in NETWORKS.items():
-        net = Faulty(fault).eval()
-        asked = {'xt': torch.ones(1, 1, 16, 16), 't': torch.tensor([500])}
-        seen = record(net, lambda xt, t, net=net: {'output': net(xt, t)}, asked)
-        found.append(part_graph(seen))
-        found[-1].graph_attr.update(label=name, labelloc='t')
-    return found
+def of_images(name: str) -> dict[str, list[str]]:
+    "What each part of a network reads, without the vectors."
+    _, reads = wiring(Miswired(name), *GIVEN)
+    vectors = {'time', 'classes'}
+    return {part: [a for a in found if a not in vectors]
+            for part, found in reads.items() if part not in vectors}
 
 
-def check_count_skips(f: Answer) -> None:
-    """Skips, residual connections and guidance all bring two ways together: which is which?
+def check_skips(f: Answer) -> None:
+    """One line now guards your network: `assert set(skips(reads)) == meant`.
 
-    By which operation does a skip arrive, and by which a residual connection?
+    Of two parts that a stage reads, which one is the skip?
 
-    Of the two tensors that a skip's concatenation joins, one was computed from the other.
+    A skip leads past parts that were computed from its beginning.
 
-    Count the `Cat` of whose two predecessors one is among all that the other was computed from.
+    The pair (a, b) is a skip if a is behind c for some c in `reads[b]`. What is behind c: each part
+    that c reads, and all that is behind that.
     """
-    found = f(block_graph())
-    assert found == 0, f'the residual block has no skips, not {found}: an addition is no skip'
-    for blocks, widths, attention in ((1, (1, 2), ()), (2, (1, 1, 2), (4,)), (2, (1,), (16,))):
-        found = f(unet_graph(blocks, widths, attention))
-        expected = len(widths) * (blocks + 1)
+    diamond = {'a': [], 'b': ['a'], 'c': ['a'], 'd': ['b', 'c']}
+    assert not f(diamond), f'{diamond} has two branches, and no skip leads past a part'
+    right = set(zip(['conv_in', *(f'down.{k}' for k in range(5))],
+                    ['up.7', 'up.6', 'up.4', 'up.3', 'up.1', 'up.0']))
+    for name, expected in (('C', right), ('D', right - {('down.4', 'up.0')}),
+                           ('B', right - {('conv_in', 'up.7')} | {('down.0', 'up.7')})):
+        found = set(map(tuple, f(of_images(name))))
         assert found == expected, (
-            f'{len(widths)} levels of {blocks} stages have {expected} skips, not {found}')
-    found = f(guided_graph())
-    assert found == 6, f'two answers at once still cross six skips, not {found}'
+            f'network {name} has the skips {sorted(expected)}: yours lack '
+            f'{sorted(expected - found)} and have {sorted(found - expected)} besides')
 
 
-def check_faults(f: Answer) -> None:
-    """Nothing but the drawing told you: the shapes fit, and the loss falls.
-
-    Count the orange arrows of each drawing, and the pale ones. Which boxes have none?
-
-    A stage without a pale arrow is not told the time. A part of the way down without an orange one
-    gives no skip: where does the stage that should have it take its second tensor from?
-
-    Two orange arrows from one part: 1. A stage without a pale arrow: 2. No orange one arrives: 3.
-    """
-    found = f()
-    assert sorted(found) == list('ABCD') and sorted(found.values()) == [0, 1, 2, 3], (
-        'each of A to D has a number, and each number from 0 to 3 belongs to one of them')
-    looks = ['four orange arrows and eight pale ones: nothing is wrong there',
-             'how many orange arrows leave each part of the way down?',
-             'does a pale arrow arrive at every stage?',
-             'does an orange arrow arrive at every stage?']
-    for name, fault in NETWORKS.items():
-        assert found[name] == fault, f'{name}: {looks[fault]}'
-
-
-check = Checks(check_count_skips, check_faults)
+check = Checks(check_skips)
