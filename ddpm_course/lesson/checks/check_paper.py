@@ -4,7 +4,7 @@ from ..answers import Answer, Checks
 
 
 def check_mixed(f: Answer) -> None:
-    """What the network is shown now belongs to the t that it is told, for each mixture.
+    """Now every mixture has as much noise as the network expects at t.
 
     Which variance has a sum of two independent noises with weights a and b?
 
