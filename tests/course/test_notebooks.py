@@ -151,7 +151,7 @@ def test_checks(path, refused):
 
 # -- as pages ---------------------------------------------------------------------------------------------------------
 
-SLOW = set("13a 15 16 17 19 20 20a 21 22 24 25".split())  # half a minute and more on two cores
+SLOW = set("08a 13a 15 16 17 19 20 20a 21 22 24 25".split())  # half a minute and more on two cores
 FEW = {"02_schedules", "11a_checkpoints", "03_forward_solution"}  # of each kind
 
 
