@@ -4,17 +4,20 @@
 
 The network is theirs in layout: two residual blocks a level, attention at half resolution and in the middle, dropout
 .1. It has 16 channels in place of 128, for digits of 16 x 16, so that three levels end at 4 x 4. Adam with a constant
-rate, weights averaged without warm-up. A seed takes about four minutes of one core to train and as long to draw from.
-Weights and pictures are kept in RUNS, and what is there is not made again. OUT.json says how it was made, OUT.npz has:
+rate, weights averaged without warm-up. A training takes about four minutes of one core, and there are two for each
+seed. Weights and pictures are kept in RUNS, and what is there is not made again. OUT.json says how it was made, OUT.npz
+has:
 
     guesses   80 walks of 40 ancestral steps (small variance): the predicted x_0 at ten levels
     plain     24 held-out digits noised to t = 500, and denoised
     equal     the same for the t at which 16 x 16 pixels have as much noise for the whole picture as 256 x 256 pixels at
               t = 1000, 750, 500, 250 (page 22a), and for pairs mixed half and half; either with two noises. 100 steps
     bits      of 500 held-out and 600 training digits, from one t in each of 16 strata
+    bound     pictures and bits of networks that were trained on the bound (eq. 12) in place of L_simple
     large, small   64 walks that share all steps down to t = 100, and take each of the last 100 with either variance
 """
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +27,18 @@ import torch
 from common import arguments, keep, settings
 from torch import Tensor
 
-from ddpm_course.bits import bits_per_dim
+from ddpm_course.bits import bits_per_dim, output_bound
 from ddpm_course.config import PRESETS, SamplingConfig, differences
+from ddpm_course.criteria import CRITERIA
 from ddpm_course.data.sets import ImageSet, load_digits, to_float, to_uint8
 from ddpm_course.draws import Purpose, normal
 from ddpm_course.editing import noised
+from ddpm_course.forward import q_sample
+from ddpm_course.losses import diffusion_losses
 from ddpm_course.model import Model, build_model
 from ddpm_course.run.training import fit, new_state
 from ddpm_course.sampling import keyed_noise, plan, walk
+from ddpm_course.simple import Batch, Simple
 
 WORDS = (
     "--schedule linear --objective eps --variance large --no-conditional --label-drop 0 --channels 16 "
@@ -48,9 +55,24 @@ def some(images: ImageSet, n: int) -> ImageSet:
     return replace(images, pixels=images.pixels[mine], labels=images.labels[mine])
 
 
-def trained(seed: int, steps: int, path: Path) -> tuple[Model, dict]:
+class Bound(Simple):
+    "The terms of the bound, scaled so that the factor of eq. 12 is 1 on average."
+
+    def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        xt, s = q_sample(batch.x0, batch.t, batch.eps, model.schedule), model.schedule
+        out, scales = model.answer(xt, batch.t), s.scales(batch.t, like=xt)
+        term, _ = output_bound(model, out, batch.x0, xt, batch.t, clip=False)
+        factor = (s.betas / (2 * s.alphas * (1 - s.alpha_bars))).mean().item() / math.log(2)
+        found = diffusion_losses(out, xt, batch.x0, batch.eps, scales, model.objective)
+        return found | {"loss": (term / factor).to(xt.dtype)}
+
+
+CRITERIA["bound"] = Bound
+
+
+def trained(seed: int, steps: int, path: Path, loss: str = "simple") -> tuple[Model, dict]:
     "The averaged network of a seed, from the file or after training; and how long that took."
-    config, images = settings(f"{WORDS} --seed {seed} --steps {steps}")
+    config, images = settings(f"{WORDS} --seed {seed} --steps {steps} --loss {loss}")
     model = build_model(config).eval()
     if not path.exists():
         state, began = new_state(config), time.process_time()
@@ -106,13 +128,20 @@ def variances(model: Model, seed: int) -> dict[str, np.ndarray]:
     return {kind: to_uint8(way(model, range(64), seed, 100, x, how)[-1][1]).numpy() for kind, how in both.items()}
 
 
+def other(model: Model, seed: int) -> dict[str, np.ndarray]:
+    "Pictures and bits of a network that was trained on the bound."
+    bits, walks = bits_per_dim(model, some(load_digits("test", 16), 500)), way(model, range(80), seed)
+    return {"bound pictures": to_uint8(walks[-1][1]).numpy(), "bound bits": bits.each.numpy()}
+
+
 def main() -> None:
     args = arguments(__doc__, seeds=3, steps=800, runs="runs/paper", out="")
     folder, lines, arrays = Path(args.runs), [], {}
     folder.mkdir(parents=True, exist_ok=True)
-    for part in (cheap, variances):
+    for part in (cheap, variances, other):
         for seed in range(args.seeds):
-            model, line = trained(seed, args.steps, folder / f"{seed}.pt")
+            file, loss = (f"bound_{seed}.pt", "bound") if part is other else (f"{seed}.pt", "simple")
+            model, line = trained(seed, args.steps, folder / file, loss)
             path = folder / f"{part.__name__}_{seed}.npz"
             if not path.exists():
                 np.savez_compressed(path, **part(model, seed))
