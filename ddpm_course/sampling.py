@@ -82,7 +82,7 @@ def plan(
     model: Model,
     share: float = 1.0,         # of the walk, its last part; below 1 it does not begin with noise
 ) -> Plan:
-    "Decide what `how` leaves open. Raises ValueError where model and wishes differ."
+    "Decide what `how` leaves open. Raises ValueError for what the model cannot do."
     T, guidance = model.schedule.T, how.guidance
     take = look_up('sampler', SAMPLERS, how.sampler, how.own)
     check_own(how.own, [take, look_up('spacing', SPACINGS, how.spacing)])
