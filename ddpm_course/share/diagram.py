@@ -86,8 +86,9 @@ def draw_u(network: nn.Module, *inputs: Tensor | None, ax: 'Axes | None' = None,
     low = max(end for _, end in bands.values())
     with plt.style.context('ddpm_course.assets.course'):
         if ax is None:
-            ax = plt.figure(figsize=(wide, ROW * (low + 1))).add_axes((0, 0, 1, 1))
-            plt.close(ax.figure)                            # shown once, as the value of a cell
+            figure = plt.figure(figsize=(wide, ROW * (low + 1)))
+            plt.close(figure)                               # shown once, as the value of a cell
+            ax = figure.add_axes((0, 0, 1, 1))
         ax.set(xlim=(0, wide), ylim=(-ROW * low, ROW * words))
         ax.axis('off')
         for k, (size, (top, end)) in enumerate(bands.items()):
