@@ -442,7 +442,7 @@ def ending(m: Any) -> None:
     "the last step adds no noise"
     _, out = walk_of(m, 0.5)
     mean, spread = float(out.mean()), float(out.std())
-    need(spread < 0.005, f'an image that should be plain grey has grains of {spread:.3f}',
+    need(spread < 0.005, f'a plain grey image has noise of standard deviation {spread:.3f}',
          'The last step leads to the image itself, so no noise is added there.',
          'spread is 0 where next_abar is 1')
     need(abs(mean - 0.5) < 0.01, f'the network said 0.5, and the walk ends at {mean:.2f}',

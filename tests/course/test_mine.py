@@ -114,7 +114,7 @@ WRONG = [  # a line, what stands in its place, the probe that finds it, and a pa
     ("1 - abar / next_abar\n", "1 - abar\n", "walk", "at index"),
     ("1 - abar / next_abar\n", "1 - abar / ABARS[index - 1]\n", "walk", "at index"),
     ("x = mean + spread * torch.randn_like(x)", "x = mean", "walk", "spread 0.00"),
-    ("(beta * (1 - next_abar) / (1 - abar)).sqrt()", "beta.sqrt()", "ending", "grains of"),
+    ("(beta * (1 - next_abar) / (1 - abar)).sqrt()", "beta.sqrt()", "ending", "has noise of"),
     (".clamp(-1, 1)", "", "clip", "a pixel of 3.0"),
     ("    return x\n\n\nif", "    return x.clamp(-1, 1)\n\n\nif", "clip", ""),  # with the next one: clipped too late
     ("net.eval()", "net.train()", "mode", "in train mode"),
