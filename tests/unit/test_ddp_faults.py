@@ -2,7 +2,7 @@
 
 import json
 
-from ddpm_course.lesson.checks.check_distributed import SYMPTOMS
+from ddpm_course.lesson.checks.check_distributed import CAUSES
 from ddpm_course.lesson.ddp_faults import CLIP, FAULTS
 from helpers import ROOT
 
@@ -17,4 +17,4 @@ def test_each_fault_is_one_line_of_the_script():
 
 
 def test_the_check_knows_the_causes():
-    assert {k: v[0] for k, v in FAULTS.items()} == {k: v[0] for k, v in SYMPTOMS.items()}
+    assert {k: v[0] for k, v in FAULTS.items()} == {k: v[0] for k, v in CAUSES.items()}
