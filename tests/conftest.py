@@ -64,8 +64,8 @@ TIERS = {
     "not thorough and not nightly": "what each part promises, three pages and those that are touched. Left out: most "
     "pages, faults and processes, the model that ships, and what needs a browser: -m 'not nightly'",
     "not nightly": "all but what is for the night (-m nightly): pages that take half a minute, with their solutions, "
-    "the default run, the reader's file, compiled networks, elastic groups, explorers in JupyterLab, the site as on a "
-    "desk; mypy, the oldest versions that settings.ini allows, README's first line (.github/workflows/tests.yml)",
+    "the default run, the reader's file, compiled networks, elastic groups, explorers in JupyterLab, each page of "
+    "the site; mypy, the oldest versions that settings.ini allows, README's first line (.github/workflows/tests.yml)",
 }
 
 

@@ -167,7 +167,8 @@ class Run:
     changed: dict[str, tuple] = field(default_factory=dict)     # settings: name -> (old, new)
     held_out: ImageSet | None = None                    # for `eval_every`
     interrupt: Interrupt = field(default_factory=Interrupt)     # what signals ask for
-    again: str = 'the same start goes on'               # said to who stops it
+    again: str = 'the same start goes on'               # said to who stops it ...
+    stopped: bool = False                               # ... by a signal
 
     def __post_init__(self) -> None:
         self.writer = checkpoints.Writer(self.folder, self.config.training.keep,
@@ -216,6 +217,8 @@ class Run:
                     yield run
                 finally:
                     run.writer.wait()               # before another may have the folder
+                    if run.stopped and group.rank == 0:     # a progress bar has ended by now
+                        print(f'stopped and saved step_{state.step:08d}; {run.again}', flush=True)
                 group.all_reduce(torch.zeros(1))    # all wait until the last checkpoint is there
                 state.model = replace(state.model, network=state.network)   # DDP holds a group
 
@@ -253,12 +256,11 @@ class Run:
             self.group.all_reduce(torch.zeros(1))           # all wait until it is there
 
     def stop_if_asked(self) -> None:
-        "Where a signal has asked for it: save, say so, and end the process. See `Run`."
+        "Where a signal has asked for it: save, and end the process. See `Run`."
         if must_stop(self.interrupt, self.group):
             if not self.finished:
                 self.save()
-            if self.group.rank == 0:
-                print(f'stopped and saved step_{self.state.step:08d}; {self.again}', flush=True)
+            self.stopped = True
             raise SystemExit(128 + (self.interrupt.signal or signal.SIGTERM))
 
     def heldout_means(self) -> dict[str, Any]:

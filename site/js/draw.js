@@ -39,7 +39,7 @@ const workers = each.slice(0, count).map(() => new Worker(new URL('worker.js', i
 let drawing = null, latest = 0, kernel = null, own = false, facts = null, job = null, frames = [], wanted = new URLSearchParams(location.hash.slice(1));
 
 const columns = each.map(i => {
-  const column = document.createElement('figure'), canvas = Object.assign(document.createElement('canvas'), { role: 'img' });
+  const column = document.createElement('figure'), canvas = Object.assign(document.createElement('canvas'), { role: 'img', ariaLabel: `picture ${i + 1} of ${PICTURES}` });
   column.append(canvas, document.createElement('figcaption'));
   canvas.onclick = () => {
     const picture = frames.at(-1)?.t === 0 && frames.at(-1).x[i];
