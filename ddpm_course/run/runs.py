@@ -136,9 +136,9 @@ def start_from(state: TrainState, init: Model) -> None:
         raise ValueError(f'weights of another network than the run has ({reason})') from error
 
 
-def sum_of_bits(network: torch.nn.Module) -> int:
-    "The sum of a network's weights, each read as a whole number: one other bit, another sum."
-    sums = [p.detach().view(torch.int32).sum(dtype=torch.int64) for p in network.parameters()]
+def sum_of_bytes(network: torch.nn.Module) -> int:
+    "The sum of all bytes of a network's weights, of whatever type: one other bit, another sum."
+    sums = [p.detach().reshape(-1).view(torch.uint8).sum() for p in network.parameters()]
     return int(torch.stack(sums).sum())
 
 
@@ -243,10 +243,11 @@ class Run:
 
         Raises Drifted, and saves nothing, where processes hold other weights than each other.
         """
-        networks = {'weights': self.state.network, 'averages': self.state.ema.network}
-        sums = '\n'.join(f'{name} {sum_of_bits(net):x}' for name, net in networks.items())
-        self.group.check_same(f'step {self.state.step} (the last checkpoint is intact; these are '
-                              'sums of all bits)', sums, Drifted)
+        if self.group.world > 1:
+            networks = {'weights': self.state.network, 'averages': self.state.ema.network}
+            sums = '\n'.join(f'{name} {sum_of_bytes(net):x}' for name, net in networks.items())
+            self.group.check_same(f'step {self.state.step} (the last checkpoint is intact; these '
+                                  'are sums of all bytes)', sums, Drifted)
         total = self.group.all_reduce(self.state.window)
         self.state.window = torch.zeros_like(total) if self.group.rank else total
         if self.group.rank == 0:

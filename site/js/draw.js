@@ -21,7 +21,7 @@ section.innerHTML = `
     <label>show <select id="shown"><option value="x">the picture so far<option value="x0">what the network predicts</select></label>
     <button type="button" id="link">Copy a link to this</button>
   </form>
-  <p class="small">The package draws the same pictures, equal in every pixel: <code id="line"></code></p>
+  <p class="small">The package draws the same pictures, except for rounding: <code id="line"></code></p>
   <details><summary>Exact settings, and your own model</summary>
     <div class="controls">
       <label>seed <input id="seed" type="number" min="0" max="4294967295" value="1"></label>
@@ -36,7 +36,8 @@ const still = matchMedia('(prefers-reduced-motion: reduce)').matches, KEPT = ['c
 // Each worker draws every second picture.
 const count = Math.min(2, navigator.hardwareConcurrency || 1), each = Array.from({ length: PICTURES }, (_, i) => i);
 const workers = each.slice(0, count).map(() => new Worker(new URL('worker.js', import.meta.url), { type: 'module' }));
-let drawing = null, latest = 0, kernel = null, own = false, facts = null, job = null, frames = [], wanted = new URLSearchParams(location.hash.slice(1));
+let drawing = null, latest = 0, kernel = null, own = false, facts = null, job = null, frames = [], link = '';
+let wanted = new URLSearchParams(location.hash.includes('model=') ? location.hash.slice(1) : '');      // else a place on the page
 
 const columns = each.map(i => {
   const column = document.createElement('figure'), canvas = Object.assign(document.createElement('canvas'), { role: 'img', ariaLabel: `picture ${i + 1} of ${PICTURES}` });
@@ -77,6 +78,7 @@ function ask(mine, heard) {
 
 async function load(config, weights) {
   try {
+    ask(() => ({}));                            // what is being drawn is of another model
     meet(readConfig(config));                   // noise is there before the weights are
     kernel ??= await get('matmul.wasm');
     weights = await weights;
@@ -131,6 +133,7 @@ function read() {
     picture: drawing.picture, mask: drawing.picture && drawing.mask, strength: drawing.picture && !drawing.mask ? +$('strength').value : 1,
   };
   $('strength').disabled = !job.picture || !!job.mask;
+  for (const id of ['guidance', 'strength']) document.querySelector(`output[for=${id}]`).value = $(id).value;
   columns.forEach((column, i) => { column.children[1].textContent = job.guidance === 0 ? '' : [facts.classes[job.classes[i]], facts.classes[also]].filter(Boolean).join(', '); });
   const named = chosen === '' ? facts.classes.slice(0, PICTURES) : facts.classes[chosen], classes = known ? `--classes ${named} ` : '';
   const model = own ? 'RUN ' : $('model').value === 'faces' ? 'ddpm_course/assets/faces16 ' : '';
@@ -139,9 +142,9 @@ function read() {
       + `--guidance ${job.guidance} --seed ${job.seed} --precision fp32`
       + (job.picture ? ` --from DRAWING.png${job.mask ? ' --mask MASK.png' : ` --strength ${job.strength}`}` : '')
     : `sample(compose(model, ['${facts.classes[chosen]}', '${facts.classes[also]}'], ${job.guidance}), n=1)`;
-  const link = own ? {} : Object.fromEntries([['model', $('model').value], ...KEPT.map(id => [id, $(id).value]),
-    ...['picture', 'mask'].filter(name => job[name]).map(name => [name, pack(name === 'mask' ? [...job.mask].map(on => on ? 1 : -1) : job.picture)])]);
-  history.replaceState(null, '', own ? location.pathname : `#${new URLSearchParams(link)}`);
+  link = `#${new URLSearchParams([['model', $('model').value], ...KEPT.map(id => [id, $(id).value]),
+    ...['picture', 'mask'].filter(name => job[name]).map(name => [name, pack(name === 'mask' ? [...job.mask].map(on => on ? 1 : -1) : job.picture)])])}`;
+  $('link').disabled = own;                     // its files are not in a link
 }
 
 function draw() {
@@ -174,7 +177,11 @@ for (const id of KEPT) $(id).onchange = draw;
 section.querySelector('form').onsubmit = event => { event.preventDefault(); draw(); };
 $('others').onclick = () => { $('seed').value = +$('seed').value + 1; draw(); };
 $('stop').onclick = () => { ask(() => ({})); section.dataset.state = 'stopped'; say('Stopped.'); };
-$('link').onclick = async () => { await navigator.clipboard.writeText(location.href); say('The link is in the clipboard: it holds all settings, and the drawing.'); };
+$('link').onclick = () => {
+  history.replaceState(null, '', link);
+  const said = where => () => say(`The link is in the ${where}: it holds all settings, and the drawing.`);
+  navigator.clipboard.writeText(location.href).then(said('clipboard'), said('address bar'));
+};
 $('model').onchange = () => choose($('model').value);
 $('files').onchange = async () => {
   const chosen = [...$('files').files], [config, weights] = ['.json', '.safetensors'].map(end => chosen.find(file => file.name.endsWith(end)));

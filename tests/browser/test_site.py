@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from ddpm_course import SamplingConfig, load_model, sample
 from ddpm_course.compose import compose
 from ddpm_course.config import RunConfig, override, to_json
-from ddpm_course.data.sets import ASSETS, load_digits, to_float, to_uint8
+from ddpm_course.data.sets import ASSETS, load_digits, to_float
 from ddpm_course.draws import Purpose, generator, normal
 from ddpm_course.editing import Edit, sample_edits
 from ddpm_course.exact import dataset_denoiser
@@ -238,18 +238,20 @@ def test_cover(visit):
     assert expected.std() > 0.3 and apart < 1e-5, (
         f"{apart:.2g} apart: where test_parts passes, look at draw.js and worker.js"
     )
-    assert torch.equal(to_uint8(found), to_uint8(expected))  # as the page says
     assert "--sampler ddim --steps 10 --guidance 2 --seed 2 --precision fp32" in page.text_content("#line")
+    page.get_by_role("button", name="Copy a link").click()
     again = visit(page.url.partition("/below/")[2])
     assert torch.equal(drawn(again), found)
     again.select_option("#model", "faces")
     again.wait_for_function("() => document.getElementById('line').textContent.includes('faces16')")
     faces = load_run(ASSETS / "faces16", precision="fp32")[0]
     how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
-    assert (drawn(again) - sample(faces, n=2, how=how).flatten(1)).abs().max() < 1e-4
+    assert (drawn(again) - sample(faces, n=2, how=how).flatten(1)).abs().max() < 1e-5
     choose(again, **{"class": 2, "also": 1})
     both = compose(faces, ["hat", "glasses"], 2)
-    assert (drawn(again) - sample(both, n=1, how=replace(how, guidance=None)).flatten(1)).abs().max() < 1e-4
+    assert (
+        drawn(again) - sample(both, n=1, how=replace(how, guidance=None)).flatten(1)
+    ).abs().max() < 1e-4  # three answers add up
     assert not page.wrong + again.wrong
 
 
