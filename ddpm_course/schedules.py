@@ -94,15 +94,11 @@ def linear(
     return Schedule(linear_betas(T, start, end))
 
 
-def cosine(
-    T: int = 1000,              # steps, at least 2
-    s: float = 0.008,           # offset: how far from t = 0 the cosine starts
-    max_beta: float = 0.999,    # betas are clipped here
-) -> Schedule:
-    "Betas that make alpha-bar a squared cosine."
+def cosine(T: int = 1000) -> Schedule:
+    "Betas that make alpha-bar a squared cosine. Raises ValueError for fewer than 2 steps."
     if T < 2:
         raise ValueError(f'a cosine schedule needs at least 2 steps, not {T}')
-    return Schedule(cosine_betas(T, s, max_beta))
+    return Schedule(cosine_betas(T))
 
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {'linear': linear, 'cosine': cosine}

@@ -118,11 +118,20 @@ def write_static(static: Path, node: Path) -> None:
     shutil.copy(node / "mathjax/es5/tex-chtml.js", math)
 
 
-def mend(path: Path) -> None:
+MENDED = [  # what the theme writes, and what a page has instead
+    ('<summary aria-label="Toggle hidden content">', "<summary>"),
+    ('<summary><span class="toctree', '<summary aria-label="its pages"><span class="toctree'),
+    ("<script[^>]*fontawesome.js[^>]*></script>", ""),  # the icons are a font, too
+    (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
+]
+
+
+def mend(path: Path) -> set[str]:
     """Two figures for one, for light and dark; their sizes, so that a page does not jump while it loads, and a wide one
     can be moved sideways on a phone. And the words of a fold, or a button, are its name: what the theme adds
-    would hide them from a screen reader."""
+    would hide them from a screen reader. Which patterns of MENDED were there is given back."""
     text = path.read_text(encoding="utf-8")
+    there = {old for old, _ in MENDED if re.search(old, text)}
 
     def figure(found: re.Match) -> str:
         begin, name, kind, end = found.groups()
@@ -136,12 +145,11 @@ def mend(path: Path) -> None:
     header = re.search(r'<header id="pst-header".*?</header>', text, re.S)  # out of sight, and its buttons come first
     if header:
         text = text.replace(header[0], re.sub("(primary|secondary)-toggle", "", header[0]))
-    text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
-    text = text.replace('<summary><span class="toctree', '<summary aria-label="its pages"><span class="toctree')
-    text = text.replace("nbs/course.ipynb", "nbs/index.ipynb")
-    text = re.sub(r"<script[^>]*fontawesome.js[^>]*></script>", "", text)  # the icons are a font, too
-    text = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text)
+    for old, new in MENDED:
+        text = re.sub(old, new, text)
+    text = text.replace("nbs/course.ipynb", "nbs/index.ipynb")  # on buttons, where the repository has an address
     path.write_text(text, encoding="utf-8")
+    return there
 
 
 def main() -> None:
@@ -157,8 +165,9 @@ def main() -> None:
         (OUT / name).unlink(missing_ok=True)
     with Pool() as pool:
         pool.map(figures.darken, [path for kind in ("png", "gif") for path in OUT.glob(f"_images/*.{kind}")])
-    for path in OUT.glob("**/*.html"):
-        mend(path)
+    there = set().union(*map(mend, OUT.glob("**/*.html")))
+    if lost := [old for old, _ in MENDED if old not in there]:
+        sys.exit(f"the theme writes these no longer: {lost}")
     shutil.copytree(source / "images", OUT / "images")  # for those that a page names in HTML
     for path in OUT.glob("**/*.map"):  # of the theme's sources, megabytes that no page asks for
         path.unlink()

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from ..base.files import flush, read_json, write_whole
 from .decoding import Pair, Source, read_source, two_sets
+from .sets import RESIZED
 
 
 def cache_folder() -> Path:
@@ -24,7 +25,7 @@ def cache_folder() -> Path:
 
 def cache_key(source: Source, size: int, channels: int | None) -> str:
     "A name for the decoded images, the same as long as nothing they depend on has changed."
-    total = sha256(json.dumps([1, size, channels, source.files]).encode())  # 1: of what is kept
+    total = sha256(json.dumps([RESIZED, size, channels, source.files]).encode())
     for name, _, _ in source.files[::-(-len(source.files) // 16) or 1]:
         with suppress(OSError), open(source.root / name, 'rb') as file:     # decoding will tell
             total.update(file.read(1 << 16))

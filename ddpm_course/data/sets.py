@@ -85,6 +85,9 @@ class ImageSet:
 ASSETS = Path(str(files('ddpm_course'))) / 'assets'
 
 
+RESIZED = 1         # of what `resize` gives: with another number all kept images are decoded anew
+
+
 def resize(image: Image.Image, size: int) -> Image.Image:
     "Scale the shorter side to `size` (bilinear, antialiased), then crop the centre square."
     width, height = image.size

@@ -260,3 +260,12 @@ def square(height: int) -> list[dict]:
 def test_what_has_changed_is_found(source, kept, now, found):
     cells = [{"cell_type": "code", "id": "0", "source": source, "outputs": outputs} for outputs in (kept, now)]
     assert len(list(differences(*({"cells": [cell]} for cell in cells)))) == found
+
+
+def test_a_number_before_the_training_is_compared():
+    def page(before: str, after: str) -> dict:
+        shown = [("", before), ("fit()", after)]
+        return {"cells": [{"cell_type": "code", "id": s, "source": s, "outputs": said(o)} for s, o in shown]}
+
+    assert not list(differences(page("1", "loss 0.5"), page("1", "loss 0.6")))
+    assert len(list(differences(page("1", "loss 0.5"), page("2", "loss 0.5")))) == 1
