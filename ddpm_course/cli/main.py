@@ -22,6 +22,7 @@ COMMANDS = {                            # each is a module here: Request and run
     'train': 'train a model (defaults need no data, network or GPU)',
     'test': 'measure a model on held-out images',
     'compare': 'compare runs on the same held-out images',
+    'bench': 'measure what training costs on this machine',
     'doctor': 'find what is wrong with a run, a model or pictures',
     'sample': 'draw a grid of samples, one column per class',
     'genseq': 'film how samples come to be',
