@@ -34,7 +34,7 @@ def table(found: dict[str, Any]) -> str:
     lines += [f'{"share of the peak":22} {found["share of the peak"]:9.1%} of what a product of large '
               'matrices reaches here']
     if ring := found.get('ring'):
-        lines += [f'{"sum of " + f"{n / 1e6:.2f} MB":22} {1000 * took:9.2f} ms, by the formula '
+        lines += [f'{"sum of " + f"{n / 1e3:,.0f} kB":22} {1000 * took:9.2f} ms, by the formula '
                   f'{1000 * said:.2f}' for n, took, said in
                   zip(ring['bytes'], ring['seconds'], ring['formula'])]
     return '\n'.join(lines)
@@ -52,5 +52,6 @@ def run(request: Request, group: Group) -> None:
         found = measure(config, group, where, request.seconds)
     say(group, table(found))
     if group.rank == 0:
-        write_whole(path, json.dumps(found, indent=1) + '\n')
+        short = json.loads(json.dumps(found), parse_float=lambda x: float(f'{float(x):.4g}'))
+        write_whole(path, json.dumps(short, indent=1) + '\n')
     say(group, f'wrote {path}')

@@ -1,19 +1,18 @@
 "What a training step costs on this machine, and where its time goes."
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.group import Group
-from ..base.machine import autocast, cores
+from ..base.machine import autocast, cores, pick_precision
 from ..config import RunConfig, override
 from ..data.sets import ImageSet
 from .training import TrainState, add_gradients, fit, make_batch, new_state
@@ -33,17 +32,19 @@ def done(group: Group, where: torch.device) -> None:
 
 
 def seconds_of(work: Callable[[], Any], group: Group, where: torch.device, budget: float) -> float:
-    "Seconds that a piece of work takes, the first two times left out, by about `budget` seconds."
+    "Seconds that a piece of work takes, by about `budget` seconds; the first two times are slow."
     def timed(n: int) -> float:
         done(group, where)
         began = time.perf_counter()
         for _ in range(n):
             work()
         done(group, where)
-        return time.perf_counter() - began
-    timed(2)
-    n = max(2, int(group.broadcast(budget / timed(1))))
-    return timed(n) / n
+        return group.broadcast((time.perf_counter() - began) / n)
+    took = timed(1)
+    for share in (0.0, 1.0):
+        if took < budget:
+            took = timed(max(1, int(share * budget / took)))
+    return took
 
 
 def images_per_s(config: RunConfig, group: Group, where: torch.device, budget: float,
@@ -63,9 +64,9 @@ def images_per_s(config: RunConfig, group: Group, where: torch.device, budget: f
 def ways(config: RunConfig, where: torch.device) -> dict[str, dict[str, Any]]:
     "What is tried: by name, the settings that differ from those of the run."
     n, t = config.training.batch, config.training
-    low = ('fp32', 'bf16', 'fp16') if where.type == 'cuda' else ('fp32', 'bf16')
+    low = {'fp32', pick_precision('auto', where), *(['fp16'] if where.type == 'cuda' else [])}
     return {'as it is': {}, **{f'batch {b}': {'batch': b} for b in (n // 4, n // 2, 2 * n) if b},
-            **{kind: {'precision': kind} for kind in low if kind != t.precision},
+            **{kind: {'precision': kind} for kind in sorted(low - {t.precision})},
             **({} if t.compile or where.type != 'cuda' else {'compile': {'compile': True}})}
 
 
@@ -112,8 +113,8 @@ def ring_of(group: Group, where: torch.device, most: int, budget: float) -> dict
     its part 2 (n - 1) times, so 2 (n - 1) (latency + bytes / n / bandwidth). The two constants are
     those of the smallest and of the largest message; those between are the test."""
     sizes, turns = [most // 4**k for k in (5, 4, 3, 2, 1, 0)], 2 * (group.world - 1)
-    took = [seconds_of(lambda: group.all_reduce(x), group, where, budget)
-            for x in (torch.zeros(size // 4, device=where) for size in sizes)]
+    took = [seconds_of(partial(group.all_reduce, torch.zeros(size // 4, device=where)), group,
+                       where, budget) for size in sizes]
     per_byte = (took[-1] - took[0]) / (sizes[-1] - sizes[0])
     latency = (took[0] - per_byte * sizes[0]) / turns
     formula = [turns * latency + per_byte * size for size in sizes]
@@ -132,7 +133,7 @@ def machine_of(where: torch.device) -> dict[str, Any]:
 def measure(config: RunConfig, group: Group, where: torch.device, budget: float) -> dict[str, Any]:
     "All of it in about `budget` seconds, the same in all processes; see docs/benchmarks.md."
     tried = ways(config, where)
-    other = (torch.channels_last if where.type == 'cpu' else torch.contiguous_format)
+    other = torch.channels_last if where.type == 'cpu' else torch.contiguous_format
     each = budget / (len(tried) + 6)
     speed = {name: images_per_s(override(config, **new), group, where, each)
              for name, new in tried.items()}
@@ -146,11 +147,12 @@ def measure(config: RunConfig, group: Group, where: torch.device, budget: float)
     parts = parts_of(state, config, group, each / 5)
     flops, peak = flops_of(state, config), peak_flops(config.training.precision, where, each / 2)
     usual = speed['as it is'] or 0
-    found = {'machine': machine_of(where), 'processes': group.world,
-             'run': {'preset': config.preset, 'batch': config.training.batch,
-                     'precision': config.training.precision,
-                     'parameters': sum(p.numel() for p in state.network.parameters())},
-             'images/s': speed, 'ms': parts, 'flops of an image': flops / config.training.batch,
-             'share of the peak': usual * flops / config.training.batch / peak / group.world}
-    most = max(4**8, 4 * found['run']['parameters'] // 1024 * 1024)
+    size = sum(p.numel() for p in state.network.parameters())
+    found: dict[str, Any] = {
+        'machine': machine_of(where), 'processes': group.world,
+        'run': {'preset': config.preset, 'batch': config.training.batch,
+                'precision': config.training.precision, 'parameters': size},
+        'images/s': speed, 'ms': parts, 'flops of an image': flops / config.training.batch,
+        'share of the peak': usual * flops / config.training.batch / peak / group.world}
+    most = max(4**8, 4 * (size // 1024) * 1024)                 # about the gradient
     return found | ({'ring': ring_of(group, where, most, each / 6)} if group.world > 1 else {})
