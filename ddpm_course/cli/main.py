@@ -68,22 +68,18 @@ def exit_code(call: Callable[..., object], *given: Any, debug: bool = False) -> 
         return 130
     except Exception as error:
         said, advice = str(error), ''
-        if 'TORCHELASTIC_ERROR_FILE' in os.environ:
-            from ddpm_course.run import launch
-            launch.record(error)
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", said):
             said, advice = said[:200].strip() or 'out of memory', (
                 ': train with more slices (--accumulate), a smaller --batch or a smaller network; '
                 'sample with a smaller --n')
         elif isinstance(error, OSError) and os.strerror(errno.ENOSPC) in said:
             advice = ': make room and start again, what was saved is intact'
-        if debug or not (advice or isinstance(error, (ValueError, OSError))):
-            if not launched:
-                traceback.print_exc()
-            return 1
-        if not launched:
+        fault = not (advice or isinstance(error, (ValueError, OSError)))
+        if not launched and (debug or fault and type(error).__name__ != 'Elsewhere'):
+            traceback.print_exc()
+        elif not launched:
             complain(said + advice)
-        return 2
+        return 1 if debug or fault else 2
 
 
 def prepare(words: Sequence[str]) -> argparse.Namespace:
@@ -108,8 +104,10 @@ def warn_shortly() -> None:
     warnings.showwarning = lambda message, *where: complain(message) if first else None
 
 
-def dispatch(words: Sequence[str]) -> None:
-    "Run a command: here, as a worker of torchrun, or by torchrun. Errors come as they are."
+def dispatch(words: Sequence[str], word: Any = None) -> None:
+    """Run a command: here, among the others that a worker of torchrun has met, or by torchrun.
+    Errors come as they are.
+    """
     args = prepare(words)
     command = module_of(args.command)
     request = read(args, command.Request)
@@ -122,17 +120,24 @@ def dispatch(words: Sequence[str]) -> None:
     from ddpm_course.run import launch
     device = pick_device(request.device)
     count = request.nproc or (torch.cuda.device_count() if device.type == 'cuda' else 1)
-    if 'RANK' in os.environ:
+    if word:
         if request.nproc and 'DDPM_LAUNCHED' not in os.environ:
             raise ValueError('torchrun has started the processes already: leave --nproc out')
         keep_memory()
-        with launch.join(request.device) as group:            # at its end at once: others may wait
-            launch.end(exit_code(command.run, request, group, debug=args.debug > 0))
+        with launch.join(request.device, word) as group:
+            command.run(request, group)
     elif count > 1:
         launch.torchrun(count, words)
     else:
         keep_memory()
         command.run(request, Group(device))
+
+
+def work(words: Sequence[str]) -> None:
+    "Run a command as a worker of torchrun, which says what went wrong first in any of them."
+    from ddpm_course.run import launch
+    with launch.meeting() as word:
+        dispatch(words, word)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -149,6 +154,10 @@ def main(words: Sequence[str] | None = None) -> None:
           warnings.catch_warnings()):
         if '--debug' not in words:
             warn_shortly()
-        code = exit_code(dispatch, words, debug='--debug' in words)
+        worker = 'RANK' in os.environ
+        code = exit_code(work if worker else dispatch, words, debug='--debug' in words)
+        if worker:
+            from ddpm_course.run import launch
+            launch.end(code)                            # at once: others may wait
     if code:
         sys.exit(code)

@@ -42,6 +42,7 @@ class DDPGroup(Group):
         super().__init__(device)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.local_world = local_world
+        self.patient = dist.new_group(backend='gloo', timeout=timedelta(days=1))
 
     def all_reduce(self, x: Tensor) -> Tensor:
         total = x.clone()
@@ -67,9 +68,7 @@ class DDPGroup(Group):
         return torch.cat(rows) if rows else part[:0]
 
     def barrier(self) -> None:
-        patient = dist.new_group(backend='gloo', timeout=timedelta(days=1))
-        dist.barrier(patient)
-        dist.destroy_process_group(patient)
+        dist.barrier(self.patient)
 
     def check_same(self, what: str, value: str, error: type[Exception] = ValueError) -> None:
         every = [''] * self.world

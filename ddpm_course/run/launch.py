@@ -3,12 +3,16 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
+import socket
 import sys
 import tempfile
+import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,20 +25,28 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ..base.group import Group
 from ..base.machine import cores, pick_device
 from .distributed import DDPGroup
-from .stopping import Drifted, NotFinite
+from .stopping import Drifted, Elsewhere, NotFinite
 
-TIMEOUT = 600               # seconds to wait for others, in each collective
+TIMEOUTS = {'DDPM_START_TIMEOUT': 300,      # seconds to wait until all have come to the start,
+            'DDPM_TIMEOUT': 600}            # and for others in each collective from then on
+GRACE = 5                   # seconds in which a process may end by itself, when another has failed
 PLACE = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT',
-         'DDPM_TIMEOUT')    # what the environment says: the last is ours, the others torchrun's
-TOLD = {kind.__name__: kind for kind in (Drifted, NotFinite, ValueError, OSError, MemoryError,
-                                         RuntimeError)}
-FINAL = {'ValueError': 1, 'NotFinite': 2, 'Drifted': 2}       # in so many attempts: not worth another
+         *TIMEOUTS)         # what the environment says: the last are ours, the others torchrun's
+TOLD = {kind.__name__: kind for kind in (Drifted, NotFinite, ValueError, FileNotFoundError, OSError,
+                                         MemoryError, Elsewhere, RuntimeError)}
+FINAL = {'ValueError': 1, 'FileNotFoundError': 1, 'NotFinite': 2, 'Drifted': 2}
+#                                           # in so many attempts: not worth another
+FIRST = ' (said first by '                  # behind a sentence, before who that was
+
+
+def kind_of(error: BaseException) -> type[Exception]:
+    "The kind by which others hear of an error."
+    return next((kind for kind in TOLD.values() if isinstance(error, kind)), RuntimeError)
 
 
 def record(error: BaseException) -> None:
     "Leave an error's kind, sentence and traceback where torchrun, and `failure`, look for it."
-    kind = next((k for k in TOLD.values() if isinstance(error, k)), RuntimeError)
-    get_error_handler().record_exception(kind(str(error)))
+    get_error_handler().record_exception(kind_of(error)(str(error)))
 
 
 def end(code: int) -> None:
@@ -59,7 +71,8 @@ def failure(folder: str, codes: Mapping[int, int] = {}) -> Exception | None:
             errors.append(OSError(
                 f'rank {rank} was ended by {signal.Signals(-code).name}{why}: what was saved is '
                 'intact, go on with fewer processes or a smaller batch'))
-    return min(errors, key=lambda error: type(error) is RuntimeError, default=None)     # the wake
+    wake = (Elsewhere, RuntimeError)
+    return max(errors, key=lambda e: (*wake, type(e)).index(type(e)), default=None)     # the first
 
 
 def torchrun(count: int, words: Sequence[str]) -> None:
@@ -93,10 +106,77 @@ def torchrun(count: int, words: Sequence[str]) -> None:
         os.environ |= before
 
 
-def meet(kind: str) -> tuple[torch.device, int]:
-    """Wait for the processes that the environment tells of; own device, and how many are here.
+def seconds(name: str) -> timedelta:
+    "A time limit that the environment sets, or its default. Raises ValueError for what is none."
+    text = os.environ.get(name) or str(TIMEOUTS[name])
+    if not (re.fullmatch(r'[0-9.]+', text) and text.count('.') < 2 and 0 < float(text) < 1e7):
+        raise ValueError(f'{name} is {text!r:.40}: expected seconds, such as {TIMEOUTS[name]}')
+    return timedelta(seconds=float(text))
 
-    Raises ConnectionError where that cannot be, or not all come in time.
+
+class Word:
+    """Word of what went wrong first, kept by rank 0: all processes say it, and end. Whoever waits
+    for the lost one all the same is ended some seconds later.
+    """
+
+    def __init__(self, rank: int, world: int):
+        e, limit = os.environ, seconds('DDPM_START_TIMEOUT')
+        self.rank, self.world, self.first, self.over = rank, world, '', threading.Event()
+        self.store, _, _ = next(dist.rendezvous('env://', rank, world, timeout=limit))
+        self.line = dist.TCPStore(              # of its own: who waits in the other blocks it
+            e['MASTER_ADDR'], int(e['MASTER_PORT']), is_master=False, wait_for_workers=False,
+            timeout=limit)
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
+
+    def listen(self) -> None:
+        "Look for word twice a second, until this process ends by itself or has to be ended."
+        with contextlib.suppress(RuntimeError):             # rank 0 is gone
+            while not (heard := self.line.check(['first'])) and not self.over.wait(0.5):
+                pass
+            if heard:
+                self.first = self.line.get('first').decode()
+            self.line.add('heard', 1)
+        if self.first and not self.over.wait(GRACE):
+            error = self.heard()
+            record(error)
+            if 'DDPM_LAUNCHED' not in os.environ:
+                print(f'ddpm: {error}', file=sys.stderr)
+            end(1 + isinstance(error, (ValueError, OSError)))
+
+    def heard(self) -> Exception:
+        "What went wrong first, in another process."
+        kind, sentence = json.loads(self.first)
+        return (Elsewhere if kind == 'RuntimeError' else TOLD[kind])(sentence)
+
+    def tell(self, error: Exception) -> Exception:
+        "Tell all of an error, unless another one was first; what this process should say."
+        kind, said = kind_of(error).__name__, str(error)
+        if kind == 'RuntimeError' != type(error).__name__:
+            said = f'{type(error).__name__}: {said}'
+        if FIRST not in said:
+            host = os.environ.get('SLURMD_NODENAME') or socket.gethostname()
+            said += f'{FIRST}rank {self.rank} on {host})'
+        mine = json.dumps([kind, said])
+        with contextlib.suppress(RuntimeError):
+            self.first = self.first or self.line.compare_set('first', '', mine).decode()
+            self.leave()
+            until = time.monotonic() + GRACE * (self.rank == 0)     # with it the store would go
+            while self.line.add('heard', 0) < self.world and time.monotonic() < until:
+                time.sleep(0.05)
+        ours = kind == 'RuntimeError' and self.first == mine        # shown in full
+        return self.heard() if self.first and not ours else error
+
+    def leave(self) -> None:
+        "This process ends by itself, and the others need not wait for it."
+        self.over.set()
+        self.thread.join(GRACE)
+
+
+@contextmanager
+def meeting() -> Iterator[Word]:
+    """Wait for the processes that the environment tells of. What then goes wrong in one of them is
+    raised in all. Raises ConnectionError where not all come in time.
     """
     e = os.environ
     try:
@@ -104,21 +184,22 @@ def meet(kind: str) -> tuple[torch.device, int]:
         local_rank, here = int(e.get('LOCAL_RANK', rank)), int(e.get('LOCAL_WORLD_SIZE', world))
         if not (0 <= rank < world and 0 <= local_rank < here):
             raise ValueError('a rank is below the number of processes, there and on its machine')
-        if kind != 'cpu' and here > torch.cuda.device_count():
-            raise ValueError(f'{here} processes need as many GPUs of CUDA; this machine has '
-                             f'{torch.cuda.device_count()}')
-        device = torch.device('cuda', local_rank) if kind != 'cpu' else torch.device('cpu')
-        if kind != 'cpu':
-            torch.cuda.set_device(device)
-        seconds = float(e.get('DDPM_TIMEOUT', TIMEOUT))
-        dist.init_process_group('gloo' if kind == 'cpu' else 'cpu:gloo,cuda:nccl',
-                                rank=rank, world_size=world, timeout=timedelta(seconds=seconds))
-        dist.all_reduce(torch.zeros(1))                     # nobody leaves before all have met
+        word = Word(rank, world)
     except (KeyError, ValueError, RuntimeError) as error:
         told = ' '.join(f'{name}={e[name]}' for name in PLACE if name in e)
         raise ConnectionError('this process could not meet the others that it was told of '
                               f'({told}): {str(error).splitlines()[0]}') from error
-    return device, here
+    try:
+        check_restart()
+        yield word
+    except Exception as error:
+        told_all = word.tell(error)
+        record(told_all)
+        if told_all is error:
+            raise
+        raise told_all from error
+    finally:
+        word.leave()
 
 
 def check_restart() -> None:
@@ -132,7 +213,7 @@ def check_restart() -> None:
     own = Path(e.get('TORCHELASTIC_ERROR_FILE') or '-/-/-/-')           # RUN/attempt_1/0/error.json
     attempts: dict[str, set[str]] = {}                                  # what was said, in which
     for path in set(own.parents[2].glob('attempt_*/*/error.json')) - set(own.parents[1].glob('*/*')):
-        said = json.loads(path.read_text())['message']['message']
+        said = json.loads(path.read_text())['message']['message'].partition(FIRST)[0]
         attempts.setdefault(said, set()).add(path.parts[-3])
     for said, where in attempts.items():
         kind, _, sentence = said.partition(': ')
@@ -141,27 +222,40 @@ def check_restart() -> None:
 
 
 @contextmanager
-def join(device: str = 'auto') -> Iterator[Group]:
+def join(device: str = 'auto', word: Word | None = None) -> Iterator[Group]:
     """This process alone or, as a worker of torchrun, among the others, while a block runs; device:
-    'auto', 'cpu' or 'cuda'. Collectives wait DDPM_TIMEOUT seconds for others, or 600.
+    'auto', 'cpu' or 'cuda'. What goes wrong in one of them is raised in all. Until all have come
+    they wait DDPM_START_TIMEOUT seconds, or 300, and in collectives DDPM_TIMEOUT, or 600.
 
     Raises ConnectionError where they cannot meet. A ValueError of the block is final: a worker that
     torchrun starts again raises it at once.
     """
-    kind, threads, failed = pick_device(device).type, torch.get_num_threads(), True
     if 'RANK' not in os.environ:
-        yield Group(kind)
+        yield Group(pick_device(device).type)
         return
-    check_restart()
-    try:
-        own, here = meet(kind)
-        torch.set_num_threads(max(1, cores() // here))          # torchrun: one
-        yield DDPGroup(here, own)
-        failed = False
-    except ValueError as error:
-        record(error)
-        raise
-    finally:
-        torch.set_num_threads(threads)
-        if dist.is_initialized() and not (failed and kind == 'cuda'):
-            dist.destroy_process_group()        # NCCL's farewell would wait for all the others
+    threads, failed, kind = torch.get_num_threads(), True, 'cpu'
+    with nullcontext(word) if word else meeting() as met:
+        try:
+            kind, limit = pick_device(device).type, seconds('DDPM_TIMEOUT')
+            local_rank, here = (int(os.environ.get(f'LOCAL_{name}', value)) for name, value in
+                                (('RANK', met.rank), ('WORLD_SIZE', met.world)))
+            if kind != 'cpu' and here > torch.cuda.device_count():
+                raise ValueError(f'{here} processes need as many GPUs of CUDA; this machine has '
+                                 f'{torch.cuda.device_count()}')
+            own = torch.device('cuda', local_rank) if kind != 'cpu' else torch.device('cpu')
+            if kind != 'cpu':
+                torch.cuda.set_device(own)
+            dist.init_process_group('gloo' if kind == 'cpu' else 'cpu:gloo,cuda:nccl',
+                                    rank=met.rank, world_size=met.world, store=met.store,
+                                    timeout=limit)
+            dist.all_reduce(torch.zeros(1))                 # nobody leaves before all have met
+            torch.set_num_threads(max(1, cores() // here))  # torchrun: one
+            yield DDPGroup(here, own)
+            failed = False
+        except Exception as error:
+            met.tell(error)                     # before the others lose their connections
+            raise
+        finally:
+            torch.set_num_threads(threads)
+            if dist.is_initialized() and not (failed and kind == 'cuda'):
+                dist.destroy_process_group()    # NCCL's farewell would wait for all the others

@@ -197,7 +197,7 @@ class Run:
         check_slices(config, group.world)
         if config.training.eval_every and held_out is None:
             raise ValueError('eval_every needs held-out images')
-        group.check_same('the configuration', to_json(config))
+        group.check_same('the configuration', to_json(config, versions=checkpoints.versions()))
         threads = max(1, config.training.threads // group.local_world)
         with Interrupt() as interrupt, torch_settings(threads, config.training.precision):
             state = new_state(config, device, group)

@@ -16,6 +16,10 @@ class Drifted(FloatingPointError, ValueError):
     "Raised where processes hold other weights than each other: a restart from a checkpoint helps."
 
 
+class Elsewhere(RuntimeError):
+    "Raised where another process has failed, by a fault that only it can show in full."
+
+
 class Interrupt:
     """Turns Ctrl-C, SIGTERM and a closing terminal into a wish to stop; two Ctrl-C stop at once.
 

@@ -17,13 +17,14 @@ import pytest
 import torch
 
 from ddpm_course.base.group import Group
+from ddpm_course.cli.main import exit_code
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
 from ddpm_course.data.sources import load_data
 from ddpm_course.run import checkpoints
 from ddpm_course.run.checkpoints import newest_checkpoint, read_metrics, read_window
 from ddpm_course.run.distributed import DDPGroup
-from ddpm_course.run.launch import join
+from ddpm_course.run.launch import end, join, meeting
 from ddpm_course.run.runs import Run
 from ddpm_course.run.stopping import Drifted
 from ddpm_course.run.training import fit, new_state
@@ -128,6 +129,33 @@ def drifting(group: DDPGroup, run, config, odd: int) -> tuple[str, str]:
             if record["step"] == 5 and group.rank == odd:
                 next(run.state.network.parameters()).data.view(torch.int32).flatten()[0] += 1
     return str(said.value), newest_checkpoint(run.folder).name
+
+
+def failing(rank, world, port, folder, odd: int, where: str, error: Exception) -> None:
+    "One of them fails somewhere; what each says is left in a file, and its code is that of `ddpm`."
+    place = {"RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()} | {"SLURMD_NODENAME": f"machine{rank + 1}"}
+
+    def fail(here):
+        if rank == odd and here == where:
+            (folder / "failed").touch()
+            raise error
+
+    def work():
+        with meeting() as word:
+            fail("before the group")
+            with join("cpu", word) as group:
+                fail("before the others")
+                group.barrier()
+                fail("in a step")
+                group.all_reduce(torch.zeros(1))
+                if rank:
+                    time.sleep(600 * (where == "alone"))
+                fail("alone")
+                group.broadcast(rank)
+
+    with open(folder / f"said{rank}", "w") as sys.stderr:
+        end(exit_code(work))
 
 
 def of_two_minds(group: DDPGroup, run, config) -> str:

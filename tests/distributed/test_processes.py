@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -241,7 +242,7 @@ def test_what_went_wrong_first(tmp_path, monkeypatch):
         (tmp_path / f"{rank}").mkdir()
         launch.record(error)
         first = found(r0=1, r1=2)
-        assert type(first) is (RuntimeError, OSError)[rank] and str(first) == str(error)
+        assert type(first) is (RuntimeError, FileNotFoundError)[rank] and str(first) == str(error)
 
 
 PLUGIN = """
@@ -256,7 +257,7 @@ def entry(size, channels):
 {registry}["mine"] = entry
 """
 DEEDS = {  # what rank 1 does; code, and what the end of stderr is
-    "sentence": ("raise ValueError('nothing of that name')", 2, "ddpm: nothing of that name\n"),
+    "sentence": ("raise ValueError('nothing of that name')", 2, "ddpm: nothing of that name (said first by rank 1 on "),
     "killed": ("os.kill(os.getpid(), 9)", 2, "ddpm: rank 1 was ended by SIGKILL, as by the system where memory runs"),
     "fault": ("raise KeyError('nothing of that name')", 1, "KeyError: 'nothing of that name'"),
 }
@@ -271,6 +272,35 @@ def test_errors_of_a_worker_arrive_as_they_are(tmp_path, kind):
     out, err, _ = ddpm(*words, cwd=tmp_path, code=code)
     assert out == "" and said in err and not list(tmp_path.glob("run/checkpoints/*"))
     assert ("Traceback" in err and "in entry" in err) if kind == "fault" else err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    "odd, where, error",
+    [
+        (2, "before the group", FileNotFoundError("there is no folder data")),
+        (1, "before the others", ValueError("another torch")),
+        (0, "before the others", BlockingIOError("another process is training in run")),
+        (0, "in a step", KeyError("x")),
+        (1, "in a step", NotFinite("the gradient is nan at step 3")),
+        (0, "alone", OSError("no space")),  # the others stand where no failure of another one ends them
+    ],
+)
+def test_what_one_refuses_all_say(tmp_path, odd, where, error):
+    "Within seconds, by host and rank, though the others wait in a barrier for up to a day, or in a collective."
+    how = (3, free_port(), tmp_path, odd, where, error)
+    each = [process_workers.forks().Process(target=process_workers.failing, args=(rank, *how)) for rank in range(3)]
+    for process in each:
+        process.start()
+    for process in each:
+        process.join(GUARD)
+    took, fault = time.time() - (tmp_path / "failed").stat().st_mtime, isinstance(error, KeyError)
+    print(f"{where}: {took:.1f} s from the cause to the end of all")
+    assert [process.exitcode for process in each] == [1 if fault else 2] * 3 and took < 15
+    said = [(tmp_path / f"said{rank}").read_text() for rank in range(3)]
+    if fault:
+        assert "Traceback" in said.pop(odd)
+    sentence = ("KeyError: " if fault else "") + str(error)
+    assert set(said) == {f"ddpm: {sentence} (said first by rank {odd} on machine{odd + 1})\n"}
 
 
 def test_processes_that_disagree(tmp_path):
@@ -307,7 +337,7 @@ def test_a_slow_process_is_waited_for(monkeypatch):
 
 def test_port_in_use_and_nobody_comes(monkeypatch):
     def alone(**place):
-        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "DDPM_TIMEOUT": "1", **place}
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "DDPM_START_TIMEOUT": "1", **place}
         monkeypatch.delenv("MASTER_PORT", raising=False)
         for name, value in place.items():
             monkeypatch.setenv(name, value)
@@ -322,6 +352,17 @@ def test_port_in_use_and_nobody_comes(monkeypatch):
         assert "EADDRINUSE" in alone(MASTER_PORT=str(taken.getsockname()[1]))
     assert "1/2 clients joined" in alone(MASTER_PORT=str(free_port()))
     assert "MASTER_PORT expected, but not set" in alone()
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "nan", "inf", "1e9", "1.2.3"])
+def test_time_limits(monkeypatch, text):
+    "One for the start and one for each collective; what is no number of seconds is refused."
+    monkeypatch.setenv("DDPM_START_TIMEOUT", "2.5")
+    monkeypatch.delenv("DDPM_TIMEOUT", raising=False)
+    assert [launch.seconds(name).total_seconds() for name in launch.TIMEOUTS] == [2.5, 600]
+    monkeypatch.setenv("DDPM_TIMEOUT", text)
+    with pytest.raises(ValueError, match=f"DDPM_TIMEOUT is '{text}': expected seconds, such as 600"):
+        launch.seconds("DDPM_TIMEOUT")
 
 
 # -- lost processes ---------------------------------------------------------------------------------------------------
