@@ -2,6 +2,7 @@
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -19,6 +20,15 @@ def say(group: Any, *words: object) -> None:
 def complain(sentence: object) -> None:
     "Print a complaint on the error stream: its first line."
     print('ddpm:', printable((str(sentence).splitlines() or ['?'])[0]), file=sys.stderr)
+
+
+def print_to(path: Path, heading: str) -> None:
+    "From now on all that this process and its libraries print goes to the end of a file."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'ab', 0) as file:
+        file.write(f'-- {heading}\n'.encode())
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
 
 
 class Steady(io.FileIO):

@@ -3,6 +3,7 @@ import logging
 import math
 import shlex
 import sys
+import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from ..sampling import columns_of, sample
 from ..share.pipelines import load_published
 from .flags import FOUND_IN_DATA, Processes
 from .genseq import save_film
-from .terminal import say
+from .terminal import print_to, say
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ def run(request: Request, group: Group) -> None:
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
+        if group.rank:                          # the first one's is what one sees
+            print_to(out / f'logs/rank{group.rank}.txt', f'{time.ctime()}, step {run.began}')
         for name in request.log if group.rank == 0 else ():
             trackers.append(start_tracker(name, out, run.config, run.began))
             last.callback(trackers[-1].close)

@@ -93,7 +93,7 @@ def read_run(run: Path) -> tuple[RunConfig | None, Path | None]:
     """
     found = {path.name for path in run.iterdir()} if run.exists() else set()
     if 'config.json' not in found:
-        if any(not re.fullmatch(r'\.lock|config\.json\..*new', name) for name in found):
+        if any(not re.fullmatch(r'\.lock|logs|config\.json\..*new', name) for name in found):
             raise ValueError(f'{run} is not empty and holds no run: choose another folder')
         return None, None
     config = from_json(read_whole(run / 'config.json'), str(run / 'config.json'))

@@ -26,7 +26,7 @@ from ddpm_course.run import launch
 from ddpm_course.run.checkpoints import newest_checkpoint, read_log, read_metrics
 from ddpm_course.run.launch import join
 from ddpm_course.run.stopping import NotFinite
-from helpers import GUARD, ddpm, environment, free_port, same_bits, wait_for
+from helpers import GUARD, ddpm, environment, free_port, one_sentence, same_bits, wait_for
 from process_workers import together
 
 COMMAND = [sys.executable, "-m", "ddpm_course"]
@@ -272,6 +272,31 @@ def test_errors_of_a_worker_arrive_as_they_are(tmp_path, kind):
     out, err, _ = ddpm(*words, cwd=tmp_path, code=code)
     assert out == "" and said in err and not list(tmp_path.glob("run/checkpoints/*"))
     assert ("Traceback" in err and "in entry" in err) if kind == "fault" else err.count("\n") == 1, err
+
+
+BROKEN = """
+import os, torch
+honest, calls = torch.Tensor.backward, []
+def backward(self, *args, **kwargs):
+    calls.append(1)
+    if os.environ.get("RANK") == "1" and len(calls) == 5:
+        os.write(2, b"a library: card 1 has gone\\n")
+        raise ValueError("card 1 has gone")
+    return honest(self, *args, **kwargs)
+torch.Tensor.backward = backward
+"""
+
+
+def test_logs_of_all_processes_are_kept_and_the_first_cause_is_said(tmp_path):
+    "What each prints below Python, too, is in the run's folder; on the screen is one sentence, the cause."
+    (tmp_path / "mine.py").write_text(BROKEN)
+    words = ["train", *SMALL, "--steps", 20, "--plugin", "mine.py", "--nproc", 2, "--out", "run"]
+    for starts in (1, 2):
+        out, err, _ = ddpm(*words, cwd=tmp_path, code=2)
+        one_sentence(err.splitlines(True)[-1], "card 1 has gone (said first by rank 1 on ")
+        logs = {path.name: path.read_text() for path in (tmp_path / "run/logs").iterdir()}
+        assert logs.keys() == {"rank1.txt"} and logs["rank1.txt"].count("-- ") == starts
+        assert logs["rank1.txt"].count("a library: card 1 has gone\n") == starts and "library" not in out
 
 
 @pytest.mark.parametrize(
