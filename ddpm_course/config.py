@@ -86,6 +86,8 @@ class TrainingConfig:
     precision: str = option('auto', 'of the network', choices=('auto', 'fp32', 'bf16', 'fp16'))
     compile: bool = option(False, 'compile the network first (torch.compile): minutes, and slower '
                            'on a CPU; on a GPU measure it')
+    shard: bool = option(False, 'weights and optimizer in parts, one a process, for networks that do '
+                         'not fit: slower; needs --optimizer adamw')
     threads: int = option(0, 'CPU threads of all processes together; 0: all', low=0, high=4096)
     log_every: int = option(10, 'steps between two lines of metrics.jsonl', low=1)
     save_every: int = option(200, 'steps between two checkpoints', low=1)
@@ -212,7 +214,7 @@ def to_json(config: RunConfig, **extra: Any) -> str:
     return json.dumps({**dataclasses.asdict(config), **extra}, indent=2) + '\n'
 
 
-_LATER = {'average': 'ema', 'own': (), 'eval_every': 0}    # where a setting is missing
+_LATER = {'average': 'ema', 'own': (), 'eval_every': 0, 'shard': False}    # where a setting is missing
 
 
 def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:

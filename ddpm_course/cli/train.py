@@ -149,7 +149,8 @@ def look_first(run: Run, held_out: ImageSet) -> None:
     if run.began or run.group.rank:
         return
     trained = replace(run.state.model, network=run.state.network)
-    raw = UNKNOWN if run.config.training.compile else trained       # questions would compile it
+    t = run.config.training
+    raw = UNKNOWN if t.compile or t.shard else trained      # to ask would compile it, or need all
     mine = run.group.world if run.model.device.type == 'cuda' else 1    # a GPU has its share only
     config = override(run.config, batch=-(-run.config.training.batch // mine))
     patient = Patient(run.images, held_out, config, run.model, raw)

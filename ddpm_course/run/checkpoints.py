@@ -20,6 +20,7 @@ from .. import __version__
 from ..base.files import flush, naming, read_json, read_whole, write_whole
 from ..base.group import Group
 from ..simple import LOSSES
+from .shards import is_cut, like, load_weights, whole, whole_memory
 from .training import TrainState
 
 
@@ -53,13 +54,14 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 def weights_of(network: nn.Module) -> bytes:
     "A network's weights as a safetensors file holds them, channels before height and width."
-    return save({name: weight.contiguous() for name, weight in network.state_dict().items()})
+    return save({name: whole(weight).contiguous()
+                 for name, weight in network.state_dict().items()})
 
 
 def contents(state: TrainState) -> dict[str, bytes]:
     "A checkpoint's files as they are now, by name; what changes later does not change them."
     rest = io.BytesIO()
-    torch.save({'optimizer': state.optimizer.state_dict(), 'scaler': state.scaler.state_dict(),
+    torch.save({'optimizer': whole_memory(state.optimizer), 'scaler': state.scaler.state_dict(),
                 'window': state.window, 'criterion': state.criterion.state_dict(),
                 'average': state.average.state_dict()}, rest)
     return {'ema.safetensors': weights_of(state.ema.network),
@@ -159,7 +161,7 @@ def set_weights(network: nn.Module, content: bytes) -> None:
     weights = load(content)
     if not all(weight.isfinite().all() for weight in weights.values()):
         raise ValueError('some weights are NaN or infinite')
-    network.load_state_dict(weights)
+    load_weights(network, weights)
 
 
 def set_rest(state: TrainState, content: bytes) -> None:
@@ -169,8 +171,10 @@ def set_rest(state: TrainState, content: bytes) -> None:
     state.optimizer.load_state_dict(kept['optimizer'])
     for weight, memory in state.optimizer.state.items():        # laid out in memory as its weight:
         for name, value in memory.items():                      # a GPU's, with channels last, too
-            if isinstance(value, torch.Tensor) and value.ndim == 4:
+            if isinstance(value, torch.Tensor) and value.ndim == 4 and not is_cut(state.network):
                 memory[name] = torch.empty_like(weight).copy_(value)
+            elif isinstance(value, torch.Tensor):
+                memory[name] = like(value, weight)
     state.scaler.load_state_dict(kept['scaler'])
     state.criterion.load_state_dict(kept['criterion'])
     state.average.load_state_dict(kept.get('average', {}))          # 0.1.0 has none

@@ -24,6 +24,7 @@ from ..heldout import heldout_draws
 from ..model import Model, build_model
 from . import checkpoints
 from .stopping import Drifted, Interrupt, NotFinite, must_stop
+from .shards import is_cut, load_weights
 from .training import TrainState, check_slices, fit, new_state
 from ..simple import LOSSES
 
@@ -50,7 +51,7 @@ def complete_config(
         init=t.init or (old.init if old else ''), precision=precision, threads=threads)
 
 
-FREE = {'data', 'accumulate', 'compile', 'threads', 'log_every', 'save_every', 'eval_every',
+FREE = {'data', 'accumulate', 'compile', 'shard', 'threads', 'log_every', 'save_every', 'eval_every',
         'grid_every', 'keep'}                       # and steps
 
 
@@ -130,7 +131,7 @@ def start_from(state: TrainState, init: Model) -> None:
     "Give a new state another model's weights. Raises ValueError where they are of another network."
     try:
         for network in (state.network, state.ema.network):
-            network.load_state_dict(init.network.state_dict())
+            load_weights(network, init.network.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f'weights of another network than the run has ({reason})') from error
@@ -245,13 +246,16 @@ class Run:
         """
         if self.group.world > 1:
             networks = {'weights': self.state.network, 'averages': self.state.ema.network}
-            sums = '\n'.join(f'{name} {sum_of_bytes(net):x}' for name, net in networks.items())
+            sums = '\n'.join(f'{name} {sum_of_bytes(net):x}' for name, net in networks.items()
+                             if not is_cut(net))        # each process has another part
             self.group.check_same(f'step {self.state.step} (the last checkpoint is intact; these '
                                   'are sums of all bytes)', sums, Drifted)
         total = self.group.all_reduce(self.state.window)
         self.state.window = torch.zeros_like(total) if self.group.rank else total
         if self.group.rank == 0:
             self.writer.begin(self.state)
+        elif is_cut(self.state.network):
+            checkpoints.contents(self.state)                # its parts are needed
         if wait:
             self.writer.wait()
             self.group.all_reduce(torch.zeros(1))           # all wait until it is there

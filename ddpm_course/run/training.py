@@ -20,6 +20,7 @@ from ..draws import Purpose, generator, normal, uniform
 from ..embeddings import drop_labels
 from ..model import NETWORKS, Model, build_model, build_network
 from .muon import muon
+from .shards import cut, whole
 from ..schedules import SCHEDULES
 
 
@@ -64,7 +65,8 @@ def ema_decay(step: int, decay: float, warmup: bool) -> float:
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     "Move the parameters of `average` towards those of `network`; buffers are copied, not averaged."
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    weights = [whole(weight) for weight in network.parameters()]
+    torch._foreach_lerp_(list(average.parameters()), weights, 1 - decay)
     for mine, theirs in zip(average.buffers(), network.buffers()):
         mine.copy_(theirs)
 
@@ -129,16 +131,22 @@ def new_state(config: RunConfig, device: torch.device | str = 'cpu',
     "The state before the first step. Raises ValueError for a name or a setting that nobody knows."
     device, training = torch.device(device), config.training
     check_own(training.own, entries(config))
+    if training.shard and training.optimizer == 'muon':
+        raise ValueError('muon needs whole matrices: with --shard take --optimizer adamw')
     criterion, network = build_criterion(config), to_device(build_network(config), device)
     model = build_model(config, network)
     average = look_up('average', EMAS, training.average, training.own)(network, training)
+    sharded = training.shard and group.world > 1
+    if sharded:
+        cut(network)
     if training.compile:
         network.compile()                               # in place: the names of the weights stay
     make = look_up('optimizer', OPTIMIZERS, training.optimizer, training.own)
     optimizer = make(network.parameters(), training, device)
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == 'fp16')
     window = torch.zeros(len(LOSSES), 2, 4, dtype=torch.float64)
-    return TrainState(network, replace(model, network=group.wrap(network)), average,
+    wrapped = network if sharded else group.wrap(network)
+    return TrainState(network, replace(model, network=wrapped), average,
                       replace(model, network=average.network), criterion, optimizer, scaler, 0,
                       window)
 
@@ -176,7 +184,7 @@ def train_step(state: TrainState, batches: Sequence[Batch], config: RunConfig,
         sums = sums.to(quarters[0].device) + torch.stack(quarters)
         state.criterion.see(batch, losses['loss'])
     state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.clip_grad_norm_(network.parameters(), training.clip)
+    norm = whole(nn.utils.clip_grad_norm_(network.parameters(), training.clip))
     for parameters in state.optimizer.param_groups:
         parameters['lr'] = lr_at(state.step, training)
     state.scaler.step(state.optimizer)
