@@ -177,6 +177,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'ddpm_course.run.muon.muon_moves': ('deep_dives/muon.html#muon_moves', 'ddpm_course/run/muon.py'),
                                       'ddpm_course.run.muon.orthogonal': ('deep_dives/muon.html#orthogonal', 'ddpm_course/run/muon.py')},
             'ddpm_course.run.runs': {},
+            'ddpm_course.run.shards': {},
             'ddpm_course.run.speed': {},
             'ddpm_course.run.stopping': {},
             'ddpm_course.run.trackers': {},

@@ -122,6 +122,16 @@ def stop_after(group: DDPGroup, run, config, step: int) -> None:
     train(run, config, load_digits("train", config.data.size), group, stop_after=step)
 
 
+def held(group: DDPGroup, config) -> dict[str, int]:
+    "How many numbers this process holds after a step: weights, the optimizer's memory of them, and their average."
+    state = new_state(config, "cpu", group)
+    next(fit(state, load_digits("train", 16), config, group))
+    memory = [x.to_local() for of in state.optimizer.state.values() for name, x in of.items() if name != "step"]
+    weights = [p.to_local() for p in state.network.parameters()]
+    many = {"weights": weights, "memory": memory, "average": state.ema.network.parameters()}
+    return {name: sum(x.numel() for x in some) for name, some in many.items()}
+
+
 def drifting(group: DDPGroup, run, config, odd: int) -> tuple[str, str]:
     "What is said, and what was saved, where one weight of a rank changes by its last bit after step 5."
     with pytest.raises(Drifted) as said, Run.open(run, config, load_digits("train", config.data.size), group) as run:
