@@ -1,4 +1,7 @@
 // Mirrors `dataset_denoiser` of ddpm_course/exact.py (page 04) in the plane; test_plane compares them. All points are flat: x, y, x, y, ...
+import { normal } from './noise.js';
+
+const LESSON = 9;
 
 /** E[x_0 | x_t] for each place, if x_0 is one of the points, each as likely. */
 export function denoise(places, points, abar) {
@@ -18,6 +21,18 @@ export function denoise(places, points, abar) {
   return out;
 }
 
+/** The loss of the exact denoiser, for v, by draws of point, t and noise: no network has a smaller one on these points. */
+export function leastLoss(points, abars, draws = 600) {
+  const eps = normal(2 * draws, 0, LESSON, 0, 1);
+  let sum = 0;
+  for (let k = 0; k < draws && points.length; k++) {
+    const abar = abars[Math.floor((k + 0.5) * abars.length / draws)], i = k * 7919 % (points.length / 2) * 2, x0 = points.slice(i, i + 2);
+    const seen = denoise(x0.map((v, d) => Math.sqrt(abar) * v + Math.sqrt(1 - abar) * eps[2 * k + d]), points, abar);
+    sum += ((seen[0] - x0[0]) ** 2 + (seen[1] - x0[1]) ** 2) / (1 - abar);
+  }
+  return sum / (2 * draws);
+}
+
 /** The share of places whose nearest point is one of the first `known` points, of which each is as dense as the others. */
 export function shareOfCopies(places, points, known) {
   let copies = 0;
@@ -31,7 +46,3 @@ export function shareOfCopies(places, points, known) {
   }
   return 2 * copies / places.length;
 }
-
-/** n normal numbers (Box and Muller 1958). */
-export const gauss = n => Float64Array.from({ length: n },
-  () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()));

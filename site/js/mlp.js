@@ -1,6 +1,8 @@
 // A small network for the plane, and Algorithm 1: sines of place and time -> 64 -> 64 -> v, SiLU, Adam, averaged weights.
-import { gauss } from './exact.js';
+// Its draws are the package's for a seed; test_plane trains the same network in PyTorch.
+import { normal, uniform } from './noise.js';
 
+const INIT = 0, TIME = 3, NOISE = 4;                                             // of ddpm_course.draws.Purpose
 const PLACES = [1, 2, 4], TIMES = [1.5, 3, 6, 12], INPUTS = 2 + 4 * PLACES.length + 2 * TIMES.length, SIZES = [INPUTS, 64, 64, 2];
 const silu = z => z / (1 + Math.exp(-z));
 const slope = z => { const s = 1 / (1 + Math.exp(-z)); return s * (1 + z * (1 - s)); };
@@ -14,9 +16,9 @@ function tell(inputs, at, x, y, u) {
 }
 
 /** Fresh layers: weights (out, in), row by row, and then the biases. */
-export const newLayers = () => SIZES.slice(1).map((outs, l) => {
+const newLayers = seed => SIZES.slice(1).map((outs, l) => {
   const ins = SIZES[l], scale = l === 2 ? 0 : 1 / Math.sqrt(ins);               // the last layer begins at zero
-  return Float32Array.from(gauss((ins + 1) * outs), (z, i) => i < ins * outs ? scale * z : 0);
+  return Float32Array.from(normal((ins + 1) * outs, seed, INIT, 0, l), (z, i) => i < ins * outs ? scale * z : 0);
 });
 
 /** All values before and after each SiLU, for B inputs. */
@@ -44,14 +46,15 @@ export function predict(layers, places, t, abars) {
 }
 
 /** Training on points, one step a call of `step()`, which gives the loss; `mean` are the averaged weights. */
-export function trainer(points, abars, B = 64, rate = 4e-3) {
-  const layers = newLayers(), [m, v] = [0, 0].map(() => layers.map(w => new Float32Array(w.length))), T = abars.length;
+export function trainer(points, abars, seed, B = 64, rate = 4e-3) {
+  const layers = newLayers(seed), [m, v] = [0, 0].map(() => layers.map(w => new Float32Array(w.length))), T = abars.length;
   const mean = layers.map(w => w.slice());
   let n = 0;
   function step() {
-    const inputs = new Float32Array(B * INPUTS), target = new Float32Array(2 * B), eps = gauss(2 * B);
+    const inputs = new Float32Array(B * INPUTS), target = new Float32Array(2 * B);
+    const eps = normal(2 * B, seed, NOISE, n, 0), u = uniform(2 * B, seed, TIME, n, 0);
     for (let b = 0; b < B; b++) {
-      const i = 2 * Math.floor(Math.random() * points.length / 2), t = Math.floor((b + Math.random()) / B * T);
+      const i = 2 * Math.floor(u[b] * points.length / 2), t = Math.floor((b + u[B + b]) / B * T);
       const signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]);
       const [x, y] = [0, 1].map(d => {
         target[2 * b + d] = signal * eps[2 * b + d] - sigma * points[i + d];

@@ -23,6 +23,12 @@ function* words(seed, purpose, step, i) {
       yield* [Number(word & 0xFFFFFFFFn), Number(word >> 32n)];
 }
 
+/** n numbers in [0, 1): those of `generator(seed, purpose, step, i).random(n)`. */
+export function uniform(n, seed, purpose, step, i) {
+  const stream = words(seed, purpose, step, i), word = () => stream.next().value;
+  return Float64Array.from({ length: n }, () => ((word() >>> 11) + word() * 2 ** 21) / 2 ** 53);
+}
+
 // The layers of the ziggurat, from the tail (0) to the top: all have the same area, and end on the curve.
 const END = 3.6541528853610088, AREA = 0.00492867323399, UNIT = 2 ** 23, float = Math.fround;
 const bell = x => Math.exp(-x * x / 2);

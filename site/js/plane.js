@@ -1,121 +1,155 @@
-// Points drawn by hand, and walkers that find them: with the exact denoiser, or with a network that learns meanwhile.
-import { denoise, gauss, shareOfCopies } from './exact.js';
+// Points drawn by hand, and walkers that find them: with the exact denoiser, and beside it with a network that learns meanwhile.
+import { chart, colour } from './chart.js';
+import { denoise, leastLoss, shareOfCopies } from './exact.js';
 import { predict } from './mlp.js';
+import { normal } from './noise.js';
 import { SCHEDULES, trailing, walk } from './sampler.js';
 
-const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400;
+const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400, LESSON = 9;
+const CALLED = { exact: 'The exact denoiser', network: 'A network, learning now' };
 section.innerHTML = `
-  <canvas class="plane" width="720" height="720" tabindex="0" role="application"
-    aria-label="A plane. Draw points with the mouse or a finger, or move with the arrow keys and press space."></canvas>
+  <div class="planes">${Object.entries(CALLED).map(([who, name]) => `<figure><canvas class="plane" width="560" height="560" tabindex="0"
+    role="application" aria-label="${name}. Draw points with the mouse or a finger, or move with the arrow keys and press space."></canvas>
+    <figcaption><b>${name}</b><br><span id="${who}"></span></figcaption></figure>`).join('')}</div>
   <form class="controls">
-    <button type="button" id="heart">A heart</button> <button type="button" id="three">A three</button> <button type="button" id="clear">Clear</button>
-    <label>who answers <select id="who"><option value="exact">the exact denoiser<option value="network">a network, learning now</select></label>
+    ${['heart', 'ring', 'three'].map(name => `<button type="button" id="${name}">A ${name}</button>`).join(' ')}
+    <button type="button" id="clear">Clear</button> <button type="button" id="again">Train again</button>
+    <label>points to train on <input id="most" type="range" min="2" max="${MOST / 2}" value="${MOST / 2}"> <output id="used"></output></label>
+    <label>training steps <input id="steps" type="range" min="2" max="4.5" step="0.1" value="4.3"> <output id="stop"></output></label>
     <label>schedule <select id="schedule"><option>cosine<option>linear</select></label>
     <label>show <select id="way"><option value="back">noise becomes points<option value="forth">points become noise</select></label>
+    <label><input id="arrows" type="checkbox"> where each place leads</label>
   </form>
-  <p id="facts"></p>`;
-const $ = id => document.getElementById(id), canvas = section.querySelector('canvas'), g = canvas.getContext('2d');
+  <p id="facts"></p><canvas id="curve" width="720" height="150" role="img" aria-label="The loss of the network, by training step."></canvas>`;
+const $ = id => document.getElementById(id), [left, right] = section.querySelectorAll('canvas.plane');
 const still = matchMedia('(prefers-reduced-motion: reduce)').matches, worker = new Worker(new URL('trainworker.js', import.meta.url), { type: 'module' });
-const scale = canvas.width / (2 * WIDE), colour = name => getComputedStyle(document.documentElement).getPropertyValue(name);
+const scale = left.width / (2 * WIDE), GRID = Float64Array.from({ length: 2 * 14 * 14 }, (_, k) => ((k % 2 ? k >> 1 : (k >> 1) / 14 | 0) % 14 + 0.5) / 7 * WIDE - WIDE);
 
-let points = [], cursor = null, layers = null, story = null, resting = 0, walkers = null, level = 0, learned = '', copies = '';
+let points = [], cursor = null, layers = null, story = null, resting = 0, walkers = {}, level = 0, losses = [], copies = {}, seed = 0, mine = 0, step = 0, told = 0, least = 0;
 
-// -- points: every second one is for training, the others only tell learning from copying
-const known = () => points.filter((_, i) => i % 4 < 2), others = () => points.filter((_, i) => i % 4 > 1);
+// -- points: pairs of neighbours in the order of drawing. One is for training, the other tells learning from copying.
+const pairs = () => Math.min(+$('most').value, points.length >> 2);
+const some = which => Array.from({ length: pairs() }, (_, k) => 4 * Math.floor(k * (points.length >> 2) / pairs()) + which).flatMap(i => [points[i], points[i + 1]]);
+const known = () => some(0), others = () => some(2), abars = () => SCHEDULES[$('schedule').value](T), steps = () => Math.round(10 ** $('steps').value / 10) * 10;
 function changed() {
-  layers = null;
-  learned = copies = '';
-  story = null;
-  const points = $('who').value === 'network' ? known() : [];                     // without points the worker rests
-  worker.postMessage({ points, abars: SCHEDULES[$('schedule').value](T) });
+  [layers, story, copies, losses, step] = [null, null, {}, [], 0];
+  $('used').value = pairs();
+  $('stop').value = steps().toLocaleString('en');
+  least = leastLoss(known(), abars());
+  worker.postMessage({ points: known(), abars: abars(), seed, steps: steps() });
+  mine++;
 }
 worker.onmessage = ({ data }) => {
-  if ($('who').value !== 'network') return;                                       // it was on its way
-  layers = data.layers;
-  learned = `step ${data.n.toLocaleString('en')}, loss ${data.loss.toFixed(3)}`;
+  if (data.mine !== mine) return;                                                // it was on its way
+  [layers, step] = [data.layers, data.n];
+  losses.push(...data.losses);
+  section.dataset.step = step;
+  if (losses.length < 2) return;
+  const every = Math.ceil(losses.length / 300), shown = losses.filter((_, k) => k % every === 0);
+  const curve = chart($('curve'), { x: [0, 10 * losses.length], y: [0, Math.max(1, ...shown)], label: 'training step; loss, the mean of ten steps; dashed: of the exact denoiser' });
+  curve.curve([0, 10 * losses.length], [least, least], 'text-muted', [4, 4]);
+  curve.curve(shown.map((_, k) => 10 * every * k), shown);
 };
 function add(x, y) {
   if (points.length < 2 * MOST) points.push(Math.max(-WIDE, Math.min(WIDE, x)), Math.max(-WIDE, Math.min(WIDE, y)));
 }
 function pointed(event) {
-  const box = canvas.getBoundingClientRect(), at = (v, from, size) => (2 * (v - from) / size - 1) * WIDE;
+  const box = event.target.getBoundingClientRect(), at = (v, from, size) => (2 * (v - from) / size - 1) * WIDE;
   const all = event.getCoalescedEvents?.() ?? [];
   for (const e of all.length ? all : [event]) add(at(e.clientX, box.left, box.width), -at(e.clientY, box.top, box.height));
 }
-canvas.onpointerdown = event => { canvas.setPointerCapture(event.pointerId); pointed(event); };
-canvas.onpointermove = event => { if (event.buttons) pointed(event); };
-canvas.onpointerup = changed;
-canvas.onkeydown = event => {
-  const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-  cursor ??= [0, 0];
-  if (move) cursor = cursor.map((v, d) => Math.max(-WIDE, Math.min(WIDE, v + 0.1 * move[d])));
-  else if (event.key === ' ') { add(...cursor); changed(); } else return;
-  event.preventDefault();
-};
-canvas.onblur = () => { cursor = null; };
-function heart() {
-  points = Array.from({ length: 160 }, (_, i) => 2 * Math.PI * (i * 61 % 160) / 160).flatMap(a =>
-    [1.5 * Math.sin(a) ** 3, 1.5 * (13 * Math.cos(a) - 5 * Math.cos(2 * a) - 2 * Math.cos(3 * a) - Math.cos(4 * a)) / 16]);
-  changed();
+for (const canvas of [left, right]) {
+  canvas.onpointerdown = event => { canvas.setPointerCapture(event.pointerId); pointed(event); };
+  canvas.onpointermove = event => { if (event.buttons) pointed(event); };
+  canvas.onpointerup = changed;
+  canvas.onkeydown = event => {
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    cursor ??= [0, 0];
+    if (move) cursor = cursor.map((v, d) => Math.max(-WIDE, Math.min(WIDE, v + 0.1 * move[d])));
+    else if (event.key === ' ') { add(...cursor); changed(); } else return;
+    event.preventDefault();
+  };
+  canvas.onblur = () => { cursor = null; };
 }
-$('heart').onclick = heart;
+const shape = (n, at) => () => { points = Array.from({ length: n }, (_, i) => 2 * Math.PI * (i * 61 % n) / n).flatMap(at); changed(); };
+$('heart').onclick = shape(160, a =>
+  [1.5 * Math.sin(a) ** 3, 1.5 * (13 * Math.cos(a) - 5 * Math.cos(2 * a) - 2 * Math.cos(3 * a) - Math.cos(4 * a)) / 16]);
+$('ring').onclick = shape(300, a => [1.5 * Math.cos(a), 1.5 * Math.sin(a)]);
 $('three').onclick = async () => {
-  const { more } = await (await fetch(new URL('digits.json', import.meta.url))).json();
-  points = more.map(v => 2 * v);
+  points = (await (await fetch(new URL('digits.json', import.meta.url))).json()).more.map(v => 2 * v);
   changed();
 };
 $('clear').onclick = () => { points = []; changed(); };
-for (const id of ['who', 'schedule', 'way']) $(id).onchange = changed;
+$('again').onclick = () => { seed++; changed(); };
+for (const id of ['schedule', 'way', 'most', 'steps']) $(id).oninput = changed;
 
-// -- the walk back (Algorithm 2 without noise on the way), or the jump forth, as a story of frames
+// -- the walks back (Algorithm 2 without noise on the way) from the same noise, or the jump forth, as a story of frames
+const ANSWERS = { exact: (x, t, abars) => denoise(x, known(), abars[t]), network: (x, t, abars) => predict(layers, x, t, abars) };
 function* back(abars) {
-  const answer = $('who').value === 'exact' ? (x, t) => denoise(x, known(), abars[t]) : (x, t) => predict(layers, x, t, abars);
-  const indices = [...trailing(T, STEPS), 11, 7, 4, 2, 1, 0];                    // small steps at the end: points lie close
-  for (const { t, x } of walk(answer, gauss(2 * WALKERS), { sampler: 'ddim', abars, indices })) yield [t, x];
+  const start = Float64Array.from(normal(2 * WALKERS, seed, LESSON, told++, 0)), indices = [...trailing(T, STEPS), 11, 7, 4, 2, 1, 0];
+  const both = Object.keys(ANSWERS).filter(who => who === 'exact' || layers).map(who =>     // small steps at the end: points lie close
+    [who, walk((x, t) => ANSWERS[who](x, t, abars), start, { sampler: 'ddim', abars, indices })]);
+  for (;;) {
+    const now = both.map(([who, steps]) => [who, steps.next()]);
+    if (now[0][1].done) return;
+    yield [now[0][1].value.t, Object.fromEntries(now.map(([who, { value }]) => [who, value.x]))];
+  }
 }
 function* forth(abars) {
-  const from = Float64Array.from({ length: 2 * WALKERS }, (_, k) => points[k % points.length]), eps = gauss(2 * WALKERS);
+  const from = Float64Array.from({ length: 2 * WALKERS }, (_, k) => points[k % points.length]), eps = normal(2 * WALKERS, seed, LESSON, told++, 0);
   for (const t of [-1, ...trailing(T, STEPS).reverse()]) {
-    const abar = t < 0 ? 1 : abars[t];
-    yield [t + 1, from.map((x, i) => Math.sqrt(abar) * x + Math.sqrt(1 - abar) * eps[i])];
+    const abar = t < 0 ? 1 : abars[t], x = from.map((x, i) => Math.sqrt(abar) * x + Math.sqrt(1 - abar) * eps[i]);
+    yield [t + 1, { exact: x, network: x }];
   }
 }
 
 function frame() {
-  const ready = points.length > 2 && ($('who').value === 'exact' || layers || $('way').value === 'forth');
-  if (!ready) [story, walkers] = [null, null];
+  if (points.length < 8) [story, walkers] = [null, {}];
   else if (resting) resting--;
   else {
-    if (!story) story = ($('way').value === 'back' ? back : forth)(SCHEDULES[$('schedule').value](T));
+    story ??= ($('way').value === 'back' ? back : forth)(abars());
     const next = story.next();
-    if (next.done) {
-      [story, resting] = [null, REST];
-      if ($('way').value === 'back') {
-        const share = shareOfCopies(walkers, [...known(), ...others()], known().length / 2);
-        copies = `${Math.round(100 * share)} % ended nearest to a point that was trained on`;
-        section.dataset.share = share;
-      }
-    } else [level, walkers] = next.value;
+    if (!next.done) [level, walkers] = next.value;
+    else {
+      [story, resting, section.ended] = [null, REST, walkers];
+      for (const [who, x] of $('way').value === 'back' ? Object.entries(walkers) : []) section.dataset[who] = copies[who] = shareOfCopies(x, [...known(), ...others()], pairs());
+    }
   }
-  draw();
-  const so = [`${points.length / 2} points, half of them (filled) for training`, ready && walkers && `t = ${level}`, learned, copies];
-  $('facts').textContent = points.length > 2 ? so.filter(Boolean).join(' · ') : 'Draw with the mouse or a finger; or with the arrow keys and space.';
+  for (const [who, canvas] of [['exact', left], ['network', right]]) {
+    draw(canvas, who);
+    const said = [who === 'network' && step && `step ${step.toLocaleString('en')}, loss ${losses.at(-1)?.toFixed(2)}`,
+      copies[who] !== undefined && `${Math.round(100 * copies[who])} % ended nearest to a point that was trained on`];
+    $(who).textContent = said.filter(Boolean).join(' · ') || '\u00a0';
+  }
+  $('facts').textContent = points.length < 8 ? 'Draw with the mouse or a finger; or with the arrow keys and space.'
+    : `${points.length / 2} points, ${pairs()} of them (filled) to train on · t = ${level}`;
 }
 
-function draw() {
-  const at = (x, y) => [(x + WIDE) * scale, (WIDE - y) * scale];
+function draw(canvas, who) {
+  const g = canvas.getContext('2d'), at = (x, y) => [(x + WIDE) * scale, (WIDE - y) * scale], x = walkers[who];
   g.clearRect(0, 0, canvas.width, canvas.height);
-  g.lineWidth = 1.5;
-  g.strokeStyle = g.fillStyle = colour('--pst-color-primary');
-  for (let i = 0; i < points.length; i += 2) {
-    g.beginPath();
-    g.arc(...at(points[i], points[i + 1]), 5, 0, 7);
-    if (i % 4 < 2) g.fill(); else g.stroke();
+  if ($('arrows').checked && points.length > 7 && level && (who === 'exact' || layers)) {
+    const goals = ANSWERS[who](GRID, level - 1, abars());
+    g.strokeStyle = colour('text-muted');
+    g.lineWidth = 1;
+    for (let k = 0; k < GRID.length; k += 2) {
+      const [px, py] = at(GRID[k], GRID[k + 1]), [qx, qy] = at(goals[k], goals[k + 1]), long = Math.hypot(qx - px, qy - py), part = Math.min(1, 16 / long);
+      g.beginPath(); g.moveTo(px, py); g.lineTo(px + part * (qx - px), py + part * (qy - py)); g.stroke();
+      g.fillStyle = colour('text-muted'); g.fillRect(px - 1.5, py - 1.5, 3, 3);
+    }
   }
-  g.fillStyle = colour('--pst-color-text-base');
-  for (let k = 0; walkers && k < walkers.length; k += 2) g.fillRect(...at(walkers[k], walkers[k + 1]).map(v => v - 1.5), 3.5, 3.5);
+  g.lineWidth = 1;
+  g.strokeStyle = g.fillStyle = colour('primary');
+  for (const [ours, full] of [[known(), true], [others(), false]]) for (let i = 0; i < ours.length; i += 2) {
+    g.beginPath();
+    g.arc(...at(ours[i], ours[i + 1]), points.length > 200 ? 3.5 : 5, 0, 7);
+    if (full) g.fill(); else g.stroke();
+  }
+  if (points.length < 8) for (let i = 0; i < points.length; i += 2) g.fillRect(...at(points[i], points[i + 1]), 4, 4);
+  g.fillStyle = colour('text-base');
+  for (let k = 0; x && k < x.length; k += 2) g.fillRect(...at(x[k], x[k + 1]).map(v => v - 1.5), 3, 3);
   if (cursor) g.strokeRect(...at(...cursor).map(v => v - 7), 14, 14);
 }
 
-heart();
+$('heart').onclick();
 if (still) setInterval(frame, 400); else (function run() { frame(); requestAnimationFrame(run); })();
