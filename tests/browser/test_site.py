@@ -388,7 +388,7 @@ def test_plane(visit, site):
 
 
 def plane_in_pytorch(points, steps, seed, B=64, rate=4e-3):
-    "Losses and averaged weights of what site/js/mlp.js trains, with the package's draws, and PyTorch's gradients and Adam."
+    "Losses and averaged weights of site/js/mlp.js's training, with the package's draws, and PyTorch's gradients and Adam."
     abars, T = cosine(1000).alpha_bars.float(), 1000
 
     def told(x, u):
@@ -439,7 +439,7 @@ def test_the_plane_trains_as_pytorch_does(visit, site):
 
 
 def test_a_drawn_ring_is_learned(visit):
-    "300 points, drawn with the mouse; in some seconds the network's walkers end on the ring, on its held-out half, too."
+    "300 points, drawn with the mouse; in some seconds the network's walkers end on the ring, its held-out half too."
     page = visit("plane.html")
     page.click("#clear")
     box = page.locator("canvas.plane").nth(1).bounding_box()
