@@ -388,7 +388,7 @@ def test_plane(visit, site):
 
 
 def plane_in_pytorch(points, steps, seed, B=64, rate=4e-3):
-    "Losses and averaged weights of site/js/mlp.js's training, with the package's draws, and PyTorch's gradients and Adam."
+    "What site/js/mlp.js trains, by PyTorch's gradients and Adam with the package's draws: losses, averaged weights."
     abars, T = cosine(1000).alpha_bars.float(), 1000
 
     def told(x, u):
