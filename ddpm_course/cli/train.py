@@ -87,7 +87,7 @@ def watched(run: Run, trackers: Sequence[Tracker] = ()) -> Generator[dict, None,
             if found := record.get('heldout'):
                 for tracker in trackers:
                     tracker.numbers({'step': record['step'], 'heldout': found})
-            bar.update()
+            bar.update(record['step'] - bar.n)
             step = run.state.step
             if t.grid_every and step % t.grid_every == 0 and not run.finished:
                 draw_grid(run, f'samples/step_{step:08d}.png', 4, trackers, quick)

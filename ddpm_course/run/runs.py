@@ -143,11 +143,15 @@ def sum_of_bytes(network: torch.nn.Module) -> int:
     return int(torch.stack(sums).sum())
 
 
-def check_finite(name: str, value: float, step: int) -> None:
-    "Raise NotFinite where a loss or a gradient is no number any more."
-    if not math.isfinite(value):
-        raise NotFinite(f'the {name} is {value:g} at step {step}: '
-                         'try a smaller lr, in another folder')
+BACK = 3        # so many times a start goes back to a checkpoint, where a number is none
+
+
+def check_finite(name: str, values: list[float], step: int) -> None:
+    "Raise NotFinite where one of the losses or gradients up to a step is no number."
+    for k, value in enumerate(values, step + 1 - len(values)):
+        if not math.isfinite(value):
+            raise NotFinite(f'the {name} is {value:g} at step {k}: try a smaller lr, in another '
+                            'folder')
 
 
 @dataclass
@@ -158,6 +162,8 @@ class Run:
     the log was written 'logged', a dict of what it holds; 'heldout', where `eval_every` asks for
     it. Checkpoints are saved on the way. Where a signal asks for it (see `Interrupt`), iterating
     ends after the same step in every process, saved: SystemExit with 128 + the signal's number.
+    Where a gradient is no number, iterating goes on from the last checkpoint, as a chip may have
+    erred; NotFinite where that step fails again, or the fourth one.
     """
     folder: Path
     config: RunConfig
@@ -276,6 +282,23 @@ class Run:
         return {'images': len(some), **{name: found[name].mean().item() for name in LOSSES}}
 
     def __iter__(self) -> Iterator[dict]:
+        met: list[str] = []
+        while True:
+            try:
+                yield from self.steps()
+                return
+            except NotFinite as error:
+                self.writer.wait()
+                newest = self.group.broadcast(checkpoints.newest_checkpoint(self.folder))
+                if newest is None or len(met) == BACK or str(error) in met:
+                    raise
+                met.append(str(error))
+                checkpoints.load_checkpoint(newest, self.state, self.group)
+                if self.group.rank == 0:
+                    print(f'{met[-1].partition(":")[0]}: once more from {newest.name}', flush=True)
+
+    def steps(self) -> Iterator[dict]:
+        "One pass over the steps that are left: see `Run`."
         plan, state, writes = self.config.training, self.state, self.group.rank == 0
         if writes and not self.finished:
             checkpoints.cut_metrics(self.folder, state.step)
@@ -285,14 +308,20 @@ class Run:
                 text = to_json(self.config, versions=checkpoints.versions())
                 write_whole(self.folder / 'config.json', text)
         since, done = time.perf_counter(), state.step               # of the last line of the log
+        norms: list[torch.Tensor] = []                              # since they were last read
         for record in fit(state, self.images, self.config, self.group):
-            last = state.step == plan.steps
+            last, saves = state.step == plan.steps, state.step % plan.save_every == 0
+            norms.append(record['grad_norm'])
+            if last or saves or state.step % plan.log_every == 0:
+                if plan.precision != 'fp16':            # which leaves out such a step
+                    check_finite('gradient', torch.stack(norms).tolist(), state.step)
+                norms.clear()
             if state.step % plan.log_every == 0 or last:
                 speed = (state.step - done) * plan.batch / (time.perf_counter() - since)
                 line = {'step': state.step, **checkpoints.read_window(state, self.group),
                         'lr': record['lr'], 'grad_norm': float(record['grad_norm']),
                         'images_per_s': round(speed, 1)}
-                check_finite('loss', line['loss'], state.step)
+                check_finite('loss', [line['loss']], state.step)
                 if writes:
                     checkpoints.append_line(self.folder, line)
                 record['logged'] = line
@@ -304,9 +333,7 @@ class Run:
                     line = {'step': state.step, 'heldout': record['heldout']}
                     checkpoints.append_line(self.folder, line)
                 since += time.perf_counter() - began        # no time of training
-            if state.step % plan.save_every == 0 or last:
-                if plan.precision != 'fp16':
-                    check_finite('gradient', record['grad_norm'], state.step)
+            if saves or last:
                 self.save(wait=last)
             yield record
             self.stop_if_asked()

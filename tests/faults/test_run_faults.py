@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 from unittest import mock
 
 import pytest
@@ -18,8 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from ddpm_course import PRESETS, Run, load_digits, load_model, override
-from ddpm_course.run import checkpoints
+from ddpm_course.run import checkpoints, training
 from ddpm_course.run.checkpoints import checksum, newest_checkpoint, read_log, read_meta, write_checkpoint
+from ddpm_course.run.stopping import NotFinite
 from ddpm_course.run.trackers import start_tracker
 from helpers import contents, same_bits, train
 
@@ -171,6 +173,37 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_saved(run, digits, monke
     assert before.items() <= contents(run / "checkpoints").items()
     train(run, LONGER, digits)
     assert newest_checkpoint(run).name == "step_00000006"
+
+
+@pytest.mark.parametrize("bad", [[7], [8, 7, 6], [7, 7], [8, 7, 6, 5], [2]], ids=str)
+def test_a_gradient_that_is_none(tmp_path, digits, monkeypatch, capsys, bad):
+    """A run goes on from its last checkpoint, with the bits of one where nothing happened. It ends where a step fails
+    again, where a fourth one does, and where nothing was saved: the step is named, and the checkpoint is intact.
+    """
+    plan, calls = override(PLAN, steps=12, save_every=4, log_every=4), list(bad)
+    train(tmp_path / "calm", plan, digits)
+    honest = training.train_step
+
+    def step(state, *args):
+        norm = honest(state, *args)
+        if [state.step] == calls[:1]:
+            calls.pop(0)
+            next(state.network.parameters()).data.fill_(torch.nan)
+            return norm * torch.nan
+        return norm
+
+    monkeypatch.setattr(training, "train_step", step)
+    goes_on = bad in ([7], [8, 7, 6])
+    with nullcontext() if goes_on else pytest.raises(NotFinite) as ended:
+        train(tmp_path / "run", plan, digits)
+    notes = capsys.readouterr().out.splitlines()
+    assert len(notes) == (len(bad) if goes_on else len(bad) - 1) and not calls
+    assert all(note.endswith(": once more from step_00000004") for note in notes)
+    if goes_on:
+        same_bits(tmp_path / "calm", tmp_path / "run")
+    else:
+        assert str(ended.value).startswith(f"the gradient is nan at step {bad[-1]}: ")
+        assert bad == [2] or newest_checkpoint(tmp_path / "run").name == "step_00000004"
 
 
 # -- files of another run ----------------------------------------------------------------------------------------------
