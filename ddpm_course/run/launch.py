@@ -60,6 +60,8 @@ def end(code: int) -> None:
 def failure(folder: str, codes: Mapping[int, int] = {}) -> Exception | None:
     "What went wrong first, as others fail in its wake: what was told, or who was killed, or None."
     files = sorted(Path(folder).rglob('error.json'), key=lambda path: path.stat().st_mtime_ns)
+    last = max((path.parts[-3:-2] for path in files), default='')       # attempt_3/0/error.json
+    files = [path for path in files if path.parts[-3:-2] == last]
     errors = []
     for message in (json.loads(path.read_text())['message'] for path in files):
         kind, _, sentence = message['message'].partition(': ')
@@ -211,14 +213,14 @@ def check_restart() -> None:
                          'share with torchrun: start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, '
                          'and with --rdzv-backend=c10d or --standalone')
     own = Path(e.get('TORCHELASTIC_ERROR_FILE') or '-/-/-/-')           # RUN/attempt_1/0/error.json
-    attempts: dict[str, set[str]] = {}                                  # what was said, in which
+    attempts: dict[str, dict[str, str]] = {}        # what was said: in which, and by whom first
     for path in set(own.parents[2].glob('attempt_*/*/error.json')) - set(own.parents[1].glob('*/*')):
-        said = json.loads(path.read_text())['message']['message'].partition(FIRST)[0]
-        attempts.setdefault(said, set()).add(path.parts[-3])
+        said, _, who = json.loads(path.read_text())['message']['message'].partition(FIRST)
+        attempts.setdefault(said, {})[path.parts[-3]] = FIRST * bool(who) + who
     for said, where in attempts.items():
         kind, _, sentence = said.partition(': ')
         if len(where) >= FINAL.get(kind, 10**6):
-            raise ValueError(sentence)
+            raise ValueError(sentence + min(where.items())[1])
 
 
 @contextmanager
@@ -259,3 +261,15 @@ def join(device: str = 'auto', word: Word | None = None) -> Iterator[Group]:
             torch.set_num_threads(threads)
             if dist.is_initialized() and not (failed and kind == 'cuda'):
                 dist.destroy_process_group()    # NCCL's farewell would wait for all the others
+
+
+def why(folder: str) -> int:
+    "Say what went wrong first in a job of several machines: 2 where that is final, else 1."
+    error = failure(folder)
+    if error:
+        print(f'ddpm: {error}', file=sys.stderr)
+    return 1 + (kind_of(error).__name__ in FINAL if error else False)
+
+
+if __name__ == '__main__':              # with the folder that torchrun was given as --log-dir
+    sys.exit(why(sys.argv[1]))

@@ -5,6 +5,7 @@ How processes are started in earnest is tested with torchrun; here is what they 
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -15,13 +16,17 @@ from unittest import mock
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ddpm_course.base.group import Group
-from ddpm_course.cli.main import exit_code
+from ddpm_course.cli import train as command  # noqa: F401  which takes seconds to import
+from ddpm_course.cli.main import exit_code, main
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
 from ddpm_course.data.sources import load_data
-from ddpm_course.run import checkpoints
+from ddpm_course.run import checkpoints, launch, training
 from ddpm_course.run.checkpoints import newest_checkpoint, read_metrics, read_window
 from ddpm_course.run.distributed import DDPGroup
 from ddpm_course.run.launch import end, join, meeting
@@ -166,6 +171,56 @@ def failing(rank, world, port, folder, odd: int, where: str, error: Exception) -
 
     with open(folder / f"said{rank}", "w") as sys.stderr:
         end(exit_code(work))
+
+
+# -- machines that one job runs on ------------------------------------------------------------------------------------
+
+
+def agent(folder, machine: int, port: int, job: str, words: list[str], fault: str, restarts: int) -> None:
+    "What torchrun does on one of four machines, with a worker forked from the process that has done the imports."
+    os.chdir(folder / f"machine{machine}")
+    with open(folder / f"{job}{machine}.log", "a", 1) as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    rdzv = {"is_host": machine == 1, "last_call_timeout": 1, "keep_alive_interval": 1}
+    os.environ |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+    config = LaunchConfig(
+        min_nodes=4, max_nodes=4, nproc_per_node=1, run_id=job, max_restarts=restarts, rdzv_backend="c10d",
+        rdzv_endpoint=f"127.0.0.1:{port}", rdzv_configs=rdzv, local_addr="127.0.0.1", start_method="fork",
+        logs_specs=DefaultLogsSpecs(str(folder / f"{job}.logs")), signals_to_handle="SIGTERM",
+    )  # fmt: skip
+    try:
+        elastic_launch(config, worker)(folder, machine, job, words, fault)
+    except (ChildFailedError, SignalException):
+        end(1)
+
+
+def worker(folder, machine: int, job: str, words: list[str], fault: str) -> None:
+    "One process of `ddpm`, on a machine with a folder, a name and an environment of its own."
+    (folder / f"{job}{machine}.pid").write_text(str(os.getpid()))
+    os.chdir(folder / f"machine{machine}")
+    os.environ |= {"SLURMD_NODENAME": f"machine{machine}", "DDPM_CACHE": str(folder / f"machine{machine}/cache")}
+    launch.end = lambda code: sys.exit(0) if code == 0 else end(code)  # so that the agent sees its return
+    awake = []
+    signal.signal(signal.SIGUSR1, lambda *how: awake.append(how))
+    honest, past = training.train_step, folder / f"{job}{machine}.past"
+
+    def full(path):
+        raise OSError(28, "No space left on device", str(path))
+
+    def step(state, batches, *how):
+        if state.step == 6 and not past.exists():
+            past.touch()
+            if fault == f"nan on {machine}":
+                batches[0].weight.fill_(torch.nan)
+            if fault == f"full disk on {machine}":  # the next attempt finds space
+                checkpoints.flush = full
+            while fault == f"slow on {machine}" and not awake:
+                time.sleep(0.05)
+        return honest(state, batches, *how)
+
+    training.train_step = step
+    main(words)
 
 
 def of_two_minds(group: DDPGroup, run, config) -> str:
