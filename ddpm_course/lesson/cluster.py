@@ -28,6 +28,7 @@ SMALL = (f'--data {IMAGES} --batch 8 --channels 8 --T 4 --steps 40 --save-every 
          '--grid-every 0 --precision fp32 --device cpu')
 
 PROGRAMS = {
+    'python': f'exec "{sys.executable}" "$@"',
     'ddpm': f'exec "{sys.executable}" -m ddpm_course "$@"',
     # on a single computer every agent would take itself for FIRST, so it is told
     'torchrun': f'''case $PWD in *machine1) first=1;; *) first=0;; esac
@@ -40,7 +41,7 @@ end() { for child in $(pgrep -P "$1"); do end "$child"; done; kill -KILL "$1"; }
 while [[ $1 == --* ]]; do [ "$1" = --kill-on-bad-exit=1 ] && strict=1; shift; done
 export SLURM_STEP_NUM_TASKS=$SLURM_NNODES
 for node in $(seq 1 "$SLURM_NNODES"); do
-    (cd "$MACHINES/machine$node" && DDPM_CACHE=$PWD/cache exec "$@") &
+    (cd "$MACHINES/machine$node" && SLURMD_NODENAME=machine$node DDPM_CACHE=$PWD/cache exec "$@") &
     started+=" $!"
 done
 echo $started > tasks
