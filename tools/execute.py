@@ -5,9 +5,10 @@
     python tools/execute.py --all --slow                 # cells marked `#| slow` too
     python tools/execute.py --check nbs/NAME.ipynb       # keep nothing, say what is not as it is stored
 
-Cells marked `#| slow` are skipped and keep the outputs they have. Widget views are dropped: a stored page can show the
-static figure beside them, not a slider. Whatever a library says on stderr ends the run: readers would see it in pink,
-and nobody else would. At the end of a page each control of its explorers is moved, and must change the picture.
+Cells marked `#| slow` are skipped and keep the outputs they have. From a cell on that trains or reads a clock, and is
+marked `#| varies`, `--check` compares words only. Widget views are dropped: a stored page can show the static figure
+beside them, not a slider. Whatever a library says on stderr ends the run: readers would see it in pink, and nobody else
+would. At the end of a page each control of its explorers is moved, and must change the picture.
 
 JupyterLab folds what this script marks: the source of cells that only import or that begin with a line `#| fold: plot`
 or `#| fold: check` (without the colon in an exported cell: nbdev keeps a line with one in the module), and what
@@ -167,9 +168,6 @@ def move_controls(box, page: str) -> None:
 
 NUMBER = r"[-+]?\b\d+(?:,\d{3})*(?:\.\d*)?(?:e[-+]?\d+)?|\bnan\b"
 OWN = r"\b(?:bf16|fp16|fp32)\b|\S*/tmp\w{8}\b"  # the machine's: the precision of `auto`, a folder for a while
-# a cell that trains or reads a clock: from it on, numbers and pictures may be others
-CLOCKS = r"\bimport time\b|timeit|perf_counter|process_time|images_per_s"
-VARIES = rf"\.backward\(|\b(?:fit|distil|race)\(|ddpm train|{CLOCKS}"
 
 
 def text_of(output: dict) -> str:
@@ -200,12 +198,12 @@ def same_picture(kept: str, now: str) -> bool:
 def differences(kept: dict, now: dict) -> Iterable[str]:
     """What a notebook shows that is not what is stored in it.
 
-    From the first cell on that trains or reads a clock, numbers and pictures may be others.
+    From a cell on that says `#| varies`, because it trains or reads a clock, numbers and pictures may be others.
     """
     cells = [cell for nb in (kept, now) for cell in nb["cells"] if cell["cell_type"] == "code"]
     varies = False
     for before, after in zip(cells[: len(cells) // 2], cells[len(cells) // 2 :]):
-        varies |= bool(re.search(VARIES, "".join(after["source"])))
+        varies |= "varies" in directives("".join(after["source"]))
         kinds = [[sorted(o.get("data", {o.get("name"): 0})) for o in cell["outputs"]] for cell in (before, after)]
         if kinds[0] != kinds[1]:
             yield f"cell {after['id']} shows {kinds[1]}, stored is {kinds[0]}"
