@@ -19,7 +19,8 @@ FOLDS = {"imports": "Imports", "plot": "The code of this figure", "check": "What
 GUESS = """<form class="guess" data-guess="{name}"><label>Your guess: {said} <input type="text" inputmode="decimal"
 autocomplete="off"></label><output></output></form>"""
 CAPTIONS = {  # of what is live on the site, where the figure itself stays, as the text speaks of it
-    "draw": "Above a still of JupyterLab's; here is that of the cover, ten classes in place of four samples.",
+    "draw": "Here are ten pictures in place of four. <i>Taken</i> is the long slider; sampler and steps stand under "
+    "<i>Exact settings</i>, where ddim has eta 0 and ddpm eta 1; guidance ends at 6.",
     "plane": "All of this under your own hands: the exact denoiser is the photocopier.",
     "both": "Above a strip; here is the same digit at every step, with other noise.",
     "weights": "Above a still; here are its weights, and the best answer as a dot, under your hand.",

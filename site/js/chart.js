@@ -16,7 +16,11 @@ export function chart(canvas, { x, y, label = '' }) {
   g.font = FONT;
   g.strokeRect(left, high, right - left, low - high);
   g.textAlign = 'center';
-  for (let k = 0; k <= 4; k++) g.fillText(+(x[0] + k * (x[1] - x[0]) / 4).toPrecision(3), across(x[0] + k * (x[1] - x[0]) / 4), low + 15);
+  for (let k = 0; k <= 4; k++) {
+    g.textAlign = k < 4 ? 'center' : 'right';                    // the last one would be cut off
+    g.fillText(+(x[0] + k * (x[1] - x[0]) / 4).toPrecision(3), across(x[0] + k * (x[1] - x[0]) / 4) + 8 * (k === 4), low + 15);
+  }
+  g.textAlign = 'center';
   lines.forEach((line, k) => g.fillText(lower(line), (left + right) / 2, low + 31 + 15 * k));
   g.textAlign = 'right';
   for (const v of y) g.fillText(+v.toPrecision(3), left - 5, up(v) + 4);

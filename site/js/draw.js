@@ -31,7 +31,7 @@ section.innerHTML = `
     <code>ema.safetensors</code>: other classes, sizes and colours, too. Nothing leaves your machine.</p>
     <label>both files <input id="files" type="file" multiple accept=".json,.safetensors"></label></details>`;
 const $ = id => document.getElementById(id), say = text => { $('status').textContent = text; };
-const still = matchMedia('(prefers-reduced-motion: reduce)').matches, KEPT = ['class', 'also', 'guidance', 'seed', 'sampler', 'steps', 'strength'];
+const still = matchMedia('(prefers-reduced-motion: reduce)').matches, KEPT = ['class', 'also', 'guidance', 'seed', 'sampler', 'steps', 'strength'], ASKED = [...KEPT, 'shown'];
 
 // Each worker draws every second picture.
 const count = Math.min(2, navigator.hardwareConcurrency || 1), each = Array.from({ length: PICTURES }, (_, i) => i);
@@ -110,7 +110,7 @@ function meet(known) {
   $('two').hidden = facts.channels === 1 || !facts.canGuide;
   $('guidance').disabled = !facts.canGuide;
   drawing = pad($('pad'), facts.size, facts.channels, draw);
-  KEPT.filter(id => wanted.has(id)).forEach(id => { $(id).value = wanted.get(id); });
+  ASKED.filter(id => wanted.has(id)).forEach(id => { $(id).value = wanted.get(id); });
   try {
     for (const name of ['picture', 'mask']) if (wanted.has(name)) drawing[name] = name === 'mask' ? unpack(wanted.get(name)).map(v => v > 0) : unpack(wanted.get(name));
   } catch { say('The drawing of this link is damaged.'); }
@@ -142,7 +142,7 @@ function read() {
       + `--guidance ${job.guidance} --seed ${job.seed} --precision fp32`
       + (job.picture ? ` --from DRAWING.png${job.mask ? ' --mask MASK.png' : ` --strength ${job.strength}`}` : '')
     : `sample(compose(model, ['${facts.classes[chosen]}', '${facts.classes[also]}'], ${job.guidance}), n=1)`;
-  link = `#${new URLSearchParams([['model', $('model').value], ...KEPT.map(id => [id, $(id).value]),
+  link = `#${new URLSearchParams([['model', $('model').value], ...ASKED.map(id => [id, $(id).value]),
     ...['picture', 'mask'].filter(name => job[name]).map(name => [name, pack(name === 'mask' ? [...job.mask].map(on => on ? 1 : -1) : job.picture)])])}`;
   $('link').disabled = own;                     // its files are not in a link
 }
@@ -179,7 +179,7 @@ $('others').onclick = () => { $('seed').value = +$('seed').value + 1; draw(); };
 $('stop').onclick = () => { ask(() => ({})); section.dataset.state = 'stopped'; say('Stopped.'); };
 $('link').onclick = () => {
   history.replaceState(null, '', link);
-  const said = where => () => say(`The link is in the ${where}: it holds all settings, and the drawing.`);
+  const said = where => () => { $('link').textContent = `It is in the ${where}`; };
   navigator.clipboard.writeText(location.href).then(said('clipboard'), said('address bar'));
 };
 $('model').onchange = () => choose($('model').value);

@@ -33,8 +33,10 @@ export function leastLoss(points, abars, draws = 600) {
   return sum / (2 * draws);
 }
 
-/** The share of places whose nearest point is one of the first `known` points, of which each is as dense as the others. */
-export function shareOfCopies(places, points, known) {
+/** Of places: the share whose nearest point is one of the first `known` points, which are as dense as the others; and how far
+ *  that is, the median. */
+export function nearest(places, points, known) {
+  const all = [];
   let copies = 0;
   for (let k = 0; k < places.length; k += 2) {
     let best = Infinity, which = 0;
@@ -43,6 +45,7 @@ export function shareOfCopies(places, points, known) {
       if (far < best) [best, which] = [far, i / 2];
     }
     copies += which < known;
+    all.push(Math.sqrt(best));
   }
-  return 2 * copies / places.length;
+  return [2 * copies / places.length, all.sort((a, b) => a - b)[all.length >> 1]];
 }

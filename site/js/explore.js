@@ -16,9 +16,9 @@ const EXPLORERS = {
   async schedules(section, canvas) {                                    // 02
     const { three } = await digits(), eps = normal(784, 0, LESSON, 2, 0), curve = canvas(720, 300), strip = canvas(), columns = grid(0, 1, 9);
     const power = v => (10 ** v).toPrecision(2);
-    sliders(section, { schedule: ['linear', 'cosine'], T: [21, 4000, 1, 1000],
+    sliders(section, { schedule: ['linear', 'cosine'], T: [1.32, 3.602, 0.002, 3, v => Math.round(10 ** v)],
       'first beta': [-5, -1, 0.05, -4, power], 'last beta': [-3, -0.1, 0.05, Math.log10(0.02), power] }, v => {
-      const [kind, T, first, last] = Object.values(v);
+      const [kind, power10, first, last] = Object.values(v), T = Math.round(10 ** power10);
       const abars = kind === 'linear' ? running(T, t => 10 ** first + (10 ** last - 10 ** first) * t / (T - 1)) : SCHEDULES.cosine(T);
       chart(curve, { x: [0, 1], y: [0, 1], label: `t / T; curve: image left, ᾱ, at the end ${abars[T - 1].toPrecision(2)}` })
         .curve(grid(0, 1, T), abars);

@@ -41,11 +41,14 @@ export function pad(element, size, channels, changed) {
     }
     show();
   }
+  let last = null;                                              // of a stroke: its points are joined
   const moved = event => {
-    const box = canvas.getBoundingClientRect();
-    touch((event.clientX - box.left) / box.width * size, (event.clientY - box.top) / box.height * size);
+    const box = canvas.getBoundingClientRect(), to = [(event.clientX - box.left) / box.width * size, (event.clientY - box.top) / box.height * size];
+    const from = last ?? to, parts = Math.ceil(Math.hypot(to[0] - from[0], to[1] - from[1])) || 1;
+    for (let k = 1; k <= parts; k++) touch(...to.map((v, d) => from[d] + k / parts * (v - from[d])));
+    last = to;
   };
-  canvas.onpointerdown = event => { canvas.setPointerCapture(event.pointerId); moved(event); };
+  canvas.onpointerdown = event => { canvas.setPointerCapture(event.pointerId); last = null; moved(event); };
   canvas.onpointermove = event => { if (event.buttons) moved(event); };
   canvas.onpointerup = changed;
   canvas.onkeydown = event => {
@@ -56,7 +59,7 @@ export function pad(element, size, channels, changed) {
     event.preventDefault();
   };
   canvas.onblur = () => { at = null; show(); };
-  button.onclick = () => { ink.fill(-1); anew.fill(0); show(); changed(); };
+  button.onclick = () => { menu.value = 'pen'; ink.fill(-1); anew.fill(0); show(); changed(); };
   show();
   return {
     get picture() { return ink.some(v => v > -1) ? ink : null; },

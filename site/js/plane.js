@@ -1,6 +1,6 @@
 // Points drawn by hand, and walkers that find them: with the exact denoiser, and beside it with a network that learns meanwhile.
 import { chart, colour } from './chart.js';
-import { denoise, leastLoss, shareOfCopies } from './exact.js';
+import { denoise, leastLoss, nearest } from './exact.js';
 import { predict } from './mlp.js';
 import { normal } from './noise.js';
 import { SCHEDULES, trailing, walk } from './sampler.js';
@@ -8,7 +8,7 @@ import { SCHEDULES, trailing, walk } from './sampler.js';
 const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400, LESSON = 9;
 const CALLED = { exact: 'The exact denoiser', network: 'A network, learning now' };
 section.innerHTML = `
-  <div class="planes">${Object.entries(CALLED).map(([who, name]) => `<figure><canvas class="plane" width="560" height="560" tabindex="0"
+  <p id="facts"></p><div class="planes">${Object.entries(CALLED).map(([who, name]) => `<figure><canvas class="plane" width="560" height="560" tabindex="0"
     role="application" aria-label="${name}. Draw points with the mouse or a finger, or move with the arrow keys and press space."></canvas>
     <figcaption><b>${name}</b><br><span id="${who}"></span></figcaption></figure>`).join('')}</div>
   <form class="controls">
@@ -18,9 +18,9 @@ section.innerHTML = `
     <label>training steps <input id="steps" type="range" min="2" max="4.5" step="0.1" value="4.3"> <output id="stop"></output></label>
     <label>schedule <select id="schedule"><option>cosine<option>linear</select></label>
     <label>show <select id="way"><option value="back">noise becomes points<option value="forth">points become noise</select></label>
-    <label><input id="arrows" type="checkbox"> where each place leads</label>
+    <label><input id="arrows" type="checkbox"> where each place leads</label> <label><input id="pause" type="checkbox"> pause</label>
   </form>
-  <p id="facts"></p><canvas id="curve" width="720" height="150" role="img" aria-label="The loss of the network, by training step."></canvas>`;
+  <canvas id="curve" width="720" height="150" role="img" aria-label="The loss of the network, by training step."></canvas>`;
 const $ = id => document.getElementById(id), [left, right] = section.querySelectorAll('canvas.plane');
 const still = matchMedia('(prefers-reduced-motion: reduce)').matches, worker = new Worker(new URL('trainworker.js', import.meta.url), { type: 'module' });
 const scale = left.width / (2 * WIDE), GRID = Float64Array.from({ length: 2 * 14 * 14 }, (_, k) => ((k % 2 ? k >> 1 : (k >> 1) / 14 | 0) % 14 + 0.5) / 7 * WIDE - WIDE);
@@ -33,6 +33,7 @@ const some = which => Array.from({ length: pairs() }, (_, k) => 4 * Math.floor(k
 const known = () => some(0), others = () => some(2), abars = () => SCHEDULES[$('schedule').value](T), steps = () => Math.round(10 ** $('steps').value / 10) * 10;
 function changed() {
   [layers, story, copies, losses, step] = [null, null, {}, [], 0];
+  $('curve').width += 0;                                                         // empty
   $('used').value = pairs();
   $('stop').value = steps().toLocaleString('en');
   least = leastLoss(known(), abars());
@@ -81,7 +82,8 @@ $('three').onclick = async () => {
 };
 $('clear').onclick = () => { points = []; changed(); };
 $('again').onclick = () => { seed++; changed(); };
-for (const id of ['schedule', 'way', 'most', 'steps']) $(id).oninput = changed;
+for (const id of ['schedule', 'most', 'steps']) $(id).oninput = changed;
+$('way').oninput = () => { [story, resting] = [null, 0]; };
 
 // -- the walks back (Algorithm 2 without noise on the way) from the same noise, or the jump forth, as a story of frames
 const ANSWERS = { exact: (x, t, abars) => denoise(x, known(), abars[t]), network: (x, t, abars) => predict(layers, x, t, abars) };
@@ -105,6 +107,7 @@ function* forth(abars) {
 
 function frame() {
   if (points.length < 8) [story, walkers] = [null, {}];
+  else if ($('pause').checked) return;
   else if (resting) resting--;
   else {
     story ??= ($('way').value === 'back' ? back : forth)(abars());
@@ -112,21 +115,21 @@ function frame() {
     if (!next.done) [level, walkers] = next.value;
     else {
       [story, resting, section.ended] = [null, REST, walkers];
-      for (const [who, x] of $('way').value === 'back' ? Object.entries(walkers) : []) section.dataset[who] = copies[who] = shareOfCopies(x, [...known(), ...others()], pairs());
+      for (const [who, x] of $('way').value === 'back' ? Object.entries(walkers) : []) [section.dataset[who], section.dataset[`${who}Far`]] = copies[who] = nearest(x, [...known(), ...others()], pairs());
     }
   }
   for (const [who, canvas] of [['exact', left], ['network', right]]) {
     draw(canvas, who);
     const said = [who === 'network' && step && `step ${step.toLocaleString('en')}, loss ${losses.at(-1)?.toFixed(2)}`,
-      copies[who] !== undefined && `${Math.round(100 * copies[who])} % ended nearest to a point that was trained on`];
+      copies[who] && `${Math.round(100 * copies[who][0])} % copies, ${copies[who][1].toFixed(2)} away`];
     $(who).textContent = said.filter(Boolean).join(' · ') || '\u00a0';
   }
-  $('facts').textContent = points.length < 8 ? 'Draw with the mouse or a finger; or with the arrow keys and space.'
-    : `${points.length / 2} points, ${pairs()} of them (filled) to train on · t = ${level}`;
+  $('facts').textContent = points.length < 8 ? 'Draw in a square: with the mouse or a finger; or with the arrow keys and space.'
+    : `Draw more in a square. ${points.length / 2} points, ${pairs()} of them (filled) to train on · t = ${level}`;
 }
 
 function draw(canvas, who) {
-  const g = canvas.getContext('2d'), at = (x, y) => [(x + WIDE) * scale, (WIDE - y) * scale], x = walkers[who];
+  const g = canvas.getContext('2d'), fine = Math.max(1, canvas.width / 2 / canvas.clientWidth), at = (x, y) => [(x + WIDE) * scale, (WIDE - y) * scale], x = walkers[who];
   g.clearRect(0, 0, canvas.width, canvas.height);
   if ($('arrows').checked && points.length > 7 && level && (who === 'exact' || layers)) {
     const goals = ANSWERS[who](GRID, level - 1, abars());
@@ -142,12 +145,12 @@ function draw(canvas, who) {
   g.strokeStyle = g.fillStyle = colour('primary');
   for (const [ours, full] of [[known(), true], [others(), false]]) for (let i = 0; i < ours.length; i += 2) {
     g.beginPath();
-    g.arc(...at(ours[i], ours[i + 1]), points.length > 200 ? 3.5 : 5, 0, 7);
+    g.arc(...at(ours[i], ours[i + 1]), fine * (points.length > 200 ? 3 : 4.5), 0, 7);
     if (full) g.fill(); else g.stroke();
   }
   if (points.length < 8) for (let i = 0; i < points.length; i += 2) g.fillRect(...at(points[i], points[i + 1]), 4, 4);
   g.fillStyle = colour('text-base');
-  for (let k = 0; x && k < x.length; k += 2) g.fillRect(...at(x[k], x[k + 1]).map(v => v - 1.5), 3, 3);
+  for (let k = 0; x && k < x.length; k += 2) g.fillRect(...at(x[k], x[k + 1]).map(v => v - 1.5 * fine), 3 * fine, 3 * fine);
   if (cursor) g.strokeRect(...at(...cursor).map(v => v - 7), 14, 14);
 }
 

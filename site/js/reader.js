@@ -22,6 +22,8 @@ for (const form of document.querySelectorAll('form.guess')) {
   if (fold && field.value) fold.open = true;
   form.onsubmit = event => event.preventDefault();
   field.onchange = () => {
+    field.setCustomValidity(Number.isNaN(parseFloat(field.value)) && field.value ? 'A number, please.' : '');
+    if (!field.reportValidity()) return;
     localStorage.setItem(key(name), field.value);
     compare();
     if (fold && field.value) setTimeout(() => { fold.open = true; }, 250);        // after a click on it, which would shut it
