@@ -25,7 +25,7 @@ from ddpm_course.judge import checks
 from ddpm_course.run import distributed, launch, speed, training
 from ddpm_course.run.training import fit, new_state
 from ddpm_course.simple import quarter_sums
-from helpers import ROOT
+from helpers import ROOT, free_port
 
 DIGITS = load_digits("train", 16)
 
@@ -312,3 +312,26 @@ def test_the_list_of_what_a_gpu_changes_is_whole():
                     found |= {f"{owner}.{f.name}"} if asks.search("\n".join(lines)) else set()
     listed = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs/gpu.md").read_text(encoding="utf-8"), re.M)
     assert set(listed) == found and len(listed) == len(found)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_group_on_gpus(monkeypatch, fails):
+    "NCCL, and Gloo beside it; where a process fails nobody waits for NCCL's farewell."
+    place = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in place.items():
+        monkeypatch.setenv(name, str(value))
+    noted, begin, leave = [], launch.dist.init_process_group, launch.dist.destroy_process_group
+    monkeypatch.setattr(launch, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", noted.append)
+    met = lambda kind, **how: (noted.append(kind), begin("gloo", **how))
+    monkeypatch.setattr(launch.dist, "init_process_group", met)
+    monkeypatch.setattr(launch.dist, "destroy_process_group", lambda: (noted.append("left"), leave()))
+    try:
+        with pytest.raises(ValueError) if fails else nullcontext(), launch.join():
+            if fails:
+                raise ValueError("no data")
+    finally:
+        if launch.dist.is_initialized():
+            leave()
+    assert noted == [torch.device("cuda", 0), "cpu:gloo,cuda:nccl", *(() if fails else ("left",))]
