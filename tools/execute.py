@@ -166,7 +166,7 @@ def move_controls(box, page: str) -> None:
 
 # -- comparing --------------------------------------------------------------------------------------------------------
 
-NUMBER = r"[-+]?\b\d+(?:,\d{3})*(?:\.\d*)?(?:e[-+]?\d+)?|\bnan\b"
+NUMBER = r"[-+]?(?<![^\W_])\d+(?:,\d{3})*(?:\.\d*)?(?:e[-+]?\d+)?|\bnan\b"
 OWN = r"\b(?:bf16|fp16|fp32)\b|\S*/tmp\w{8}\b"  # the machine's: the precision of `auto`, a folder for a while
 
 
