@@ -169,9 +169,10 @@ def set_rest(state: TrainState, content: bytes) -> None:
     with warnings.catch_warnings(action='ignore'):      # of a pickle that is then refused
         kept = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     state.optimizer.load_state_dict(kept['optimizer'])
+    parts = is_cut(state.network)
     for weight, memory in state.optimizer.state.items():        # laid out in memory as its weight:
         for name, value in memory.items():                      # a GPU's, with channels last, too
-            if isinstance(value, torch.Tensor) and value.ndim == 4 and not is_cut(state.network):
+            if isinstance(value, torch.Tensor) and value.ndim == 4 and not parts:
                 memory[name] = torch.empty_like(weight).copy_(value)
             elif isinstance(value, torch.Tensor):
                 memory[name] = like(value, weight)

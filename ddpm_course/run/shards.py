@@ -4,31 +4,38 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+# PyTorch's modules for this take a second to import: only where weights are cut
 
 
 def cut(network: nn.Module) -> None:
     "Cut a network's weights, in place: each item of a list of modules is whole while it computes."
+    from torch.distributed.fsdp import fully_shard
     for parts in [m for m in network.modules() if isinstance(m, nn.ModuleList)]:
         for part in parts:
             fully_shard(part)
     fully_shard(network)
 
 
+def in_parts(x: Any) -> bool:
+    "Whether this is a tensor in parts, PyTorch's DTensor."
+    return hasattr(x, 'full_tensor')
+
+
 def is_cut(network: nn.Module) -> bool:
     "Whether a network's weights are in parts."
-    return any(isinstance(weight, DTensor) for weight in network.parameters())
+    return any(in_parts(weight) for weight in network.parameters())
 
 
 def whole(x: Tensor) -> Tensor:
     "The tensor that parts make, in all processes, which all ask for it; any other as it is."
-    return x.full_tensor() if isinstance(x, DTensor) else x
+    return x.full_tensor() if in_parts(x) else x        # type: ignore[attr-defined]
 
 
 def like(x: Tensor, other: Any) -> Tensor:
     "A tensor in parts as another of its shape; as it is where that is whole."
-    if isinstance(other, DTensor) and x.shape == other.shape:
+    if in_parts(other) and x.shape == other.shape:
+        from torch.distributed.tensor import distribute_tensor
         return distribute_tensor(x.to(other.device), other.device_mesh, other.placements,
                                  src_data_rank=None)        # each process has all of it
     return x
