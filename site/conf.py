@@ -3,6 +3,8 @@ import os
 import sys
 from pathlib import Path
 
+from docutils import nodes
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))      # from build/site/source
 from address import address  # noqa: E402
 
@@ -38,3 +40,9 @@ if repository:
     html_theme_options |= {"repository_url": repository, "repository_branch": "main",
                            "path_to_docs": "nbs", "use_repository_button": True,
                            "launch_buttons": {"colab_url": "https://colab.research.google.com"}}
+
+
+def setup(app):
+    "Search finds words, not the commands of formulas."
+    math = lambda node: isinstance(node, nodes.math | nodes.math_block)
+    app.connect("doctree-read", lambda _, page: [node["classes"].append("no-search") for node in page.findall(math)])

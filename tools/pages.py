@@ -83,6 +83,17 @@ def prose(text: str, path: Path) -> str:
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 
 
+def solved(text: str, path: Path) -> str:
+    "Exercises, each with a link to its section of the solutions."
+    to = NOTEBOOKS / "solutions" / f"{path.stem}_solution.ipynb"
+    sections = re.findall(r"^## ((\d) · .*)$", "\n".join(cells(to, "markdown")), re.M) if to.exists() else []
+    for title, number in sections:
+        anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")  # as MyST and GitHub make it
+        link = f"[(solution)]({os.path.relpath(to, path.parent)}#{anchor})"
+        text = re.sub(rf"^({number}\. \*\*|\*\*{number}\. )(.*?\*\*)", rf"\g<0> {link}", text, flags=re.M)
+    return text
+
+
 def plain(words: str) -> str:
     "Words for where no formula can stand: x_{500} is x₅₀₀."
     digits = str.maketrans("0123456789t", "₀₁₂₃₄₅₆₇₈₉ₜ")
@@ -176,10 +187,14 @@ def overview(path: Path) -> list[dict]:
 def page(path: Path) -> dict:
     "A notebook as a page. Import cells in a row become one, which lies before the first that is read."
     cells: list[dict] = []
+    exercises = False  # whether they have begun
+    exercises = False  # whether they have begun
     told = ""  # what a sentence before a fold says of it
     for cell in overview(path) if path.stem == "index" else read(path)["cells"]:
         if cell["cell_type"] == "markdown":
-            text = "".join(cell["source"])
+            before, mark, text = "".join(cell["source"]).rpartition("## Exercises")
+            exercises = exercises or bool(mark)
+            text = before + mark + (solved(text, path) if exercises else text)
             found = re.search(r"\n*\*Folded: (.*)\*\s*$", text)
             first, _, more = found[1].partition(". ") if found else ("", "", "")  # more is for all to read
             told = plain(first).rstrip(".")

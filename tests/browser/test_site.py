@@ -147,6 +147,16 @@ def test_no_link_inside_is_dead(site):
     assert not wrong
 
 
+def test_each_exercise_names_its_solution(site):
+    "A link at each exercise that has a section among the solutions, and to this section."
+    for path in sorted((OUT / "solutions").glob("*.html")):
+        lesson = path.name.replace("_solution", "")
+        page = next(p for p in (OUT / lesson, OUT / "deep_dives" / lesson) if p.exists()).read_text()
+        sections = re.findall(r'<section id="([^"]+)">\s*(?:<[^>]*>\s*)*?<h2>\d · ', path.read_text())
+        linked = re.findall(rf'solutions/{path.name}#([^"]+)"><span[^>]*>\(solution\)', page)
+        assert linked == sections, lesson
+
+
 # -- what is drawn ----------------------------------------------------------------------------------------------------
 
 # The parts of the cover, each after those that it uses: what the browser computes, and what the package does.
@@ -479,13 +489,17 @@ def test_guess_stays(visit, browser):
     assert "You guessed 300, off by" in page.locator("#guesses").text_content()
 
 
-@pytest.mark.parametrize("word, lesson", [("guidance", "12"), ("attention", "06")])
-def test_search(visit, word, lesson):
-    "First the lesson that is called so, or the glossary; then lessons."
+@pytest.mark.parametrize(
+    "word, place", [("guidance", "12"), ("attention", "06"), ("latent", "glossary.html#term-latent"), ("SNR", "")]
+)
+def test_search(visit, word, place):
+    "First the lesson that is called so, or the glossary; then lessons; and no formula is shown as TeX."
     page = visit(f"search.html?q={word}")
     page.wait_for_function("() => /Search finished/.test(document.body.innerText)")
     first, *lessons = [link.get_attribute("href") for link in page.locator("ul.search li a").all()[:8]]
-    assert first.startswith(("glossary", lesson)) and not any("/" in to for to in lessons)
+    assert first.startswith(("glossary.html#term", place)) and not any("/" in to for to in lessons)
+    page.wait_for_function("() => document.querySelectorAll('ul.search p.context').length > 0")
+    assert not re.search(r"\\[(\[]|\\[a-z]{3}", page.text_content("ul.search"))
 
 
 BROKEN = "() => [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
