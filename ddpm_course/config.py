@@ -231,13 +231,17 @@ def from_json(text: str | bytes, where: str = 'config.json') -> RunConfig:
         raise ValueError(f'{where} is damaged or from another version ({error})') from error
 
 
+USUAL_STEPS, USUAL_GUIDANCE = 20, 1.75    # of samples, where nothing else is asked for
+
+
 @dataclass(frozen=True)
 class SamplingConfig:
     "How samples are drawn. None: decided by the model, in one place (`sampling.plan`)."
     sampler: str = option('dpm', 'dpm (DPM-Solver++), heun, ddim, ddpm, or your own')
-    steps: int | None = option(None, 'steps of the walk (default: 20, or all if there are fewer)')
-    guidance: float | None = option(None, '1 is none (default: 1.75; 1 where not trained for)',
-                                    low=-1000, high=1000)
+    steps: int | None = option(
+        None, f'steps of the walk (default: {USUAL_STEPS}, or all if there are fewer)')
+    guidance: float | None = option(
+        None, f'1 is none (default: {USUAL_GUIDANCE}; 1 where not trained for)', low=-1000, high=1000)
     variance: str | None = option(None, 'of ddpm (default: as trained at full length, else small)',
                                   choices=(None, 'large', 'small', 'learned'))
     eta: float = option(0.0, 'noise of ddim: 0 none, 1 as much as ddpm', low=0, high=1)

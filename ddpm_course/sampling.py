@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .base.registry import check_own, look_up
 from .base.group import Group
-from .config import SamplingConfig
+from .config import USUAL_GUIDANCE, USUAL_STEPS, SamplingConfig
 from .draws import Purpose, normal
 from .model import Model
 from .samplers import SAMPLERS, Step
@@ -90,9 +90,9 @@ def plan(
         raise ValueError('this model was not trained for guidance (classes, some of them dropped): '
                          'leave guidance out')
     if guidance is None:
-        guidance = 1.75 if model.can_guide else 1.0
-    every = sampling_indices(T, min(20, T) if how.steps is None else how.steps, how.spacing,
-                             model.schedule, how.own)
+        guidance = USUAL_GUIDANCE if model.can_guide else 1.0
+    steps = min(USUAL_STEPS, T) if how.steps is None else how.steps
+    every = sampling_indices(T, steps, how.spacing, model.schedule, how.own)
     usual = model.variance if len(every) == T or model.variance == 'learned' else 'small'
     indices = every[-max(1, round(share * len(every))):]
     abars = [model.schedule.alpha_bars[t].item() for t in indices]
