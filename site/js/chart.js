@@ -1,6 +1,13 @@
 // A small chart on a canvas, in the page's colours, and sliders with names and values.
 export const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--pst-color-${name}`);
 
+/** A file beside the scripts, as 'json', 'text' or 'arrayBuffer'. */
+export async function load(name, as = 'json') {
+  const answer = await fetch(new URL(name, import.meta.url));
+  if (!answer.ok) throw new Error(`${name} could not be loaded.`);
+  return answer[as]();
+}
+
 const FONT = '13px system-ui, sans-serif';
 const lower = text => text.replace(/_(\d+|t)/g, (_, all) => [...all].map(c => '₀₁₂₃₄₅₆₇₈₉ₜ'['0123456789t'.indexOf(c)]).join(''));
 

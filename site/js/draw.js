@@ -1,5 +1,5 @@
 // The cover: asks two workers for pictures, and shows what comes; the slider walks through what came.
-import { picture as paint } from './chart.js';
+import { load, picture as paint } from './chart.js';
 import { noiseOf, readConfig } from './network.js';
 import { pack, pad, unpack } from './pad.js';
 
@@ -36,16 +36,15 @@ const still = matchMedia('(prefers-reduced-motion: reduce)').matches, KEPT = ['c
 // Each worker draws every second picture.
 const count = Math.min(2, navigator.hardwareConcurrency || 1), each = Array.from({ length: PICTURES }, (_, i) => i);
 const workers = each.slice(0, count).map(() => new Worker(new URL('worker.js', import.meta.url), { type: 'module' }));
-let drawing = null, latest = 0, kernel = null, own = false, facts = null, job = null, frames = [], link = '';
+let drawing = null, latest = 0, facts = null, job = null, frames = [], link = '';
 let wanted = new URLSearchParams(location.hash.includes('model=') ? location.hash.slice(1) : '');      // else a place on the page
 
 const columns = each.map(i => {
-  const column = document.createElement('figure'), canvas = Object.assign(document.createElement('canvas'), { role: 'img', ariaLabel: `picture ${i + 1} of ${PICTURES}` });
-  column.append(canvas, document.createElement('figcaption'));
-  canvas.onclick = () => {
-    const picture = frames.at(-1)?.t === 0 && frames.at(-1).x[i];
-    if (!picture) return;
-    drawing.picture = picture;
+  const column = document.createElement('figure');
+  column.innerHTML = `<canvas role="img" aria-label="picture ${i + 1} of ${PICTURES}"></canvas><figcaption></figcaption>`;
+  column.firstChild.onclick = () => {
+    if (section.dataset.state !== 'done') return;
+    drawing.picture = frames.at(-1).x[i];
     drawing.marking();
     say('Mark on it, with mouse or finger, what is to be drawn anew.');
     $('pad').scrollIntoView({ block: 'nearest' });
@@ -54,7 +53,7 @@ const columns = each.map(i => {
 });
 section.querySelector('.pictures').append(...columns);
 
-const put = pictures => columns.forEach((column, i) => paint(column.children[0], pictures[i], facts.size));
+const put = pictures => columns.forEach((column, i) => paint(column.firstChild, pictures[i], facts.size));
 function show(k) {
   const frame = frames[k];
   if (!frame || frame.missing) return;
@@ -76,75 +75,66 @@ function ask(mine, heard) {
   });
 }
 
-async function load(config, weights) {
+/** A model from its two files, which may be on their way. */
+async function open(name, config, weights) {
+  section.dataset.state = 'loading';
+  $('model').value = name;                      // of one's own: ''
+  say('Loading the network …');
   try {
     ask(() => ({}));                            // what is being drawn is of another model
+    config = JSON.parse(await config);
     meet(readConfig(config));                   // noise is there before the weights are
-    kernel ??= await get('matmul.wasm');
-    weights = await weights;
-    ask(() => ({ files: [config, weights, kernel] }), draw);
+    const files = [config, await weights, await load('matmul.wasm', 'arrayBuffer')];
+    ask(() => ({ files }), draw);
   } catch (error) { say(error.message); }
 }
-async function get(name) {
-  const answer = await fetch(new URL(name, import.meta.url));
-  if (!answer.ok) throw new Error(`${name} could not be loaded.`);
-  return answer.arrayBuffer();
-}
-async function choose(name) {
-  own = false;
-  section.dataset.state = 'loading';
-  $('model').value = name;
-  say('Loading the network (1.3 MB) …');
-  try {
-    load(JSON.parse(new TextDecoder().decode(await get(`${MODELS[name]}/config.json`))), get(`${MODELS[name]}/ema.safetensors`));
-  } catch (error) { say(error.message); }
-}
+const choose = name => open(name, load(`${MODELS[name]}/config.json`, 'text'), load(`${MODELS[name]}/ema.safetensors`, 'arrayBuffer'));
 
 /** A model is known: its menus, a pad of its size, its noise; and what the link asks for. */
 function meet(known) {
   facts = known;
-  const names = facts.classes.map((c, i) => new Option(c, i)), again = () => names.map(option => option.cloneNode(true));
-  $('class').replaceChildren(new Option('each', ''), ...names);
-  $('also').replaceChildren(new Option('no other', ''), ...again());
+  for (const [id, none] of [['class', 'each'], ['also', 'no other']])
+    $(id).replaceChildren(new Option(none, ''), ...facts.classes.map((name, i) => new Option(name, i)));
   $('class').disabled = !facts.classes.length;
   $('two').hidden = facts.channels === 1 || !facts.canGuide;
   $('guidance').disabled = !facts.canGuide;
   drawing = pad($('pad'), facts.size, facts.channels, draw);
   ASKED.filter(id => wanted.has(id)).forEach(id => { $(id).value = wanted.get(id); });
-  try {
-    for (const name of ['picture', 'mask']) if (wanted.has(name)) drawing[name] = name === 'mask' ? unpack(wanted.get(name)).map(v => v > 0) : unpack(wanted.get(name));
-  } catch { say('The drawing of this link is damaged.'); }
+  if (wanted.has('picture')) drawing.picture = unpack(wanted.get('picture'));
+  if (wanted.has('mask')) drawing.mask = unpack(wanted.get('mask')).map(v => v > 0.5);
   wanted = new URLSearchParams();
   read();
   const length = facts.channels * facts.size ** 2, noise = noiseOf(job, length);
   put(each.map(i => noise.subarray(i * length, (i + 1) * length)));
 }
 
+const note = () => { for (const output of section.querySelectorAll('output')) output.value = $(output.htmlFor).value; };
+
 /** The settings as a job, and beside it the line and the link that say the same. */
 function read() {
   const number = id => $(id).value = Math.min($(id).max, Math.max($(id).min, Math.round(+$(id).value || 0)));
-  const chosen = $('class').value, known = facts.classes.length, also = chosen !== '' && !$('two').hidden && $('also').value !== '' ? +$('also').value : undefined;
+  const { classes, canGuide } = facts, chosen = $('class').value, known = classes.length, { picture, mask } = drawing;
+  const also = chosen === '' || $('two').hidden || $('also').value === '' ? undefined : +$('also').value;
   const free = !known || also !== undefined;            // the package's model of two classes has none
   job = {
-    seed: number('seed'), steps: number('steps'), sampler: $('sampler').value, guidance: facts.canGuide ? +$('guidance').value : 1, also,
+    seed: number('seed'), steps: number('steps'), sampler: $('sampler').value, guidance: canGuide ? +$('guidance').value : 1, also,
     classes: each.map(i => chosen !== '' ? +chosen : known ? i % known : i),
     columns: each.map(i => free ? i : chosen !== '' ? +chosen : i % known),
     rows: each.map(i => free ? 0 : chosen !== '' ? i : Math.floor(i / known)),
-    picture: drawing.picture, mask: drawing.picture && drawing.mask, strength: drawing.picture && !drawing.mask ? +$('strength').value : 1,
+    picture, mask: picture && mask, strength: picture && !mask ? +$('strength').value : 1,
   };
-  $('strength').disabled = !job.picture || !!job.mask;
-  for (const id of ['guidance', 'strength']) document.querySelector(`output[for=${id}]`).value = $(id).value;
-  columns.forEach((column, i) => { column.children[1].textContent = job.guidance === 0 ? '' : [facts.classes[job.classes[i]], facts.classes[also]].filter(Boolean).join(', '); });
-  const named = chosen === '' ? facts.classes.slice(0, PICTURES) : facts.classes[chosen], classes = known ? `--classes ${named} ` : '';
-  const model = own ? 'RUN ' : $('model').value === 'faces' ? 'ddpm_course/assets/faces16 ' : '';
-  $('line').textContent = also === undefined
-    ? `ddpm sample ${model}${classes}--n ${Math.max(...job.rows) + 1} --sampler ${job.sampler} --steps ${job.steps} `
-      + `--guidance ${job.guidance} --seed ${job.seed} --precision fp32`
-      + (job.picture ? ` --from DRAWING.png${job.mask ? ' --mask MASK.png' : ` --strength ${job.strength}`}` : '')
-    : `sample(compose(model, ['${facts.classes[chosen]}', '${facts.classes[also]}'], ${job.guidance}), n=1)`;
-  link = `#${new URLSearchParams([['model', $('model').value], ...ASKED.map(id => [id, $(id).value]),
-    ...['picture', 'mask'].filter(name => job[name]).map(name => [name, pack(name === 'mask' ? [...job.mask].map(on => on ? 1 : -1) : job.picture)])])}`;
-  $('link').disabled = own;                     // its files are not in a link
+  $('strength').disabled = !picture || !!mask;
+  note();
+  columns.forEach((column, i) => { column.lastChild.textContent = job.guidance === 0 ? '' : [classes[job.classes[i]], classes[also]].filter(Boolean).join(', '); });
+  const model = { digits: '', faces: 'ddpm_course/assets/faces16 ', '': 'RUN ' }[$('model').value];
+  const named = known ? `--classes ${chosen === '' ? classes.slice(0, PICTURES) : classes[chosen]} ` : '';
+  const from = picture ? ` --from DRAWING.png ${mask ? '--mask MASK.png' : `--strength ${job.strength}`}` : '';
+  $('line').textContent = also !== undefined ? `sample(compose(model, ['${classes[chosen]}', '${classes[also]}'], ${job.guidance}), n=1)`
+    : `ddpm sample ${model}${named}--n ${Math.max(...job.rows) + 1} --sampler ${job.sampler} --steps ${job.steps} `
+      + `--guidance ${job.guidance} --seed ${job.seed} --precision fp32${from}`;
+  const drawn = Object.entries({ picture, mask: job.mask }).filter(([, a]) => a).map(([name, a]) => [name, pack(a)]);
+  link = `#${new URLSearchParams([...['model', ...ASKED].map(id => [id, $(id).value]), ...drawn])}`;
+  $('link').disabled = !$('model').value;       // one's own files are not in a link
 }
 
 function draw() {
@@ -172,10 +162,10 @@ $('step').oninput = $('shown').onchange = () => {
   const frame = show(+$('step').value);
   if (frame) say(`t = ${frame.t}: ${$('shown').selectedOptions[0].text}`);
 };
-for (const id of ['guidance', 'strength']) $(id).oninput = () => { document.querySelector(`output[for=${id}]`).value = $(id).value; };
+section.oninput = note;
 for (const id of KEPT) $(id).onchange = draw;
 section.querySelector('form').onsubmit = event => { event.preventDefault(); draw(); };
-$('others').onclick = () => { $('seed').value = +$('seed').value + 1; draw(); };
+$('others').onclick = () => { $('seed').value++; draw(); };
 $('stop').onclick = () => { ask(() => ({})); section.dataset.state = 'stopped'; say('Stopped.'); };
 $('link').onclick = () => {
   history.replaceState(null, '', link);
@@ -183,11 +173,9 @@ $('link').onclick = () => {
   navigator.clipboard.writeText(location.href).then(said('clipboard'), said('address bar'));
 };
 $('model').onchange = () => choose($('model').value);
-$('files').onchange = async () => {
-  const chosen = [...$('files').files], [config, weights] = ['.json', '.safetensors'].map(end => chosen.find(file => file.name.endsWith(end)));
-  if (!config || !weights) { say('Choose both files at once: config.json and ema.safetensors.'); return; }
-  say('Reading your model …');
-  own = true;
-  load(JSON.parse(await config.text()), weights.arrayBuffer());
+$('files').onchange = () => {
+  const [config, weights] = ['.json', '.safetensors'].map(end => [...$('files').files].find(file => file.name.endsWith(end)));
+  if (config && weights) open('', config.text(), weights.arrayBuffer());
+  else say('Choose both files at once: config.json and ema.safetensors.');
 };
-choose(MODELS[wanted.get('model')] ? wanted.get('model') : 'digits');
+choose(wanted.get('model') in MODELS ? wanted.get('model') : 'digits');

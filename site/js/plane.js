@@ -1,8 +1,9 @@
 // Points drawn by hand, and walkers that find them: with the exact denoiser, and beside it with a network that learns meanwhile.
-import { chart, colour } from './chart.js';
+import { chart, colour, load } from './chart.js';
 import { denoise, leastLoss, nearest } from './exact.js';
 import { predict } from './mlp.js';
 import { normal } from './noise.js';
+import { strokes } from './pad.js';
 import { SCHEDULES, trailing, walk } from './sampler.js';
 
 const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400, LESSON = 9;
@@ -25,7 +26,7 @@ const $ = id => document.getElementById(id), [left, right] = section.querySelect
 const still = matchMedia('(prefers-reduced-motion: reduce)').matches, worker = new Worker(new URL('trainworker.js', import.meta.url), { type: 'module' });
 const scale = left.width / (2 * WIDE), GRID = Float64Array.from({ length: 2 * 14 * 14 }, (_, k) => ((k % 2 ? k >> 1 : (k >> 1) / 14 | 0) % 14 + 0.5) / 7 * WIDE - WIDE);
 
-let points = [], cursor = null, layers = null, story = null, resting = 0, walkers = {}, level = 0, losses = [], copies = {}, seed = 0, mine = 0, step = 0, told = 0, least = 0;
+let points = [], cursor = null, layers = null, story = null, resting = 0, walkers = {}, level = 0, losses = [], copies = {}, seed = 0, latest = 0, step = 0, told = 0, least = 0;
 
 // -- points: pairs of neighbours in the order of drawing. One is for training, the other tells learning from copying.
 const pairs = () => Math.min(+$('most').value, points.length >> 2);
@@ -37,11 +38,10 @@ function changed() {
   $('used').value = pairs();
   $('stop').value = steps().toLocaleString('en');
   least = leastLoss(known(), abars());
-  worker.postMessage({ points: known(), abars: abars(), seed, steps: steps() });
-  mine++;
+  worker.postMessage({ id: ++latest, points: known(), abars: abars(), seed, steps: steps() });
 }
 worker.onmessage = ({ data }) => {
-  if (data.mine !== mine) return;                                                // it was on its way
+  if (data.id !== latest) return;                                                // it was on its way
   [layers, step] = [data.layers, data.n];
   losses.push(...data.losses);
   section.dataset.step = step;
@@ -51,35 +51,14 @@ worker.onmessage = ({ data }) => {
   curve.curve([0, 10 * losses.length], [least, least], 'text-muted', [4, 4]);
   curve.curve(shown.map((_, k) => 10 * every * k), shown);
 };
-function add(x, y) {
-  if (points.length < 2 * MOST) points.push(Math.max(-WIDE, Math.min(WIDE, x)), Math.max(-WIDE, Math.min(WIDE, y)));
-}
-function pointed(event) {
-  const box = event.target.getBoundingClientRect(), at = (v, from, size) => (2 * (v - from) / size - 1) * WIDE;
-  const all = event.getCoalescedEvents?.() ?? [];
-  for (const e of all.length ? all : [event]) add(at(e.clientX, box.left, box.width), -at(e.clientY, box.top, box.height));
-}
-for (const canvas of [left, right]) {
-  canvas.onpointerdown = event => { canvas.setPointerCapture(event.pointerId); pointed(event); };
-  canvas.onpointermove = event => { if (event.buttons) pointed(event); };
-  canvas.onpointerup = changed;
-  canvas.onkeydown = event => {
-    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    cursor ??= [0, 0];
-    if (move) cursor = cursor.map((v, d) => Math.max(-WIDE, Math.min(WIDE, v + 0.1 * move[d])));
-    else if (event.key === ' ') { add(...cursor); changed(); } else return;
-    event.preventDefault();
-  };
-  canvas.onblur = () => { cursor = null; };
-}
+const clamp = v => Math.max(-WIDE, Math.min(WIDE, v)), place = (u, v) => [(2 * u - 1) * WIDE, (1 - 2 * v) * WIDE];
+function add(u, v) { if (points.length < 2 * MOST) points.push(...place(u, v).map(clamp)); }
+for (const canvas of [left, right]) strokes(canvas, 0.02, { touch: add, end: changed, moved(at) { cursor = at && place(...at); } });
 const shape = (n, at) => () => { points = Array.from({ length: n }, (_, i) => 2 * Math.PI * (i * 61 % n) / n).flatMap(at); changed(); };
 $('heart').onclick = shape(160, a =>
   [1.5 * Math.sin(a) ** 3, 1.5 * (13 * Math.cos(a) - 5 * Math.cos(2 * a) - 2 * Math.cos(3 * a) - Math.cos(4 * a)) / 16]);
 $('ring').onclick = shape(300, a => [1.5 * Math.cos(a), 1.5 * Math.sin(a)]);
-$('three').onclick = async () => {
-  points = (await (await fetch(new URL('digits.json', import.meta.url))).json()).more.map(v => 2 * v);
-  changed();
-};
+$('three').onclick = async () => { points = (await load('digits.json')).more.map(v => 2 * v); changed(); };
 $('clear').onclick = () => { points = []; changed(); };
 $('again').onclick = () => { seed++; changed(); };
 for (const id of ['schedule', 'most', 'steps']) $(id).oninput = changed;

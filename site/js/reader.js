@@ -1,23 +1,11 @@
 // On every page: a guess that is typed in stays in this browser, and stands beside the answer.
 for (const wide of document.querySelectorAll('table, .wide, .math')) if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;   // the keys scroll it
 
-const buttons = document.querySelector('.article-header-buttons');
-if (buttons && document.querySelector('.cell_input')) {         // to read without code
-  const hide = Object.assign(document.createElement('button'), { className: 'btn', type: 'button' });
-  const apply = off => {
-    document.body.classList.toggle('no-code', off);
-    hide.textContent = off ? 'show code' : 'hide code';
-    localStorage.setItem('no code', off ? 'yes' : '');
-  };
-  hide.onclick = () => apply(!document.body.classList.contains('no-code'));
-  apply(Boolean(localStorage.getItem('no code')));
-  buttons.prepend(hide);
-}
+const forms = [...document.querySelectorAll('form.guess')], key = name => `guess: ${name}`;
+const answered = name => [...document.querySelectorAll('p.answer')].find(p => p.dataset.guess === name);
 
-const key = name => `guess: ${name}`, answers = name => [...document.querySelectorAll('p.answer')].filter(p => p.dataset.guess === name);
-
-for (const form of document.querySelectorAll('form.guess')) {
-  const name = form.dataset.guess, field = form.querySelector('input'), fold = answers(name).at(0)?.closest('details');
+for (const form of forms) {
+  const name = form.dataset.guess, field = form.querySelector('input'), fold = answered(name)?.closest('details');
   field.value = localStorage.getItem(key(name)) ?? '';
   if (fold && field.value) fold.open = true;
   form.onsubmit = event => event.preventDefault();
@@ -39,7 +27,7 @@ function compare() {
     const apart = Math.abs(parseFloat(guess) - parseFloat(answer));
     const said = !guess ? '' : `You guessed ${guess}` + (Number.isNaN(apart) ? '.' : apart === 0 ? ': exactly.' : `, off by ${+apart.toPrecision(3)}.`);
     line.querySelector('span').textContent = said && `. ${said}`;
-    for (const form of document.querySelectorAll('form.guess')) if (form.dataset.guess === name) form.querySelector('output').value = said && `It is ${answer}. ${said}`;
+    for (const form of forms) if (form.dataset.guess === name) form.querySelector('output').value = said && `It is ${answer}. ${said}`;
     if (said) localStorage.setItem(`told: ${name}`, `It is ${answer}. ${said}`);
   }
   const told = Object.keys(localStorage).filter(k => k.startsWith('told: ')).sort();

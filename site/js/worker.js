@@ -1,24 +1,15 @@
-// Pictures, off the page's own thread, by network.js. { id, files } loads a model, [config, weights, kernel], and says what it is;
-// { id, job } gives { id, k, t, x, x0 } for each step. A newer message ends the job at work; { id } does no more than that.
+// Pictures, off the page's own thread. { id, files } loads a model, [config, weights, kernel]; { id, job } gives
+// { id, k, t, x, x0 } for each step; { id } ends the job at work.
 import { loadModel } from './network.js';
+import { serve } from './serve.js';
 
-let model, latest = 0;
-onmessage = async ({ data: { id, files, job } }) => {
-  latest = id;
-  try {
-    if (files) {
-      model = loadModel(...files);
-      const { size, channels, classes, canGuide } = await model;
-      postMessage({ id, facts: { size, channels, classes, canGuide } });
-      return;
-    }
-    let k = 0;
-    if (job) for (const { t, x, x0 } of (await model).samples(job)) {
-      postMessage({ id, k: k++, t, x, x0 });
-      await new Promise(go => setTimeout(go));                  // a newer message is heard here
-      if (id !== latest) return;
-    }
-  } catch (error) {
-    postMessage({ id, error: error.message });
+let model;
+serve(async function* ({ files, job }) {
+  if (files) {
+    model = loadModel(...files);
+    await model;
+    yield {};
   }
-};
+  let k = 0;
+  if (job) for (const { t, x, x0 } of (await model).samples(job)) yield { k: k++, t, x, x0 };
+});
