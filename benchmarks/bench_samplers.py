@@ -1,4 +1,4 @@
-"""Samplers and reverse variances by number of steps, with errors of their differences: what chapters 14 and 16 show.
+"""Samplers and reverse variances by number of steps, with errors of differences: what pages 12, 15, 16 and 18 show.
 
     python benchmarks/bench_samplers.py [--n 1000] [--most 1000] [--folder build/samplers] [--out samplers]
 
@@ -11,6 +11,9 @@ FOLDER; a run that was stopped goes on from there. All in bfloat16, as in traini
 
 For the learned variance the shipped network gets a second half, taught for a hundred steps as in chapter 14 for twenty;
 its mean stays what it is.
+
+Kept in benchmarks/results: samplers_4000 (--n 4000 --most 100), samplers_1000 (--n 1000), and samplers (--n 500
+--most 100, without the rows of 25 steps).
 """
 
 import math

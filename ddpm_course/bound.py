@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .forward import q_posterior
+from .forward import posterior_tables, q_posterior
 from .steps import reverse_variance
 from .schedules import Schedule, gather
 
@@ -48,8 +48,7 @@ def decoder_nll(
 @lru_cache(maxsize=16)
 def variance_tables(schedule: Schedule, large: bool) -> tuple[Tensor, Tensor]:
     "beta and beta-tilde, (T,) float64, with beta-tilde of index 1 at index 0; if large, for both."
-    beta = schedule.betas.clone()
-    tilde = (1 - schedule.alpha_bars_prev) / (1 - schedule.alpha_bars) * beta
+    beta, tilde = schedule.betas.clone(), posterior_tables(schedule)[2].clone()
     tilde[0] = tilde[1]
     if large:
         beta[0] = tilde[0]

@@ -17,12 +17,16 @@ from ..base.files import read_whole
 from ..base.machine import cores
 from .sets import ImageSet, resize
 
+FORMATS = {             # of the files that are read: how a name ends, and what Pillow calls it
+    '.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.bmp': 'BMP', '.webp': 'WEBP', '.tif': 'TIFF',
+    '.tiff': 'TIFF', '.gif': 'GIF'}
+
 
 def open_image(path: str | Path) -> Image.Image:
     "One image, upright, as grey ('L') or 'RGB'. Raises ValueError where that is not possible."
     try:
         content = BytesIO(read_whole(Path(path), 1 << 32))
-        with Image.open(content, formats=('PNG', 'JPEG', 'BMP', 'WEBP', 'GIF', 'TIFF')) as file:
+        with Image.open(content, formats=tuple(FORMATS.values())) as file:
             if file.mode == 'F':
                 raise ValueError('floats, of which nobody knows which are black and white')
             image = ImageOps.exif_transpose(file)

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from .cache import load_source, lock
-from .decoding import File, Listing, Pair, Source
+from .decoding import FORMATS, File, Listing, Pair, Source
 from .faces import PATH, read_faces
 from .sets import ImageSet, every_tenth, load_digits
 
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 
 
 def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[File], list[str]]:
@@ -30,7 +29,7 @@ def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[File], l
         if known and entry.is_dir() and len(inside) < 2:    # nobody looks deeper
             below, more = find_images(root, (*inside, entry.name))
             images, others = images + below, others + more
-        elif here.lower().endswith(SUFFIXES) and (not known or entry.is_file()):
+        elif here.lower().endswith(tuple(FORMATS)) and (not known or entry.is_file()):
             status = entry.stat(follow_symlinks=known)      # a link to nowhere: unreadable, later
             images.append((here, status.st_size, status.st_mtime_ns))
         else:
@@ -56,7 +55,7 @@ def folder_source(root: Path) -> Source:
         found = 'images in ' + ' and in '.join(place or '.' for place in places[:2])
         raise ValueError(f'{root} holds {found if places else "no image"}: expected '
                          "train/<class>/* and test/<class>/*, or <class>/*, or images, or "
-                         f"CIFAR-10's batches; names of images end in {', '.join(SUFFIXES)}")
+                         f"CIFAR-10's batches; names of images end in {', '.join(FORMATS)}")
     if unknown := [name for name in parts.get('test', ()) if name not in names]:
         raise ValueError(f'{root}: the class {unknown[0]!r} is only in test/')
     if others:
