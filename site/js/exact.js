@@ -1,23 +1,31 @@
 // Mirrors `dataset_denoiser` of ddpm_course/exact.py (page 04) in the plane; test_plane compares them. All points are flat: x, y, x, y, ...
 import { normal } from './noise.js';
+import { noised } from './sampler.js';
 
 const LESSON = 9;
 
-/** E[x_0 | x_t] for each place, if x_0 is one of the points, each as likely. */
-export function denoise(places, points, abar) {
-  const out = new Float64Array(places.length), N = points.length / 2, signal = Math.sqrt(abar), near = new Float64Array(N);
-  for (let k = 0; k < places.length; k += 2) {
-    let top = -Infinity, sum = 0, x = 0, y = 0;
-    for (let i = 0; i < N; i++) {
-      const dx = places[k] - signal * points[2 * i], dy = places[k + 1] - signal * points[2 * i + 1];
-      top = Math.max(top, near[i] = -(dx * dx + dy * dy) / (2 * (1 - abar)));
-    }
-    for (let i = 0; i < N; i++) {
-      const weight = Math.exp(near[i] - top);
-      sum += weight; x += weight * points[2 * i]; y += weight * points[2 * i + 1];
-    }
-    out[k] = x / sum; out[k + 1] = y / sum;
+/** The weights of all points (D numbers each, flat) at a place of D numbers, if x_0 is one of them, each as likely; softer at
+ *  higher temperature. */
+export function weigh(place, points, abar, temperature = 1) {
+  const D = place.length, signal = Math.sqrt(abar), weights = new Float64Array(points.length / D);
+  for (let i = 0; i < weights.length; i++) {
+    for (let d = 0; d < D; d++) weights[i] -= (place[d] - signal * points[D * i + d]) ** 2 / (2 * (1 - abar) * temperature);
   }
+  const top = weights.reduce((a, b) => Math.max(a, b)), sum = weights.reduce((sum, s) => sum + Math.exp(s - top), 0);
+  return weights.map(s => Math.exp(s - top) / sum);
+}
+
+/** The mean of points of D numbers, with weights. */
+export function mean(weights, points, D) {
+  const out = new Float64Array(D);
+  weights.forEach((w, i) => { for (let d = 0; d < D; d++) out[d] += w * points[D * i + d]; });
+  return out;
+}
+
+/** E[x_0 | x_t] for each place of the plane. */
+export function denoise(places, points, abar) {
+  const out = new Float64Array(places.length);
+  for (let k = 0; k < places.length; k += 2) out.set(mean(weigh(places.slice(k, k + 2), points, abar), points, 2), k);
   return out;
 }
 
@@ -27,7 +35,7 @@ export function leastLoss(points, abars, draws = 600) {
   let sum = 0;
   for (let k = 0; k < draws && points.length; k++) {
     const abar = abars[Math.floor((k + 0.5) * abars.length / draws)], i = k * 7919 % (points.length / 2) * 2, x0 = points.slice(i, i + 2);
-    const seen = denoise(x0.map((v, d) => Math.sqrt(abar) * v + Math.sqrt(1 - abar) * eps[2 * k + d]), points, abar);
+    const seen = denoise(noised(x0, abar, eps.subarray(2 * k, 2 * k + 2)), points, abar);
     sum += ((seen[0] - x0[0]) ** 2 + (seen[1] - x0[1]) ** 2) / (1 - abar);
   }
   return sum / (2 * draws);

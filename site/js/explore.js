@@ -1,20 +1,16 @@
 // Explorers inside the lessons: what those of JupyterLab do with a kernel, in the page.
-import { chart, picture, sliders } from './chart.js';
-import { denoise } from './exact.js';
+import { chart, load, picture, sliders } from './chart.js';
+import { denoise, mean, weigh } from './exact.js';
 import { normal } from './noise.js';
-import { SCHEDULES, running, trailing, walk } from './sampler.js';
+import { SCHEDULES, noised, running, trailing, walk } from './sampler.js';
 
 const LESSON = 9, grid = (from, to, n) => Array.from({ length: n }, (_, i) => from + i * (to - from) / (n - 1));
-const noised = (x, abar, eps) => x.map((v, i) => Math.sqrt(abar) * v + Math.sqrt(1 - abar) * eps[i]);
 const bell = (x, mean, variance) => Math.exp(-((x - mean) ** 2) / (2 * variance)) / Math.sqrt(2 * Math.PI * variance);
-const digits = async () => {
-  const found = await (await fetch(new URL('digits.json', import.meta.url))).json();
-  return { ...found, three: found.three.map(v => v / 127.5 - 1), mystery: found.mystery.map(v => v / 127.5 - 1) };
-};
+const image = bytes => Array.from(bytes, v => v / 127.5 - 1);
 
 const EXPLORERS = {
   async schedules(section, canvas) {                                    // 02
-    const { three } = await digits(), eps = normal(784, 0, LESSON, 2, 0), curve = canvas(720, 300), strip = canvas(), columns = grid(0, 1, 9);
+    const { three } = await load('digits.json'), eps = normal(784, 0, LESSON, 2, 0), curve = canvas(720, 300), strip = canvas(), columns = grid(0, 1, 9);
     const power = v => (10 ** v).toPrecision(2);
     sliders(section, { schedule: ['linear', 'cosine'], T: [1.32, 3.602, 0.002, 3, v => Math.round(10 ** v)],
       'first beta': [-5, -1, 0.05, -4, power], 'last beta': [-3, -0.1, 0.05, Math.log10(0.02), power] }, v => {
@@ -22,14 +18,14 @@ const EXPLORERS = {
       const abars = kind === 'linear' ? running(T, t => 10 ** first + (10 ** last - 10 ** first) * t / (T - 1)) : SCHEDULES.cosine(T);
       chart(curve, { x: [0, 1], y: [0, 1], label: `t / T; curve: image left, ᾱ, at the end ${abars[T - 1].toPrecision(2)}` })
         .curve(grid(0, 1, T), abars);
-      const parts = columns.map(u => noised(three, abars[Math.round(u * (T - 1))], eps));
+      const parts = columns.map(u => noised(image(three), abars[Math.round(u * (T - 1))], eps));
       picture(strip, Array.from({ length: 9 * 784 }, (_, i) => parts[Math.floor(i % 252 / 28)][Math.floor(i / 252) * 28 + i % 28]), 252, 28);
     });
   },
   async both(section, canvas) {                                         // 03: a digit under two schedules
-    const { mystery } = await digits(), eps = normal(784, 0, LESSON, 5000, 0), kinds = ['linear', 'cosine'].map(kind => [kind, canvas(0, 0, kind)]);
+    const { mystery } = await load('digits.json'), eps = normal(784, 0, LESSON, 5000, 0), kinds = ['linear', 'cosine'].map(kind => [kind, canvas(0, 0, kind)]);
     sliders(section, { t: [1, 1000, 1, 1000] }, ({ t }) => kinds.forEach(([kind, place]) =>
-      picture(place, noised(mystery, SCHEDULES[kind](1000)[t - 1], eps), 28, 28)));
+      picture(place, noised(image(mystery), SCHEDULES[kind](1000)[t - 1], eps), 28, 28)));
   },
   bells(section, canvas) {                                              // 03: the posterior as a product
     const abars = SCHEDULES.linear(25), place = canvas(720, 320), xs = grid(-3, 3, 601);
@@ -49,15 +45,14 @@ const EXPLORERS = {
   weights(section, canvas) {                                            // 04: five numbers
     const five = [-1.1, -0.9, -0.7, 0.3, 0.5], abars = SCHEDULES.cosine(100), place = canvas(720, 280);
     sliders(section, { 'x_t': [-1.4, 1, 0.1, 0.3], t: [1, 100, 1, 5] }, v => {
-      const [x, t] = Object.values(v), abar = abars[t - 1], heights = five.map(v => bell(x, Math.sqrt(abar) * v, 1 - abar));
-      const sum = heights.reduce((a, b) => a + b), best = denoise([x, 0], five.flatMap(v => [v, 0]), abar)[0];
+      const [x, t] = Object.values(v), weights = weigh([x], five, abars[t - 1]), best = mean(weights, five, 1)[0];
       const c = chart(place, { x: [-1.4, 1], y: [0, 1], label: `weights of the five; the best answer (dot) is ${best.toFixed(2)}` });
-      c.bars(five, heights.map(h => h / sum));
+      c.bars(five, weights);
       c.dot(best, 0.02);
     });
   },
   async field(section, canvas) {                                        // 04: arrows to the answers
-    const { points } = await digits(), abars = SCHEDULES.cosine(1000), place = canvas(520, 520), ways = grid(-0.8, 0.8, 12).flatMap(x => grid(-0.8, 0.8, 12).map(y => [x, y]));
+    const { points } = await load('digits.json'), abars = SCHEDULES.cosine(1000), place = canvas(520, 520), ways = grid(-0.8, 0.8, 12).flatMap(x => grid(-0.8, 0.8, 12).map(y => [x, y]));
     sliders(section, { t: [1, 1000, 1, 100] }, ({ t }) => {
       const c = chart(place, { x: [-0.9, 0.9], y: [-0.9, 0.9], label: `from each place to the answer there, x_${t}` });
       const goals = denoise(ways.flat(), points, abars[t - 1]);
@@ -67,24 +62,19 @@ const EXPLORERS = {
     });
   },
   async attention(section, canvas) {                                    // 06: one query, 4,500 keys
-    const file = await (await fetch(new URL('digits16.bin', import.meta.url))).arrayBuffer();
-    const all = Float32Array.from(new Uint8Array(file), v => v / 127.5 - 1), unseen = all.subarray(-256), N = all.length / 256 - 1;
+    const all = image(new Uint8Array(await load('digits16.bin', 'arrayBuffer'))), unseen = all.splice(-256);
     const eps = normal(256, 0, LESSON, 3, 0), places = ['query', 'answer', 'best match'].map(name => canvas(0, 0, name)), below = canvas(720, 220);
     sliders(section, { t: [1, 1000, 1, 550], times: [-1, 1.5, 0.05, 0, v => (10 ** v).toPrecision(2)] }, v => {
-      const abar = SCHEDULES.cosine(1000)[v.t - 1], signal = Math.sqrt(abar), xt = noised(unseen, abar, eps), temperature = 10 ** v.times * (1 - abar) / signal;
-      const scores = Float64Array.from({ length: N }, (_, i) => xt.reduce((sum, x, j) => sum + all[256 * i + j] * (x - signal * all[256 * i + j] / 2), 0) / temperature);
-      const top = scores.reduce((a, b) => Math.max(a, b)), weights = scores.map(s => Math.exp(s - top)), sum = weights.reduce((a, b) => a + b);
-      const answer = new Float64Array(256), match = weights.indexOf(1);
-      weights.forEach((w, i) => { for (let j = 0; j < 256; j++) answer[j] += w / sum * all[256 * i + j]; });
-      [xt, answer, all.subarray(256 * match, 256 * match + 256)].forEach((x, k) => picture(places[k], x, 16, 16));
-      const ten = [...weights].sort((a, b) => b - a).slice(0, 10).map(w => Math.max(-4, Math.log10(w / sum)));
-      chart(below, { x: [0, 12], y: [-4, 0], label: `log10 of the ten largest weights, at temperature ${temperature.toPrecision(2)}` })
-        .bars(ten.map((_, i) => i + 1), ten);
+      const abar = SCHEDULES.cosine(1000)[v.t - 1], xt = noised(unseen, abar, eps), weights = weigh(xt, all, abar, 10 ** v.times);
+      const answer = mean(weights, all, 256), ten = [...weights].sort((a, b) => b - a).slice(0, 10), match = 256 * weights.indexOf(ten[0]);
+      [xt, answer, all.slice(match, match + 256)].forEach((x, k) => picture(places[k], x, 16));
+      chart(below, { x: [0, 12], y: [-4, 0], label: `log10 of the ten largest weights, at temperature ${(10 ** v.times * (1 - abar) / Math.sqrt(abar)).toPrecision(2)}` })
+        .bars(ten.map((_, i) => i + 1), ten.map(w => Math.max(-4, Math.log10(w))));
       section.found = answer;
     });
   },
   async flow(section, canvas) {                                         // 17: each noise keeps the mark of its quarter
-    const { more } = await digits(), points = more.map(v => 2 * v), abars = SCHEDULES.cosine(1000), cloud = normal(800, 0, LESSON, 1, 0);
+    const { more } = await load('digits.json'), points = more.map(v => 2 * v), abars = SCHEDULES.cosine(1000), cloud = normal(800, 0, LESSON, 1, 0);
     const steps = [...walk((x, t) => denoise(x, points, abars[t]), cloud, { sampler: 'ddim', abars, indices: trailing(1000, 40) })];
     const place = canvas(520, 520);
     sliders(section, { step: [0, 40, 1, 32] }, ({ step }) => {

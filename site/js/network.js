@@ -2,7 +2,7 @@
 // config.json and weights. test_parts[network.js] compares what it predicts.
 import { normal } from './noise.js';
 import { readSafetensors } from './safetensors.js';
-import { SCHEDULES, trailing, walk } from './sampler.js';
+import { SCHEDULES, noised, trailing, walk } from './sampler.js';
 import { buildUNet } from './unet.js';
 
 const SAMPLE = 7, KNOWN = 11;                                           // Purpose of draws.py
@@ -57,11 +57,10 @@ export async function loadModel(config, weights, wasm) {
    *  a mask of what is to be drawn anew, those of --from, --strength and --mask (page 19). */
   function* samples({ columns, rows, classes, also, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
     const draw = (t, purpose = SAMPLE) => noiseOf({ columns, rows, seed }, length, purpose, t + 1);
-    const noised = (abar, eps) => eps.map((e, i) => Math.sqrt(abar) * picture[i % picture.length] + Math.sqrt(1 - abar) * e);
     const every = trailing(facts.T, steps), indices = every.slice(-Math.max(1, Math.round(strength * steps)));
-    const start = indices.length < steps ? noised(abars[indices[0]], draw(-1)) : draw(-1);
+    const start = indices.length < steps ? noised(picture, abars[indices[0]], draw(-1)) : draw(-1);
     const keep = mask ? (x, t, next) => {
-      const known = noised(next, draw(t, KNOWN));
+      const known = noised(picture, next, draw(t, KNOWN));
       return x.map((v, i) => mask[i % mask.length] ? v : known[i]);
     } : undefined;
     const ys = facts.classes.length ? classes : null;

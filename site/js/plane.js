@@ -4,7 +4,7 @@ import { denoise, leastLoss, nearest } from './exact.js';
 import { predict } from './mlp.js';
 import { normal } from './noise.js';
 import { strokes } from './pad.js';
-import { SCHEDULES, trailing, walk } from './sampler.js';
+import { SCHEDULES, noised, trailing, walk } from './sampler.js';
 
 const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400, LESSON = 9;
 const CALLED = { exact: 'The exact denoiser', network: 'A network, learning now' };
@@ -79,7 +79,7 @@ function* back(abars) {
 function* forth(abars) {
   const from = Float64Array.from({ length: 2 * WALKERS }, (_, k) => points[k % points.length]), eps = normal(2 * WALKERS, seed, LESSON, told++, 0);
   for (const t of [-1, ...trailing(T, STEPS).reverse()]) {
-    const abar = t < 0 ? 1 : abars[t], x = from.map((x, i) => Math.sqrt(abar) * x + Math.sqrt(1 - abar) * eps[i]);
+    const x = noised(from, t < 0 ? 1 : abars[t], eps);
     yield [t + 1, { exact: x, network: x }];
   }
 }
