@@ -4,6 +4,7 @@ On Linux all are forked from one process that has imported what they need, since
 PyTorch takes seconds.
 """
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ def work(folder: Path, given: dict[str, str], words: list[str], out: Path, err: 
     "What a process does: `python WORDS`, with what it prints in files."
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY), number)
+    faulthandler.enable()                               # SIGABRT asks where it stands
     os.environ |= given
     os.chdir(folder)
     module = words[0] == '-m'
