@@ -16,18 +16,14 @@ export function chart(canvas, { x, y, label = '' }) {
   const g = canvas.getContext('2d');
   g.font = FONT;
   const lines = g.measureText(label).width < canvas.width - 60 ? [label] : label.split(/(?<=[,;:]) /);
-  const left = 44, low = canvas.height - 18 - 15 * lines.length, right = canvas.width - 10, high = 10;
+  const left = 44, low = canvas.height - 18 - 15 * lines.length, right = canvas.width - 18, high = 10;
   const across = v => left + (v - x[0]) / (x[1] - x[0]) * (right - left), up = v => low - (v - y[0]) / (y[1] - y[0]) * (low - high);
   canvas.width = canvas.width;                                  // empty, and without the last one's clip
   g.fillStyle = g.strokeStyle = colour('text-muted');
   g.font = FONT;
   g.strokeRect(left, high, right - left, low - high);
   g.textAlign = 'center';
-  for (let k = 0; k <= 4; k++) {
-    g.textAlign = k < 4 ? 'center' : 'right';                    // the last one would be cut off
-    g.fillText(+(x[0] + k * (x[1] - x[0]) / 4).toPrecision(3), across(x[0] + k * (x[1] - x[0]) / 4) + 8 * (k === 4), low + 15);
-  }
-  g.textAlign = 'center';
+  for (const v of [0, 1, 2, 3, 4].map(k => x[0] + k * (x[1] - x[0]) / 4)) g.fillText(+v.toPrecision(3), across(v), low + 15);
   lines.forEach((line, k) => g.fillText(lower(line), (left + right) / 2, low + 31 + 15 * k));
   g.textAlign = 'right';
   for (const v of y) g.fillText(+v.toPrecision(3), left - 5, up(v) + 4);

@@ -1,7 +1,7 @@
 // Points drawn by hand, and walkers that find them: with the exact denoiser, and beside it with a network that learns meanwhile.
 import { chart, colour, load } from './chart.js';
 import { denoise, leastLoss, nearest } from './exact.js';
-import { predict } from './mlp.js';
+import { predict, trainer } from './mlp.js';
 import { normal } from './noise.js';
 import { strokes } from './pad.js';
 import { SCHEDULES, noised, trailing, walk } from './sampler.js';
@@ -19,38 +19,37 @@ section.innerHTML = `
     <label>training steps <input id="steps" type="range" min="2" max="4.5" step="0.1" value="4.3"> <output id="stop"></output></label>
     <label>schedule <select id="schedule"><option>cosine<option>linear</select></label>
     <label>show <select id="way"><option value="back">noise becomes points<option value="forth">points become noise</select></label>
-    <label><input id="arrows" type="checkbox"> where each place leads</label> <label><input id="pause" type="checkbox"> pause</label>
+    <label><input id="pause" type="checkbox"> pause</label>
   </form>
   <canvas id="curve" width="720" height="150" role="img" aria-label="The loss of the network, by training step."></canvas>`;
 const $ = id => document.getElementById(id), [left, right] = section.querySelectorAll('canvas.plane');
-const still = matchMedia('(prefers-reduced-motion: reduce)').matches, worker = new Worker(new URL('trainworker.js', import.meta.url), { type: 'module' });
-const scale = left.width / (2 * WIDE), GRID = Float64Array.from({ length: 2 * 14 * 14 }, (_, k) => ((k % 2 ? k >> 1 : (k >> 1) / 14 | 0) % 14 + 0.5) / 7 * WIDE - WIDE);
-
-let points = [], cursor = null, layers = null, story = null, resting = 0, walkers = {}, level = 0, losses = [], copies = {}, seed = 0, latest = 0, step = 0, told = 0, least = 0;
+const still = matchMedia('(prefers-reduced-motion: reduce)').matches, scale = left.width / (2 * WIDE);
+let points = [], cursor = null, learner = null, story = null, resting = 0, walkers = {}, level = 0, losses = [], copies = {}, seed = 0, step = 0, told = 0, least = 0;
 
 // -- points: pairs of neighbours in the order of drawing. One is for training, the other tells learning from copying.
 const pairs = () => Math.min(+$('most').value, points.length >> 2);
 const some = which => Array.from({ length: pairs() }, (_, k) => 4 * Math.floor(k * (points.length >> 2) / pairs()) + which).flatMap(i => [points[i], points[i + 1]]);
 const known = () => some(0), others = () => some(2), abars = () => SCHEDULES[$('schedule').value](T), steps = () => Math.round(10 ** $('steps').value / 10) * 10;
 function changed() {
-  [layers, story, copies, losses, step] = [null, null, {}, [], 0];
-  $('curve').width += 0;                                                         // empty
+  [story, copies, losses, step] = [null, {}, [], 0];
   $('used').value = pairs();
   $('stop').value = steps().toLocaleString('en');
   least = leastLoss(known(), abars());
-  worker.postMessage({ id: ++latest, points: known(), abars: abars(), seed, steps: steps() });
+  learner = pairs() ? trainer(known(), abars(), seed) : null;
 }
-worker.onmessage = ({ data }) => {
-  if (data.id !== latest) return;                                                // it was on its way
-  [layers, step] = [data.layers, data.n];
-  losses.push(...data.losses);
-  section.dataset.step = step;
-  if (losses.length < 2) return;
-  const every = Math.ceil(losses.length / 300), shown = losses.filter((_, k) => k % every === 0);
-  const curve = chart($('curve'), { x: [0, 10 * losses.length], y: [0, Math.max(1, ...shown)], label: 'training step; loss, the mean of ten steps; dashed: of the exact denoiser' });
-  curve.curve([0, 10 * losses.length], [least, least], 'text-muted', [4, 4]);
+function learn() {                                                               // in short turns, so that the page stays quick
+  for (const until = performance.now() + 20; learner && step < steps() && performance.now() < until;) {
+    losses[step / 10 | 0] = (losses[step / 10 | 0] ?? 0) + learner.step() / 10;
+    step++;
+  }
+  setTimeout(learn);
+}
+function curve() {
+  const every = Math.ceil(step / 3000), shown = losses.slice(0, step / 10).filter((_, k) => k % every === 0), x = [0, Math.max(10, step)];
+  const curve = chart($('curve'), { x, y: [0, Math.max(1, ...shown)], label: 'training step; loss, the mean of ten steps; dashed: of the exact denoiser' });
+  curve.curve(x, [least, least], 'text-muted', [4, 4]);
   curve.curve(shown.map((_, k) => 10 * every * k), shown);
-};
+}
 const clamp = v => Math.max(-WIDE, Math.min(WIDE, v)), place = (u, v) => [(2 * u - 1) * WIDE, (1 - 2 * v) * WIDE];
 function add(u, v) { if (points.length < 2 * MOST) points.push(...place(u, v).map(clamp)); }
 for (const canvas of [left, right]) strokes(canvas, 0.02, { touch: add, end: changed, moved(at) { cursor = at && place(...at); } });
@@ -65,10 +64,10 @@ for (const id of ['schedule', 'most', 'steps']) $(id).oninput = changed;
 $('way').oninput = () => { [story, resting] = [null, 0]; };
 
 // -- the walks back (Algorithm 2 without noise on the way) from the same noise, or the jump forth, as a story of frames
-const ANSWERS = { exact: (x, t, abars) => denoise(x, known(), abars[t]), network: (x, t, abars) => predict(layers, x, t, abars) };
+const ANSWERS = { exact: (x, t, abars) => denoise(x, known(), abars[t]), network: (x, t, abars) => predict(learner.mean, x, t, abars) };
 function* back(abars) {
   const start = Float64Array.from(normal(2 * WALKERS, seed, LESSON, told++, 0)), indices = [...trailing(T, STEPS), 11, 7, 4, 2, 1, 0];
-  const both = Object.keys(ANSWERS).filter(who => who === 'exact' || layers).map(who =>     // small steps at the end: points lie close
+  const both = Object.keys(ANSWERS).filter(who => who === 'exact' || learner).map(who =>     // small steps at the end: points lie close
     [who, walk((x, t) => ANSWERS[who](x, t, abars), start, { sampler: 'ddim', abars, indices })]);
   for (;;) {
     const now = both.map(([who, steps]) => [who, steps.next()]);
@@ -99,10 +98,11 @@ function frame() {
   }
   for (const [who, canvas] of [['exact', left], ['network', right]]) {
     draw(canvas, who);
-    const said = [who === 'network' && step && `step ${step.toLocaleString('en')}, loss ${losses.at(-1)?.toFixed(2)}`,
+    const said = [who === 'network' && step > 9 && `step ${step.toLocaleString('en')}, loss ${losses[(step / 10 | 0) - 1].toFixed(2)}`,
       copies[who] && `${Math.round(100 * copies[who][0])} % copies, ${copies[who][1].toFixed(2)} away`];
     $(who).textContent = said.filter(Boolean).join(' · ') || '\u00a0';
   }
+  curve();
   $('facts').textContent = points.length < 8 ? 'Draw in a square: with the mouse or a finger; or with the arrow keys and space.'
     : `Draw more in a square. ${points.length / 2} points, ${pairs()} of them (filled) to train on · t = ${level}`;
 }
@@ -110,16 +110,6 @@ function frame() {
 function draw(canvas, who) {
   const g = canvas.getContext('2d'), fine = Math.max(1, canvas.width / 2 / canvas.clientWidth), at = (x, y) => [(x + WIDE) * scale, (WIDE - y) * scale], x = walkers[who];
   g.clearRect(0, 0, canvas.width, canvas.height);
-  if ($('arrows').checked && points.length > 7 && level && (who === 'exact' || layers)) {
-    const goals = ANSWERS[who](GRID, level - 1, abars());
-    g.strokeStyle = colour('text-muted');
-    g.lineWidth = 1;
-    for (let k = 0; k < GRID.length; k += 2) {
-      const [px, py] = at(GRID[k], GRID[k + 1]), [qx, qy] = at(goals[k], goals[k + 1]), long = Math.hypot(qx - px, qy - py), part = Math.min(1, 16 / long);
-      g.beginPath(); g.moveTo(px, py); g.lineTo(px + part * (qx - px), py + part * (qy - py)); g.stroke();
-      g.fillStyle = colour('text-muted'); g.fillRect(px - 1.5, py - 1.5, 3, 3);
-    }
-  }
   g.lineWidth = 1;
   g.strokeStyle = g.fillStyle = colour('primary');
   for (const [ours, full] of [[known(), true], [others(), false]]) for (let i = 0; i < ours.length; i += 2) {
@@ -134,4 +124,5 @@ function draw(canvas, who) {
 }
 
 $('heart').onclick();
+learn();
 if (still) setInterval(frame, 400); else (function run() { frame(); requestAnimationFrame(run); })();
