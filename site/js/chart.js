@@ -16,7 +16,7 @@ export function chart(canvas, { x, y, label = '' }) {
   const g = canvas.getContext('2d');
   g.font = FONT;
   const lines = g.measureText(label).width < canvas.width - 60 ? [label] : label.split(/(?<=[,;:]) /);
-  const left = 44, low = canvas.height - 18 - 15 * lines.length, right = canvas.width - 18, high = 10;
+  const left = 44, low = canvas.height - 22 - 15 * lines.length, right = canvas.width - 18, high = 10;
   const across = v => left + (v - x[0]) / (x[1] - x[0]) * (right - left), up = v => low - (v - y[0]) / (y[1] - y[0]) * (low - high);
   canvas.width = canvas.width;                                  // empty, and without the last one's clip
   g.fillStyle = g.strokeStyle = colour('text-muted');

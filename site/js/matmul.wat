@@ -4,15 +4,14 @@
 (module
   (memory (export "memory") 1)
   (func (export "multiply")
-    (param $outputs i32)                ;; how many, a multiple of 4
+    (param $bEnd i32)                   ;; of a multiple of 4 biases, one for each output
     (param $rows i32)                   ;; table: where each row of x begins, in bytes
     (param $rowsEnd i32)
     (param $width i32)                  ;; of a row of x and y, in bytes, a multiple of 16
     (param $w i32)                      ;; weights: for each four outputs, for each row of x, four numbers
     (param $b i32) (param $y i32)
-    (local $last i32) (local $at i32) (local $row i32) (local $w0 i32) (local $to i32)
+    (local $at i32) (local $row i32) (local $w0 i32) (local $to i32)
     (local $x v128) (local $p v128) (local $q v128) (local $r v128) (local $s v128)
-    (local.set $last (i32.add (local.get $b) (i32.shl (local.get $outputs) (i32.const 2))))
     (loop $four
       (local.set $at (i32.const 0))
       (loop $pixels
@@ -38,4 +37,4 @@
         (br_if $pixels (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 16))) (local.get $width))))
       (local.set $w (local.get $w0))
       (local.set $y (i32.add (local.get $y) (i32.shl (local.get $width) (i32.const 2))))
-      (br_if $four (i32.lt_u (local.tee $b (i32.add (local.get $b) (i32.const 16))) (local.get $last))))))
+      (br_if $four (i32.lt_u (local.tee $b (i32.add (local.get $b) (i32.const 16))) (local.get $bEnd))))))

@@ -4,7 +4,7 @@ import { denoise, leastLoss, nearest } from './exact.js';
 import { predict, trainer } from './mlp.js';
 import { normal } from './noise.js';
 import { strokes } from './pad.js';
-import { SCHEDULES, noised, trailing, walk } from './sampler.js';
+import { SCHEDULES, trailing, walk } from './sampler.js';
 
 const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400, LESSON = 9;
 const CALLED = { exact: 'The exact denoiser', network: 'A network, learning now' };
@@ -18,7 +18,6 @@ section.innerHTML = `
     <label>points to train on <input id="most" type="range" min="2" max="${MOST / 2}" value="${MOST / 2}"> <output id="used"></output></label>
     <label>training steps <input id="steps" type="range" min="2" max="4.5" step="0.1" value="4.3"> <output id="stop"></output></label>
     <label>schedule <select id="schedule"><option>cosine<option>linear</select></label>
-    <label>show <select id="way"><option value="back">noise becomes points<option value="forth">points become noise</select></label>
     <label><input id="pause" type="checkbox"> pause</label>
   </form>
   <canvas id="curve" width="720" height="150" role="img" aria-label="The loss of the network, by training step."></canvas>`;
@@ -61,26 +60,14 @@ $('three').onclick = async () => { points = (await load('digits.json')).more.map
 $('clear').onclick = () => { points = []; changed(); };
 $('again').onclick = () => { seed++; changed(); };
 for (const id of ['schedule', 'most', 'steps']) $(id).oninput = changed;
-$('way').oninput = () => { [story, resting] = [null, 0]; };
 
-// -- the walks back (Algorithm 2 without noise on the way) from the same noise, or the jump forth, as a story of frames
+// -- the walks back (Algorithm 2 without noise on the way) from the same noise: a step of both is a frame
 const ANSWERS = { exact: (x, t, abars) => denoise(x, known(), abars[t]), network: (x, t, abars) => predict(learner.mean, x, t, abars) };
-function* back(abars) {
-  const start = Float64Array.from(normal(2 * WALKERS, seed, LESSON, told++, 0)), indices = [...trailing(T, STEPS), 11, 7, 4, 2, 1, 0];
-  const both = Object.keys(ANSWERS).filter(who => who === 'exact' || learner).map(who =>     // small steps at the end: points lie close
-    [who, walk((x, t) => ANSWERS[who](x, t, abars), start, { sampler: 'ddim', abars, indices })]);
-  for (;;) {
-    const now = both.map(([who, steps]) => [who, steps.next()]);
-    if (now[0][1].done) return;
-    yield [now[0][1].value.t, Object.fromEntries(now.map(([who, { value }]) => [who, value.x]))];
-  }
-}
-function* forth(abars) {
-  const from = Float64Array.from({ length: 2 * WALKERS }, (_, k) => points[k % points.length]), eps = normal(2 * WALKERS, seed, LESSON, told++, 0);
-  for (const t of [-1, ...trailing(T, STEPS).reverse()]) {
-    const x = noised(from, t < 0 ? 1 : abars[t], eps);
-    yield [t + 1, { exact: x, network: x }];
-  }
+function walks() {
+  const start = Float64Array.from(normal(2 * WALKERS, seed, LESSON, told++, 0)), schedule = abars();
+  const indices = [...trailing(T, STEPS), 11, 7, 4, 2, 1, 0];                    // small steps at the end: points lie close
+  return Object.entries(ANSWERS).map(([who, answer]) =>
+    [who, walk((x, t) => answer(x, t, schedule), start, { sampler: 'ddim', abars: schedule, indices })]);
 }
 
 function frame() {
@@ -88,12 +75,12 @@ function frame() {
   else if ($('pause').checked) return;
   else if (resting) resting--;
   else {
-    story ??= ($('way').value === 'back' ? back : forth)(abars());
-    const next = story.next();
-    if (!next.done) [level, walkers] = next.value;
+    story ??= walks();
+    const next = story.map(([who, steps]) => [who, steps.next()]), { done, value } = next[0][1];
+    if (!done) [level, walkers] = [value.t, Object.fromEntries(next.map(([who, { value }]) => [who, value.x]))];
     else {
       [story, resting, section.ended] = [null, REST, walkers];
-      for (const [who, x] of $('way').value === 'back' ? Object.entries(walkers) : []) [section.dataset[who], section.dataset[`${who}Far`]] = copies[who] = nearest(x, [...known(), ...others()], pairs());
+      for (const [who, x] of Object.entries(walkers)) [section.dataset[who], section.dataset[`${who}Far`]] = copies[who] = nearest(x, [...known(), ...others()], pairs());
     }
   }
   for (const [who, canvas] of [['exact', left], ['network', right]]) {

@@ -43,7 +43,7 @@ export function buildUNet(weights, { memory, multiply }, { size, groups }) {
       F.set(x.subarray((c * B * n + r) * n, (c * B * n + r + 1) * n), X + c * channel + edge + line(r));
     new Int32Array(memory.buffer, 4 * top, rows).set(Array.from({ length: C }, (_, c) =>
       shifts.map(down => shifts.map(right => 4 * (X + c * channel + edge + down * side + right)))).flat(2));
-    multiply(upTo(outputs, 4), 4 * top, 4 * (top + rows), 4 * width, 4 * w, 4 * b, 4 * Y);
+    multiply(4 * (b + upTo(outputs, 4)), 4 * top, 4 * (top + rows), 4 * width, 4 * w, 4 * b, 4 * Y);
     const out = new Float32Array(outputs * B * n * n);
     for (let o = 0; o < outputs; o++) for (let r = 0; r < B * n; r++)
       out.set(F.subarray(Y + o * width + line(r), Y + o * width + line(r) + n), (o * B * n + r) * n);
@@ -126,20 +126,18 @@ export function buildUNet(weights, { memory, multiply }, { size, groups }) {
 
   const parts = way => [...new Set(Object.keys(weights).flatMap(name => name.match(`^${way}\\.\\d+`) ?? []))]
     .sort((a, b) => a.split('.')[1] - b.split('.')[1]);
-  const [down, middle, up] = ['down', 'middle', 'up'].map(parts);
+  const all = ['down', 'middle', 'up'].flatMap(parts);
 
   return (images, t, ys) => {
     const B = ys.length, embs = ys.map(y => embedding(t, y));
     let n = size, h = convolve('conv_in', turned(images, B, shape('conv_in')[1], n * n), n, B);
     const skips = [h];
-    for (const part of down) {
-      if (has(`${part}.conv`)) { h = downsample(part, h, n, B); n /= 2; } else h = stage(part, h, n, B, embs);
-      skips.push(h);
+    for (const part of all) {
+      const way = part.split('.')[0];
+      if (has(`${part}.conv`)) [h, n] = way === 'down' ? [downsample(part, h, n, B), n / 2] : [upsample(part, h, n, B), 2 * n];
+      else h = stage(part, way === 'up' ? joined(h, skips.pop()) : h, n, B, embs);
+      if (way === 'down') skips.push(h);
     }
-    for (const part of middle) h = stage(part, h, n, B, embs);
-    for (const part of up)
-      if (has(`${part}.conv`)) { h = upsample(part, h, n, B); n *= 2; }
-      else h = stage(part, joined(h, skips.pop()), n, B, embs);
     const out = convolve('out.2', groupNorm('out.0', h, n, B, silu), n, B);
     return turned(out, shape('out.2')[0], B, n * n);
   };
