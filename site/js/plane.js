@@ -34,7 +34,7 @@ function changed() {
   $('used').value = pairs();
   $('stop').value = steps().toLocaleString('en');
   least = leastLoss(known(), abars());
-  learner = pairs() ? trainer(known(), abars(), seed) : null;
+  learner = points.length >= 8 ? trainer(known(), abars(), seed) : null;
 }
 function learn() {                                                               // in short turns, so that the page stays quick
   for (const until = performance.now() + 20; learner && step < steps() && performance.now() < until;) {
@@ -71,7 +71,7 @@ function walks() {
 }
 
 function frame() {
-  if (points.length < 8) [story, walkers] = [null, {}];
+  if (!learner) [story, walkers] = [null, {}];
   else if ($('pause').checked) return;
   else if (resting) resting--;
   else {
