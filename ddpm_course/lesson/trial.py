@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from .cluster import below, kill
+from .cluster import below, kill, listed
 from .processes import launch
 
 EVERY = 10                          # FILE is saved after so many steps
-START, QUIET = 50, 20               # seconds to the first line; without a new one
+QUIET, LONG = 15, 150               # seconds without any sign of life; for a run
 FULL = '''
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
@@ -38,6 +38,7 @@ class Seen:
     two: list[float] = field(default_factory=list)          # until one of two processes is killed
     again: list[float] = field(default_factory=list)        # both started again, until SIGTERM
     code: int = 0                                           # with which the first of them ended
+    errors: str = ''                                        # ... and what they say last
     one: list[float] = field(default_factory=list)          # one process, never disturbed
     three: list[float] = field(default_factory=list)        # three that go on after SIGTERM
     full: list[float] = field(default_factory=list)         # two more steps on a full disk
@@ -60,6 +61,24 @@ class Seen:
         "How far the average of `three` is off, by its distance from the network."
         one, three = self.files['one'], self.files['three']
         return apart(three['average'], one['average']) / apart(one['average'], one['network'])
+
+
+class Watch:
+    "Notices processes that for QUIET seconds have neither printed nor computed: a slow one does."
+
+    def __init__(self) -> None:
+        self.began = self.looked = self.since = time.monotonic()
+        self.state: object = None
+
+    def still(self, printed: int, alive: Callable[[], Sequence[int]]) -> bool:
+        now = time.monotonic()
+        if now - self.looked < 1:
+            return False
+        self.looked, times = now, listed('time')            # of the processor, in whole seconds
+        state = printed, [times.get(pid) for pid in alive()]
+        if state != self.state:
+            self.state, self.since = state, now
+        return now - self.since > QUIET or now - self.began > LONG
 
 
 def fail(symptom: str, question: str) -> None:
@@ -109,13 +128,15 @@ def run(path: Path, world: int, until: int, file: Path, limit: int = 0) -> list[
     if limit:
         (file.parent / 'full.py').write_text(FULL)
         words = [file.parent / 'full.py', limit, *words]
-    scripts, end = launch(path.parent, world, *words), time.monotonic() + START
-    codes = [script.wait(max(0, end - time.monotonic())) for script in scripts]
+    scripts, watch = launch(path.parent, world, *words), Watch()
     errors = lambda: [script.err.read_text() for script in scripts]
-    found = losses([script.out.read_text() for script in scripts])
-    if None in codes:
-        hangs(path, f'{world} processes have printed {len(found)} losses and do not end',
-              [script.process.pid for script, code in zip(scripts, codes) if code is None], errors)
+    alive = lambda: [script.process.pid for script in scripts if script.wait(0.02) is None]
+    printed = lambda: losses([script.out.read_text() for script in scripts])
+    while alive():
+        if watch.still(len(found := printed()), alive):
+            hangs(path, f'{world} process(es) have printed {len(found)} losses and do not end',
+                  alive(), errors)
+    codes, found = [script.wait() for script in scripts], printed()
     if any(codes) and not limit:
         fail(f'{world} process(es) ended with the codes {codes}: {why(errors())}',
              'What does the last error say?')
@@ -151,6 +172,9 @@ class Torchrun:
     def workers(self) -> list[int]:
         return below(self.agent.pid)[:2]
 
+    def alive(self) -> list[int]:
+        return [self.agent.pid, *self.workers()]
+
     def hangs(self, attempt: int, when: str) -> None:
         workers = self.workers()
         self.agent.kill()                                   # or it would start them again
@@ -158,32 +182,30 @@ class Torchrun:
 
     def wait_for(self, count: int, attempt: int) -> None:
         "Until so many losses are printed."
-        seen, since = 0, time.monotonic()
+        watch = Watch()
         while (now := len(self.losses(attempt))) < count:
             if self.agent.poll() is not None:
                 last = self.read(attempt, 'stderr') or [(self.logs / 'agent').read_text()]
                 fail(f'two processes ended after {now} losses: {why(last)}',
                      'What does the last error say?')
-            if now > seen:
-                seen, since = now, time.monotonic()
-            quiet = time.monotonic() - since
-            if quiet > (QUIET if now else START):
-                self.hangs(attempt, f'two processes have printed {now} losses, and nothing more '
-                                    f'for {quiet:.0f} seconds')
+            if watch.still(now, self.alive):
+                self.hangs(attempt, f'two processes have printed {now} losses, and then nothing '
+                                    f'for {QUIET} seconds')
             time.sleep(0.01)
 
     def stop(self, attempt: int) -> int:
         "Send SIGTERM to process 1 alone. Out: the exit code of the process that ended first."
-        before = len(self.losses(attempt))
+        before, watch = len(self.losses(attempt)), Watch()
         os.kill(self.workers()[1], signal.SIGTERM)
-        try:
-            self.agent.wait(QUIET)
-        except subprocess.TimeoutExpired:
+        while self.agent.poll() is None:
             more = len(self.losses(attempt)) - before
-            if more > 20:
+            if more > 50:
                 fail(f'after SIGTERM to process 1 both have trained {more} more steps, and still '
                      'do.', 'Who hears the signal, and how do the others hear of it?')
-            self.hangs(attempt, f'{QUIET} seconds after SIGTERM to process 1 they have not ended')
+            if watch.still(more, self.alive):
+                self.hangs(attempt, f'{QUIET} seconds after SIGTERM to process 1 they have not '
+                                    'ended')
+            time.sleep(0.02)
         report = re.findall(r'exitcode *: (-?\d+)', (self.logs / 'agent').read_text())
         return int(report[-1]) if self.agent.returncode else 0      # the last one is the root cause
 
@@ -199,6 +221,7 @@ def observe(path: Path) -> Seen:
         os.kill(job.workers()[1], signal.SIGKILL)
         job.wait_for(3, 1)
         seen.code = job.stop(1)
+        seen.errors = why(job.read(1, 'stderr'))
         seen.two, seen.again = job.losses(0), job.losses(1)
     finally:
         kill(job.agent.pid)

@@ -22,7 +22,7 @@ SAYS = [  # of each broken script
     "a run that has finished goes on for 2 more steps, and trains 3",
     "SIGTERM came in step",
     "a save fails half-way",
-    r"hangs: 20 seconds after SIGTERM .* process 0: line \d+, `\(loss.* process 1: line \d+, `dist.barrier",
+    r"hangs: 15 seconds after SIGTERM .* process 0: line \d+, `\(loss.* process 1: line \d+, `dist.barrier",
     r"hangs: two processes have printed 10 losses.* process 0: line \d+, `dist.barrier.* process 1: line \d+, `\(loss",
 ]
 STYLES = sorted((ROOT / "tests/course/workshop").glob("*.py"))

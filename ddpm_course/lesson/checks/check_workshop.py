@@ -15,7 +15,8 @@ def script_says(seen: Seen) -> None:
     "Name the first symptom of a script, with a question that leads to its cause."
     extra, late = len(seen.full) - 2, len(seen.three) - 3
     if seen.code != 143:
-        fail(f'after SIGTERM the first process ended with the code {seen.code}, and not 143.',
+        fail(f'after SIGTERM the first process ended with the code {seen.code}, and not 143. Last '
+             f'errors: {seen.errors}.',
              'What does each process do when the signal comes, and what does sys.exit get?')
     if len(seen.two) > len(seen.one) or seen.start and off(seen.again, seen.one)[0] < LIMIT:
         fail('after SIGKILL the run began again with step 1.', 'What does it look for when it starts?')
