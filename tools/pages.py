@@ -79,6 +79,7 @@ def prose(text: str, path: Path) -> str:
 
     up = "" if path.parent == NOTEBOOKS else "../"
     text = re.sub(r"^## Exercises$", EXERCISES.format(up=up), text, flags=re.M)
+    text = text.replace("Clone this repository", "Clone the repository (the cover of this site has the line)")
     text = re.sub(r"Solutions: \[solutions/[^\]]*\]", "[The solutions]", text)
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, text)
 

@@ -85,7 +85,7 @@ def write_sources(source: Path) -> None:
         (source / "docs" / name).write_text(text, encoding="utf-8")
     cover = (source / "index.md").read_text(encoding="utf-8")
     if repository := address()[0]:
-        cover = cover.replace("a clone of the repository", f"a clone of [the repository]({repository})")
+        cover = re.sub(r"\n\*\(ADDRESS .*\n", "", cover).replace("ADDRESS", repository)
     (source / "index.md").write_text(cover, encoding="utf-8")
 
     lessons = [path for path in found if path.parent == pages.NOTEBOOKS and path.stem[0].isdigit()]
@@ -165,7 +165,7 @@ def main() -> None:
         (OUT / name).unlink(missing_ok=True)
     with Pool() as pool:
         pool.map(figures.darken, [path for kind in ("png", "gif") for path in OUT.glob(f"_images/*.{kind}")])
-    there = set().union(*map(mend, OUT.glob("**/*.html")))
+        there = set().union(*pool.map(mend, OUT.glob("**/*.html")))
     if lost := [old for old, _ in MENDED if old not in there]:
         sys.exit(f"the theme writes these no longer: {lost}")
     shutil.copytree(source / "images", OUT / "images")  # for those that a page names in HTML
