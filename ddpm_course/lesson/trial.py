@@ -118,8 +118,9 @@ def hangs(path: Path, when: str, pids: Sequence[int], errors: Callable[[], list[
 
 def why(errors: Sequence[str]) -> str:
     "The last errors of processes, in words."
-    found = [line for text in errors for line in re.findall(r'^\S*Error\b.*', text, re.M)[-1:]]
-    return ' / '.join(dict.fromkeys(found)) or ' '.join(errors)[-200:] or 'no word'
+    found = [line for text in errors
+             for line in re.findall(r'^(?:\[rank\d\]: )?(\w*Error\b.*)', text, re.M)[-1:]]
+    return ' / '.join(dict.fromkeys(found)) or ' / '.join(' '.join(errors).strip().splitlines()[-2:]) or 'none'
 
 
 def run(path: Path, world: int, until: int, file: Path, limit: int = 0) -> list[float]:

@@ -42,7 +42,10 @@ def test_ten_scripts_are_broken_in_one_or_two_lines(tmp_path):
     assert write(1, tmp_path).read_text() == "mine"  # what a reader has repaired stays
 
 
-@pytest.mark.parametrize("number", [8, *(pytest.param(k, marks=pytest.mark.nightly) for k in range(1, 11) if k != 8)])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(k, marks=pytest.mark.thorough if k == 8 else pytest.mark.nightly) for k in range(1, 11)],
+)
 def test_a_mistake_is_named_by_its_symptom(number, tmp_path):
     said = judged(write(number, tmp_path))
     assert said.kind == "hint"

@@ -30,10 +30,12 @@ def script_says(seen: Seen) -> None:
     three = off(seen.three, seen.one[seen.done:])
     if two[0] > LIMIT:
         fail(f'two processes differ from one in the first step, by {two[0]:.2g} %.',
-             'Do all images of the batch take part, each once, with its own t and noise?')
+             'Do all images of the batch take part, each once, with its own t and noise, in the '
+             'training and in the mean that is printed?')
     if max(two) > LIMIT:
         fail('one process and two agree in the first step, and differ later, by up to '
-             f'{max(two):.2g} %.', 'What have the two averaged before the first step is taken?')
+             f'{max(two):.2g} %.', 'What have the two averaged before the first step is taken? And does each draw '
+             'something of its own, as dropout does?')
     if again[0] > LIMIT:
         fail(f'after SIGKILL the first loss is off by {again[0]:.2g} %.',
              'Which random numbers does the first step after a start see?')
@@ -61,8 +63,9 @@ def check_script(f: Answer) -> None:
     The batch, its t and its noise follow from the step alone; each process keeps its share. What
     one process hears, all must learn before anybody acts on it.
 
-    `loss = each.sum() * world / batch`, with a `torch.Generator` seeded by the step; after each
-    step `dist.all_reduce` of how many signals have come.
+    Print the sum over all processes of `loss = each.sum() / batch`, and learn from
+    `(loss * world).backward()`, with a `torch.Generator` seeded by the step; after each step
+    `dist.all_reduce` of how many signals have come.
     """
     path = Path(f()).resolve()
     assert path.is_file(), f'there is no {path}'
