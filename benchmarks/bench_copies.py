@@ -45,7 +45,7 @@ def main() -> None:
     ships, _ = load_run(ASSETS / "faces16", precision="fp32")
     kinds = {
         "samples": (draw_samples(ships, y, free).numpy(), train.pixels),
-        "held-out faces": (test.pixels, train.pixels),
+        "held-out faces": (test.spread(args.n).pixels, train.pixels),
         "copies": (draw_samples(state.ema, y, free).numpy(), few.pixels),
     }
     found = {kind: nearest(*pair) for kind, pair in kinds.items()}
