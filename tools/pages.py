@@ -23,9 +23,9 @@ CAPTIONS = {  # of what is live on the site, where the figure itself stays, as t
     "<i>Exact settings</i>, where ddim has eta 0 and ddpm eta 1; guidance ends at 6.",
     "plane": "All of this under your own hands: the exact denoiser is the photocopier.",
     "both": "Above a strip; here is the same digit at every step, with other noise.",
-    "weights": "Above a still; here are its weights, and the best answer as a dot, under your hand.",
-    "field": "Above a still; here is its left panel, with fewer arrows, under your hand.",
-    "flow": "The same in the plane, under your hand: without fresh noise, four hundred points flow to a three.",
+    "weights": "The figure above stays as it is. This one follows the sliders: the weights, and the best answer as a dot.",
+    "field": "The figure above stays as it is. This one follows the slider: its left panel, with fewer arrows.",
+    "flow": "The same in the plane, with a slider: without fresh noise, four hundred points flow to a three.",
 }
 WORDS = {  # of what is live, where it shows something else than its figure
     "flow": "Four hundred points of the plane, with a mark for the quarter in which each began, flow to a three.",

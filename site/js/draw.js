@@ -116,8 +116,9 @@ function read() {
   const { classes, canGuide } = facts, chosen = $('class').value, known = classes.length, { picture, mask } = drawing;
   const also = chosen === '' || $('two').hidden || $('also').value === '' ? undefined : +$('also').value;
   const free = !known || also !== undefined;            // the package's model of two classes has none
+  const plain = classes.indexOf('short'), base = plain < 0 ? known : plain;     // a base that has neither part: page 22
   job = {
-    seed: number('seed'), steps: number('steps'), sampler: $('sampler').value, guidance: canGuide ? +$('guidance').value : 1, also,
+    seed: number('seed'), steps: number('steps'), sampler: $('sampler').value, guidance: canGuide ? +$('guidance').value : 1, also, base,
     classes: each.map(i => chosen !== '' ? +chosen : known ? i % known : i),
     columns: each.map(i => free ? i : chosen !== '' ? +chosen : i % known),
     rows: each.map(i => free ? 0 : chosen !== '' ? i : Math.floor(i / known)),
@@ -129,11 +130,13 @@ function read() {
   const model = { digits: '', faces: 'ddpm_course/assets/faces16 ', '': 'RUN ' }[$('model').value];
   const named = known ? `--classes ${chosen === '' ? classes.slice(0, PICTURES) : classes[chosen]} ` : '';
   const from = picture ? ` --from DRAWING.png ${mask ? '--mask MASK.png' : `--strength ${job.strength}`}` : '';
-  $('line').textContent = also !== undefined ? `sample(compose(model, ['${classes[chosen]}', '${classes[also]}'], ${job.guidance}), n=1)`
+  $('line').textContent = also !== undefined ? `sample(compose(model, ['${classes[chosen]}', '${classes[also]}'], ${job.guidance}${plain < 0 ? '' : ", 'short'"}), `
+      + `how=SamplingConfig(sampler='${job.sampler}', steps=${job.steps}, seed=${job.seed}))`
     : `ddpm sample ${model}${named}--n ${Math.max(...job.rows) + 1} --sampler ${job.sampler} --steps ${job.steps} `
       + `--guidance ${job.guidance} --seed ${job.seed} --precision fp32${from}`;
   const drawn = Object.entries({ picture, mask: job.mask }).filter(([, a]) => a).map(([name, a]) => [name, pack(a)]);
   link = `#${new URLSearchParams([...['model', ...ASKED].map(id => [id, $(id).value]), ...drawn])}`;
+  $('link').textContent = 'Copy a link to this';
   $('link').disabled = !$('model').value;       // one's own files are not in a link
 }
 

@@ -39,12 +39,13 @@ export async function loadModel(config, weights, wasm) {
   const abars = SCHEDULES[facts.schedule](facts.T), length = facts.channels * facts.size ** 2;
 
   /** The x_0 predicted from B images x at index t and classes ys, clipped; guidance w makes u + w (c - u) of two answers, and
-   *  with a class `also` for all u + w (c - u) + w (d - u), as `compose` of ddpm_course/compose.py. */
-  function predict(x, t, ys, w, also) {
+   *  with a class `also` for all u + w (c - u) + w (d - u), as `compose` of ddpm_course/compose.py, where u may be that of a
+   *  class `base`. */
+  function predict(x, t, ys, w, also, base = facts.classes.length) {
     const B = x.length / length, all = k => Array(B).fill(k);
     const ask = labels => answers(network(x, t, labels), B);
     const none = all(facts.classes.length), c = ask(ys ?? none), d = also === undefined ? null : ask(all(also));
-    const u = (w === 1 && !d) || !facts.canGuide ? c : ask(none);
+    const u = (w === 1 && !d) || !facts.canGuide ? c : ask(d ? all(base) : none);
     const signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]), x0 = OBJECTIVES[facts.objective];
     return x.map((v, i) => Math.max(-1, Math.min(1, x0(v, u[i] + w * (c[i] - u[i]) + (d ? w * (d[i] - u[i]) : 0), signal, sigma))));
   }
@@ -55,7 +56,7 @@ export async function loadModel(config, weights, wasm) {
 
   /** The chain of samples with these keys (column * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
    *  a mask of what is to be drawn anew, those of --from, --strength and --mask (page 19). */
-  function* samples({ columns, rows, classes, also, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
+  function* samples({ columns, rows, classes, also, base, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
     const draw = (t, purpose = SAMPLE) => noiseOf({ columns, rows, seed }, length, purpose, t + 1);
     const every = trailing(facts.T, steps), indices = every.slice(-Math.max(1, Math.round(strength * steps)));
     const start = indices.length < steps ? noised(picture, abars[indices[0]], draw(-1)) : draw(-1);
@@ -64,7 +65,7 @@ export async function loadModel(config, weights, wasm) {
       return x.map((v, i) => mask[i % mask.length] ? v : known[i]);
     } : undefined;
     const ys = facts.classes.length ? classes : null;
-    yield* walk((x, t) => predict(x, t, ys, guidance, also), start, { sampler, abars, indices, noise: draw, keep });
+    yield* walk((x, t) => predict(x, t, ys, guidance, also, base), start, { sampler, abars, indices, noise: draw, keep });
   }
   return { ...facts, abars, length, predict, samples };
 }

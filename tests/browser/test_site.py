@@ -259,7 +259,8 @@ def test_cover(visit):
     how = SamplingConfig(sampler="ddim", steps=10, guidance=2, seed=2)
     assert (drawn(again) - sample(faces, n=2, how=how).flatten(1)).abs().max() < 1e-5
     choose(again, **{"class": 2, "also": 1})
-    both = compose(faces, ["hat", "glasses"], 2)
+    both = compose(faces, ["hat", "glasses"], 2, "short")
+    assert "['hat', 'glasses'], 2, 'short')" in again.text_content("#line")
     assert (
         drawn(again) - sample(both, n=1, how=replace(how, guidance=None)).flatten(1)
     ).abs().max() < 1e-4  # three answers add up
