@@ -23,7 +23,7 @@ CAPTIONS = {  # of what is live on the site, where the figure itself stays, as t
     "<i>Exact settings</i>, where ddim has eta 0 and ddpm eta 1; guidance ends at 6.",
     "plane": "All of this under your own hands: the exact denoiser is the photocopier.",
     "both": "Above a strip; here is the same digit at every step, with other noise.",
-    "weights": "The figure above stays as it is. This one follows the sliders: the weights, and the best answer as a dot.",
+    "weights": "The figure above stays as it is. Here its weights follow the sliders, with the best answer as a dot.",
     "field": "The figure above stays as it is. This one follows the slider: its left panel, with fewer arrows.",
     "flow": "The same in the plane, with a slider: without fresh noise, four hundred points flow to a three.",
 }
