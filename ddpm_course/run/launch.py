@@ -30,6 +30,7 @@ from .stopping import Drifted, Elsewhere, NotFinite
 TIMEOUTS = {'DDPM_START_TIMEOUT': 300,      # seconds to wait until all have come to the start,
             'DDPM_TIMEOUT': 600}            # and for others in each collective from then on
 GRACE = 5                   # seconds in which a process may end by itself, when another has failed
+SILENT = 60                 # seconds without a sign of life after which a process is taken for lost
 PLACE = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT',
          *TIMEOUTS)         # what the environment says: the last are ours, the others torchrun's
 TOLD = {kind.__name__: kind for kind in (Drifted, NotFinite, ValueError, FileNotFoundError, OSError,
@@ -118,16 +119,21 @@ def seconds(name: str) -> timedelta:
 
 class Word:
     """Word of what went wrong first, kept by rank 0: all processes say it, and end. Whoever waits
-    for the lost one all the same is ended some seconds later.
+    for the lost one all the same is ended some seconds later. Each also watches the next one, as
+    a lost machine says nothing: a slow process gives signs of life, from a thread of its own.
     """
 
     def __init__(self, rank: int, world: int):
         e, limit = os.environ, seconds('DDPM_START_TIMEOUT')
         self.rank, self.world, self.first, self.over = rank, world, '', threading.Event()
+        self.host = e.get('SLURMD_NODENAME') or socket.gethostname()
+        self.next, self.signs, self.due, self.since = (rank + 1) % world, 0, 0.0, 0.0   # of life
         self.store, _, _ = next(dist.rendezvous('env://', rank, world, timeout=limit))
         self.line = dist.TCPStore(              # of its own: who waits in the other blocks it
             e['MASTER_ADDR'], int(e['MASTER_PORT']), is_master=False, wait_for_workers=False,
             timeout=limit)
+        self.line.set(f'host {rank}', self.host)
+        self.line.add(f'sign {rank}', 1)        # from now on it is missed
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
@@ -135,9 +141,10 @@ class Word:
         "Look for word twice a second, until this process ends by itself or has to be ended."
         with contextlib.suppress(RuntimeError):             # rank 0 is gone
             while not (heard := self.line.check(['first'])) and not self.over.wait(0.5):
-                pass
+                self.watch()
             if heard:
                 self.first = self.line.get('first').decode()
+            self.line.set(f'left {self.rank}', '')
             self.line.add('heard', 1)
         if self.first and not self.over.wait(GRACE):
             error = self.heard()
@@ -145,6 +152,25 @@ class Word:
             if 'DDPM_LAUNCHED' not in os.environ:
                 print(f'ddpm: {error}', file=sys.stderr)
             end(1 + isinstance(error, (ValueError, OSError)))
+
+    def watch(self) -> None:
+        "Give a sign of life, and tell where the next process gives none any more."
+        now = time.monotonic()
+        if now < self.due:
+            return
+        self.due = now + SILENT / 12                        # so seldom that a thousand may ask
+        self.line.add(f'sign {self.rank}', 1)
+        signs = self.line.add(f'sign {self.next}', 0)
+        if signs != self.signs:
+            self.signs, self.since = signs, now
+        elif signs and now - self.since > SILENT and not self.line.check([f'left {self.next}']):
+            host = self.line.get(f'host {self.next}').decode()
+            said = f'nothing has been heard of rank {self.next} on {host} for {SILENT} seconds'
+            self.line.compare_set('first', '', json.dumps(['OSError', said + self.who()]))
+
+    def who(self) -> str:
+        "This process, as it is named behind a sentence that it said first."
+        return f'{FIRST}rank {self.rank} on {self.host})'
 
     def heard(self) -> Exception:
         "What went wrong first, in another process."
@@ -157,8 +183,7 @@ class Word:
         if kind == 'RuntimeError' != type(error).__name__:
             said = f'{type(error).__name__}: {said}'
         if FIRST not in said:
-            host = os.environ.get('SLURMD_NODENAME') or socket.gethostname()
-            said += f'{FIRST}rank {self.rank} on {host})'
+            said += self.who()
         mine = json.dumps([kind, said])
         with contextlib.suppress(RuntimeError):
             self.first = self.first or self.line.compare_set('first', '', mine).decode()

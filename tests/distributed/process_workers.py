@@ -154,6 +154,8 @@ def failing(rank, world, port, folder, odd: int, where: str, error: Exception) -
     def fail(here):
         if rank == odd and here == where:
             (folder / "failed").touch()
+            if error is None:
+                os.kill(os.getpid(), signal.SIGKILL)
             raise error
 
     def work():
@@ -164,11 +166,14 @@ def failing(rank, world, port, folder, odd: int, where: str, error: Exception) -
                 group.barrier()
                 fail("in a step")
                 group.all_reduce(torch.zeros(1))
-                if rank:
-                    time.sleep(600 * (where == "alone"))
+                fail("lost")
+                if rank or where == "lost":
+                    time.sleep(600 * (where in ("alone", "lost")))
                 fail("alone")
                 group.broadcast(rank)
 
+    if where == "lost":
+        launch.SILENT = 2
     with open(folder / f"said{rank}", "w") as sys.stderr:
         end(exit_code(work))
 

@@ -328,6 +328,23 @@ def test_what_one_refuses_all_say(tmp_path, odd, where, error):
     assert set(said) == {f"ddpm: {sentence} (said first by rank {odd} on machine{odd + 1})\n"}
 
 
+@pytest.mark.parametrize("odd", [1, 2])
+def test_a_lost_process_is_named(tmp_path, odd):
+    "One is gone without a word, and no connection tells the others, who are at something else."
+    how = (3, free_port(), tmp_path, odd, "lost", None)
+    each = [process_workers.forks().Process(target=process_workers.failing, args=(rank, *how)) for rank in range(3)]
+    for process in each:
+        process.start()
+    for process in each:
+        process.join(GUARD)
+    assert time.time() - (tmp_path / "failed").stat().st_mtime < 20
+    assert [process.exitcode for process in each] == [-signal.SIGKILL if rank == odd else 2 for rank in range(3)]
+    sentence = f"nothing has been heard of rank {odd} on machine{odd + 1} for 2 seconds"
+    for rank in {0, 1, 2} - {odd}:
+        said = (tmp_path / f"said{rank}").read_text()
+        assert said == f"ddpm: {sentence} (said first by rank {odd - 1} on machine{odd})\n"
+
+
 def test_processes_that_disagree(tmp_path):
     "On a setting that somebody changed on one machine: each says the same, and no run begins."
     said = together(process_workers.of_two_minds, 2, tmp_path / "run", MNIST16)
