@@ -15,7 +15,6 @@ from .faces import PATH, read_faces
 from .sets import ImageSet, every_tenth, load_digits
 
 
-
 def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[File], list[str]]:
     "The images of a folder down to `root/train/<class>/*`, in order, and what is none, by name."
     found = sorted((e for e in os.scandir(root.joinpath(*inside)) if e.name[0] != '.'),

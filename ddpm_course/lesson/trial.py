@@ -120,7 +120,8 @@ def why(errors: Sequence[str]) -> str:
     "The last errors of processes, in words."
     found = [line for text in errors
              for line in re.findall(r'^(?:\[rank\d\]: )?(\w*Error\b.*)', text, re.M)[-1:]]
-    return ' / '.join(dict.fromkeys(found)) or ' / '.join(' '.join(errors).strip().splitlines()[-2:]) or 'none'
+    last = ' '.join(errors).strip().splitlines()[-2:]
+    return ' / '.join(dict.fromkeys(found) if found else last) or 'none'
 
 
 def run(path: Path, world: int, until: int, file: Path, limit: int = 0) -> list[float]:

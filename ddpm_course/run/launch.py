@@ -30,7 +30,7 @@ from .stopping import Drifted, Elsewhere, NotFinite
 TIMEOUTS = {'DDPM_START_TIMEOUT': 300,      # seconds to wait until all have come to the start,
             'DDPM_TIMEOUT': 600}            # and for others in each collective from then on
 GRACE = 5                   # seconds in which a process may end by itself, when another has failed
-SILENT = 60                 # seconds without a sign of life after which a process is taken for lost
+SILENT = 45                 # seconds without a sign of life after which a process is taken for lost
 PLACE = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT',
          *TIMEOUTS)         # what the environment says: the last are ours, the others torchrun's
 TOLD = {kind.__name__: kind for kind in (Drifted, NotFinite, ValueError, FileNotFoundError, OSError,
@@ -127,7 +127,7 @@ class Word:
         e, limit = os.environ, seconds('DDPM_START_TIMEOUT')
         self.rank, self.world, self.first, self.over = rank, world, '', threading.Event()
         self.host = e.get('SLURMD_NODENAME') or socket.gethostname()
-        self.next, self.signs, self.due, self.since = (rank + 1) % world, 0, 0.0, 0.0   # of life
+        self.next, self.signs, self.due, self.quiet = (rank + 1) % world, 0, 0.0, 0
         self.store, _, _ = next(dist.rendezvous('env://', rank, world, timeout=limit))
         self.line = dist.TCPStore(              # of its own: who waits in the other blocks it
             e['MASTER_ADDR'], int(e['MASTER_PORT']), is_master=False, wait_for_workers=False,
@@ -161,9 +161,9 @@ class Word:
         self.due = now + SILENT / 12                        # so seldom that a thousand may ask
         self.line.add(f'sign {self.rank}', 1)
         signs = self.line.add(f'sign {self.next}', 0)
-        if signs != self.signs:
-            self.signs, self.since = signs, now
-        elif signs and now - self.since > SILENT and not self.line.check([f'left {self.next}']):
+        self.quiet = self.quiet + 1 if signs == self.signs else 0   # no clock: who was suspended
+        self.signs = signs                                          # would take all others for lost
+        if signs and self.quiet >= 12 and not self.line.check([f'left {self.next}']):
             host = self.line.get(f'host {self.next}').decode()
             said = f'nothing has been heard of rank {self.next} on {host} for {SILENT} seconds'
             self.line.compare_set('first', '', json.dumps(['OSError', said + self.who()]))

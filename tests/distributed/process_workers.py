@@ -173,7 +173,7 @@ def failing(rank, world, port, folder, odd: int, where: str, error: Exception) -
                 group.broadcast(rank)
 
     if where == "lost":
-        launch.SILENT = 2
+        launch.SILENT = 6
     with open(folder / f"said{rank}", "w") as sys.stderr:
         end(exit_code(work))
 

@@ -339,7 +339,7 @@ def test_a_lost_process_is_named(tmp_path, odd):
         process.join(GUARD)
     assert time.time() - (tmp_path / "failed").stat().st_mtime < 20
     assert [process.exitcode for process in each] == [-signal.SIGKILL if rank == odd else 2 for rank in range(3)]
-    sentence = f"nothing has been heard of rank {odd} on machine{odd + 1} for 2 seconds"
+    sentence = f"nothing has been heard of rank {odd} on machine{odd + 1} for 6 seconds"
     for rank in {0, 1, 2} - {odd}:
         said = (tmp_path / f"said{rank}").read_text()
         assert said == f"ddpm: {sentence} (said first by rank {odd - 1} on machine{odd})\n"

@@ -34,7 +34,8 @@ def script_says(seen: Seen) -> None:
              'training and in the mean that is printed?')
     if max(two) > LIMIT:
         fail('one process and two agree in the first step, and differ later, by up to '
-             f'{max(two):.2g} %.', 'What have the two averaged before the first step is taken? And does each draw '
+             f'{max(two):.2g} %.',
+             'What have the two averaged before the first step is taken? And does each draw '
              'something of its own, as dropout does?')
     if again[0] > LIMIT:
         fail(f'after SIGKILL the first loss is off by {again[0]:.2g} %.',
