@@ -120,6 +120,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'ddpm_course.lesson.checks.check_after_ddpm': {},
             'ddpm_course.lesson.checks.check_attention': {},
             'ddpm_course.lesson.checks.check_bound': {},
+            'ddpm_course.lesson.checks.check_cifar10': {},
             'ddpm_course.lesson.checks.check_clinic': {},
             'ddpm_course.lesson.checks.check_cluster': {},
             'ddpm_course.lesson.checks.check_colour': {},

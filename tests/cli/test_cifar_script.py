@@ -1,4 +1,4 @@
-"The script of page 22, from its first command to its last, on a set of CIFAR-10's shape that is made on the spot."
+"The script of page 22b, from its first command to its last, on a set of CIFAR-10's shape that is made on the spot."
 
 import ast
 import hashlib
@@ -22,8 +22,8 @@ SMALL = (
 
 
 def chapters_script() -> str:
-    "The string that a cell of page 22 calls `script`."
-    (cell,) = (cell for cell in cells(ROOT / "nbs/22_colour.ipynb") if cell.startswith("script = "))
+    "The string that a cell of page 22b calls `script`."
+    (cell,) = (cell for cell in cells(ROOT / "nbs/22b_cifar10.ipynb") if cell.startswith("script = "))
     return ast.literal_eval(ast.parse(cell).body[0].value)
 
 

@@ -1,30 +1,39 @@
+import torch
+
+from ...losses import OBJECTIVES
+from ...model import Model
+from ...schedules import make_schedule
 from ..answers import Answer, Checks
 
+VALUES = torch.tensor([1.0, 3.0, 8.0, 0.5])     # the answers with each of three classes, and without
 
-def check_gpu_hours(f: Answer) -> None:
-    """Now you can read a recipe and say what it costs you, before you pay.
 
-    How many images does the network see in the whole run?
+def check_weighted(f: Answer) -> None:
+    """You can ask a network for any mixture of its classes, and move away from one, too.
 
-    Seconds are images over images a second; hours of the run times GPUs are GPU-hours.
+    `compose` has one weight for all differences. Where does yours stand?
 
-    `images = steps * batch * (gpus if per_gpu else 1)`, and
-    `images / images_per_s / 3600 * gpus`
+    Each class has a difference from u of its own, and each difference its own weight.
+
+    `return u + sum(w * (c - u) for w, c in zip(weights.values(), cs))`
     """
-    paper = f(800_000, 128, False, 1, 1000.0)
-    right = 102_400_000 / 1000 / 3600
-    assert abs(paper - 60 * right) > right, 'those are minutes: an hour has 3,600 seconds'
-    assert abs(paper - right) < 0.01 * right, 'one GPU with 1,000 images a second takes '\
-        f'102.4 million images in {right:.1f} hours'
-    four = f(800_000, 128, False, 4, 4000.0)
-    assert abs(four - right / 4) > 0.01 * right, 'four GPUs for a quarter of the time are as many '\
-        'GPU-hours as one: those were the hours of the run'
-    assert abs(four - right) < 0.01 * right, 'images_per_s is that of all GPUs together'
-    each = f(800_000, 128, True, 4, 4000.0)
-    assert abs(each - right) > 0.01 * right, 'a batch of 128 on each of four GPUs is one of 512: '\
-        'the same number of steps sees four times as many images'
-    assert abs(each - 4 * right) < 0.01 * right, 'four times as many images, at the same speed, '\
-        'are four times the GPU-hours'
+    model = Model(lambda x, t, y: VALUES[y].view(-1, 1, 1, 1).expand(x.shape), make_schedule('cosine', 10),
+                  OBJECTIVES['v'], (1, 2, 2), classes=('beard', 'glasses', 'hat'), can_guide=True)
+    asked, x, t = f(model, {'glasses': 2.0, 'hat': -0.5}), torch.zeros(2, 1, 2, 2), torch.tensor([3, 3])
+    assert isinstance(asked, Model) and not asked.classes and not asked.can_guide, (
+        'the new model takes no class any more: replace(model, network=network, classes=(), '
+        'can_guide=False)')
+    answer = asked.answer(x, t)
+    for wrong, hint in [
+            (2.0, 'this is the sum of w c: the differences c - u are added, and u itself'),
+            (1.5, 'u is the answer without a class, whose index is len(model.classes)'),
+            (0.25, 'the weights name their classes: model.classes.index(name)'),
+            (9.25, 'a weight below 0 moves away from its class'),
+            (1.25, 'u was left out: the differences are added to it')]:
+        assert not torch.allclose(answer, torch.tensor(wrong)), hint
+    assert torch.allclose(answer, torch.tensor(1.75)), (
+        'with u = 0.5, glasses 3, hat 8 and the weights 2 and -0.5 the answer is 1.75, not '
+        f'{answer.flatten()[0].item():.2f}')
 
 
-check = Checks(check_gpu_hours)
+check = Checks(check_weighted)
