@@ -11,8 +11,12 @@ export function weigh(place, points, abar, temperature = 1) {
   for (let i = 0; i < weights.length; i++) {
     for (let d = 0; d < D; d++) weights[i] -= (place[d] - signal * points[D * i + d]) ** 2 / (2 * (1 - abar) * temperature);
   }
-  const top = weights.reduce((a, b) => Math.max(a, b)), sum = weights.reduce((sum, s) => sum + Math.exp(s - top), 0);
-  return weights.map(s => Math.exp(s - top) / sum);
+  return softmax(weights);
+}
+
+export function softmax(scores) {
+  const top = scores.reduce((a, b) => Math.max(a, b)), raised = scores.map(s => Math.exp(s - top)), sum = raised.reduce((a, b) => a + b);
+  return raised.map(s => s / sum);
 }
 
 /** The mean of points of D numbers, with weights. */

@@ -4,16 +4,16 @@
 (module
   (memory (export "memory") 1)
   (func (export "multiply")
-    (param $bEnd i32)                   ;; of a multiple of 4 biases, one for each output
-    (param $rows i32)                   ;; table: where each row of x begins, in bytes
-    (param $rowsEnd i32)
-    (param $width i32)                  ;; of a row of x and y, in bytes, a multiple of 16
     (param $w i32)                      ;; weights: for each four outputs, for each row of x, four numbers
-    (param $b i32) (param $y i32)
+    (param $b i32)                      ;; a multiple of 4 biases, one for each output; they end where the table begins
+    (param $rows i32)                   ;; table: where each row of x begins, in bytes after $x0
+    (param $rowsEnd i32)
+    (param $x0 i32) (param $width i32)  ;; of a row of x and y, in bytes, a multiple of 16
+    (param $y i32)                      ;; less $x0
     (local $at i32) (local $row i32) (local $w0 i32) (local $to i32)
     (local $x v128) (local $p v128) (local $q v128) (local $r v128) (local $s v128)
     (loop $four
-      (local.set $at (i32.const 0))
+      (local.set $at (local.get $x0))
       (loop $pixels
         (local.set $p (v128.load32_splat (local.get $b)))
         (local.set $q (v128.load32_splat offset=4 (local.get $b)))
@@ -34,7 +34,7 @@
         (v128.store (local.tee $to (i32.add (local.get $to) (local.get $width))) (local.get $q))
         (v128.store (local.tee $to (i32.add (local.get $to) (local.get $width))) (local.get $r))
         (v128.store (i32.add (local.get $to) (local.get $width)) (local.get $s))
-        (br_if $pixels (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 16))) (local.get $width))))
+        (br_if $pixels (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 16))) (i32.add (local.get $x0) (local.get $width)))))
       (local.set $w (local.get $w0))
       (local.set $y (i32.add (local.get $y) (i32.shl (local.get $width) (i32.const 2))))
-      (br_if $four (i32.lt_u (local.tee $b (i32.add (local.get $b) (i32.const 16))) (local.get $bEnd))))))
+      (br_if $four (i32.lt_u (local.tee $b (i32.add (local.get $b) (i32.const 16))) (local.get $rows))))))

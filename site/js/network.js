@@ -43,15 +43,10 @@ export async function loadModel(config, weights, wasm) {
    *  class `base`. */
   function predict(x, t, ys, w, also, base = facts.classes.length) {
     const B = x.length / length, all = k => Array(B).fill(k);
-    const ask = labels => answers(network(x, t, labels), B);
-    const none = all(facts.classes.length), c = ask(ys ?? none), d = also === undefined ? null : ask(all(also));
-    const u = (w === 1 && !d) || !facts.canGuide ? c : ask(d ? all(base) : none);
+    const none = all(facts.classes.length), c = network(x, t, ys ?? none), d = also === undefined ? null : network(x, t, all(also));
+    const u = (w === 1 && !d) || !facts.canGuide ? c : network(x, t, d ? all(base) : none);
     const signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]), x0 = OBJECTIVES[facts.objective];
     return x.map((v, i) => Math.max(-1, Math.min(1, x0(v, u[i] + w * (c[i] - u[i]) + (d ? w * (d[i] - u[i]) : 0), signal, sigma))));
-  }
-  function answers(out, B) {                                            // without a learned variance
-    const each = out.length / B;
-    return each === length ? out : out.filter((_, i) => i % each < length);
   }
 
   /** The chain of samples with these keys (column * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
