@@ -1,17 +1,13 @@
 // Mirrors `dataset_denoiser` of ddpm_course/exact.py (page 04) in the plane; test_plane compares them. All points are flat: x, y, x, y, ...
-import { normal } from './noise.js';
+import { PURPOSE, normal } from './noise.js';
 import { noised } from './sampler.js';
-
-const LESSON = 9;
 
 /** The weights of all points (D numbers each, flat) at a place of D numbers, if x_0 is one of them, each as likely; softer at
  *  higher temperature. */
 export function weigh(place, points, abar, temperature = 1) {
-  const D = place.length, signal = Math.sqrt(abar), weights = new Float64Array(points.length / D);
-  for (let i = 0; i < weights.length; i++) {
-    for (let d = 0; d < D; d++) weights[i] -= (place[d] - signal * points[D * i + d]) ** 2 / (2 * (1 - abar) * temperature);
-  }
-  return softmax(weights);
+  const D = place.length, signal = Math.sqrt(abar), scores = new Float64Array(points.length / D);
+  points.forEach((v, i) => { scores[Math.floor(i / D)] -= (place[i % D] - signal * v) ** 2 / (2 * (1 - abar) * temperature); });
+  return softmax(scores);
 }
 
 export function softmax(scores) {
@@ -35,7 +31,7 @@ export function denoise(places, points, abar) {
 
 /** The loss of the exact denoiser, for v, by draws of point, t and noise: no network has a smaller one on these points. */
 export function leastLoss(points, abars, draws = 600) {
-  const eps = normal(2 * draws, 0, LESSON, 0, 1);
+  const eps = normal(2 * draws, 0, PURPOSE.LESSON, 0, 1);
   let sum = 0;
   for (let k = 0; k < draws && points.length; k++) {
     const abar = abars[Math.floor((k + 0.5) * abars.length / draws)], i = k * 7919 % (points.length / 2) * 2, x0 = points.slice(i, i + 2);
@@ -51,13 +47,9 @@ export function nearest(places, points, known) {
   const all = [];
   let copies = 0;
   for (let k = 0; k < places.length; k += 2) {
-    let best = Infinity, which = 0;
-    for (let i = 0; i < points.length; i += 2) {
-      const far = (places[k] - points[i]) ** 2 + (places[k + 1] - points[i + 1]) ** 2;
-      if (far < best) [best, which] = [far, i / 2];
-    }
-    copies += which < known;
-    all.push(Math.sqrt(best));
+    const far = Array.from({ length: points.length / 2 }, (_, i) => Math.hypot(places[k] - points[2 * i], places[k + 1] - points[2 * i + 1]));
+    all.push(Math.min(...far));
+    copies += far.indexOf(all.at(-1)) < known;
   }
   return [2 * copies / places.length, all.sort((a, b) => a - b)[all.length >> 1]];
 }

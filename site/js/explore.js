@@ -1,10 +1,10 @@
 // Explorers inside the lessons: what those of JupyterLab do with a kernel, in the page.
 import { chart, load, picture, sliders } from './chart.js';
 import { denoise, mean, weigh } from './exact.js';
-import { normal } from './noise.js';
+import { PURPOSE, normal } from './noise.js';
 import { SCHEDULES, noised, running, trailing, walk } from './sampler.js';
 
-const LESSON = 9, grid = (from, to, n) => Array.from({ length: n }, (_, i) => from + i * (to - from) / (n - 1));
+const { LESSON } = PURPOSE, grid = (from, to, n) => Array.from({ length: n }, (_, i) => from + i * (to - from) / (n - 1));
 const bell = (x, mean, variance) => Math.exp(-((x - mean) ** 2) / (2 * variance)) / Math.sqrt(2 * Math.PI * variance);
 const image = bytes => Array.from(bytes, v => v / 127.5 - 1);
 

@@ -1,24 +1,22 @@
 // A small network for the plane, and Algorithm 1: sines of place and time -> 64 -> 64 -> v, SiLU, Adam, averaged weights.
 // Its draws are the package's for a seed; test_plane trains the same network in PyTorch.
-import { normal, uniform } from './noise.js';
+import { PURPOSE, normal, uniform } from './noise.js';
+import { mix } from './sampler.js';
 
-const INIT = 0, TIME = 3, NOISE = 4;                                             // of ddpm_course.draws.Purpose
 const PLACES = [1, 2, 4], TIMES = [1.5, 3, 6, 12], INPUTS = 2 + 4 * PLACES.length + 2 * TIMES.length, SIZES = [INPUTS, 64, 64, 2];
 const silu = z => z / (1 + Math.exp(-z));
 const slope = z => { const s = 1 / (1 + Math.exp(-z)); return s * (1 + z * (1 - s)); };
 
-/** What the network is told of place k at time u in 0..1. */
-function tell(inputs, at, x, y, u) {
-  inputs[at++] = x;
-  inputs[at++] = y;
-  for (const f of PLACES) for (const v of [x, y]) { inputs[at++] = Math.sin(f * v); inputs[at++] = Math.cos(f * v); }
-  for (const f of TIMES) { inputs[at++] = Math.sin(f * u); inputs[at++] = Math.cos(f * u); }
+/** What the network is told of a place at time u in 0..1. */
+function told([x, y], u) {
+  const angles = [...PLACES.flatMap(f => [f * x, f * y]), ...TIMES.map(f => f * u)];
+  return [x, y, ...angles.flatMap(a => [Math.sin(a), Math.cos(a)])];
 }
 
 /** Fresh layers: weights (out, in), row by row, and then the biases. */
 const newLayers = seed => SIZES.slice(1).map((outs, l) => {
   const ins = SIZES[l], scale = l === 2 ? 0 : 1 / Math.sqrt(ins);               // the last layer begins at zero
-  return Float32Array.from(normal((ins + 1) * outs, seed, INIT, 0, l), (z, i) => i < ins * outs ? scale * z : 0);
+  return Float32Array.from(normal((ins + 1) * outs, seed, PURPOSE.INIT, 0, l), (z, i) => i < ins * outs ? scale * z : 0);
 });
 
 /** All values before and after each SiLU, for B inputs. */
@@ -40,9 +38,9 @@ function forward(layers, inputs, B) {
 /** The x_0 that the network sees in each place, at index t of T. */
 export function predict(layers, places, t, abars) {
   const B = places.length / 2, inputs = new Float32Array(B * INPUTS), signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]);
-  for (let b = 0; b < B; b++) tell(inputs, b * INPUTS, places[2 * b], places[2 * b + 1], t / abars.length);
+  for (let b = 0; b < B; b++) inputs.set(told(places.slice(2 * b, 2 * b + 2), t / abars.length), b * INPUTS);
   const { answer } = forward(layers, inputs, B);
-  return places.map((x, i) => signal * x - sigma * answer[i]);
+  return mix(signal, places, -sigma, answer);
 }
 
 /** Training on points, one step a call of `step()`, which gives the loss; `mean` are the averaged weights. */
@@ -52,15 +50,12 @@ export function trainer(points, abars, seed, B = 64, rate = 4e-3) {
   let n = 0;
   function step() {
     const inputs = new Float32Array(B * INPUTS), target = new Float32Array(2 * B);
-    const eps = normal(2 * B, seed, NOISE, n, 0), u = uniform(2 * B, seed, TIME, n, 0);
+    const eps = normal(2 * B, seed, PURPOSE.NOISE, n, 0), u = uniform(2 * B, seed, PURPOSE.TIME, n, 0);
     for (let b = 0; b < B; b++) {
       const i = 2 * Math.floor(u[b] * points.length / 2), t = Math.floor((b + u[B + b]) / B * T);
-      const signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]);
-      const [x, y] = [0, 1].map(d => {
-        target[2 * b + d] = signal * eps[2 * b + d] - sigma * points[i + d];
-        return signal * points[i + d] + sigma * eps[2 * b + d];
-      });
-      tell(inputs, b * INPUTS, x, y, t / T);
+      const x0 = points.slice(i, i + 2), e = eps.slice(2 * b, 2 * b + 2), signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]);
+      target.set(mix(signal, e, -sigma, x0), 2 * b);
+      inputs.set(told(mix(signal, x0, sigma, e), t / T), b * INPUTS);
     }
     const { before, after, answer } = forward(layers, inputs, B);
     let back = answer.map((a, i) => (a - target[i]) / B), loss = 0;

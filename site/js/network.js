@@ -1,11 +1,10 @@
 // Mirrors Model of ddpm_course/model.py, OBJECTIVES of losses.py, and `guided` and `sample` of sampling.py, for a run's
 // config.json and weights. test_parts[network.js] compares what it predicts.
-import { normal } from './noise.js';
+import { PURPOSE, normal } from './noise.js';
 import { readSafetensors } from './safetensors.js';
 import { SCHEDULES, noised, trailing, walk } from './sampler.js';
 import { buildUNet } from './unet.js';
 
-const SAMPLE = 7, KNOWN = 11;                                           // Purpose of draws.py
 const OBJECTIVES = {                                                    // x_0 from x_t and the answer
   eps: (x, e, signal, sigma) => (x - sigma * e) / signal,
   x0: (x, x0) => x0,
@@ -27,7 +26,7 @@ export function readConfig(config) {
 }
 
 /** The noise of samples with these keys, one after the other. */
-export function noiseOf({ columns, rows, seed }, length, purpose = SAMPLE, step = 0) {
+export function noiseOf({ columns, rows, seed }, length, purpose = PURPOSE.SAMPLE, step = 0) {
   const out = new Float32Array(columns.length * length);
   columns.forEach((c, k) => out.set(normal(length, seed, purpose, step, BigInt(c) * 2n ** 32n + BigInt(rows[k])), k * length));
   return out;
@@ -52,11 +51,11 @@ export async function loadModel(config, weights, wasm) {
   /** The chain of samples with these keys (column * 2^32 + row): those of `ddpm sample --seed`; with a picture, and perhaps
    *  a mask of what is to be drawn anew, those of --from, --strength and --mask (page 19). */
   function* samples({ columns, rows, classes, also, base, seed, sampler, steps, guidance, picture, strength = 1, mask }) {
-    const draw = (t, purpose = SAMPLE) => noiseOf({ columns, rows, seed }, length, purpose, t + 1);
+    const draw = (t, purpose = PURPOSE.SAMPLE) => noiseOf({ columns, rows, seed }, length, purpose, t + 1);
     const every = trailing(facts.T, steps), indices = every.slice(-Math.max(1, Math.round(strength * steps)));
     const start = indices.length < steps ? noised(picture, abars[indices[0]], draw(-1)) : draw(-1);
     const keep = mask ? (x, t, next) => {
-      const known = noised(picture, next, draw(t, KNOWN));
+      const known = noised(picture, next, draw(t, PURPOSE.KNOWN));
       return x.map((v, i) => mask[i % mask.length] ? v : known[i]);
     } : undefined;
     const ys = facts.classes.length ? classes : null;

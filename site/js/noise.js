@@ -3,6 +3,7 @@
 // and a ziggurat of 256 layers (Marsaglia and Tsang 2000) makes normal numbers from words. numpy keeps the first
 // for ever, but may change the second (NEP 19): if the test fails after an update of numpy, look at the ziggurat.
 
+export const PURPOSE = { INIT: 0, TIME: 3, NOISE: 4, SAMPLE: 7, LESSON: 9, KNOWN: 11 };                    // of draws.py
 const MASK = (1n << 64n) - 1n;
 const TIMES = [0xD2E7470EE14C6C93n, 0xCA5A826395121157n], PLUS = [0x9E3779B97F4A7C15n, 0xBB67AE8584CAA73Bn];
 

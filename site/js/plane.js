@@ -2,11 +2,11 @@
 import { chart, colour, load } from './chart.js';
 import { denoise, leastLoss, nearest } from './exact.js';
 import { predict, trainer } from './mlp.js';
-import { normal } from './noise.js';
+import { PURPOSE, normal } from './noise.js';
 import { strokes } from './pad.js';
 import { SCHEDULES, trailing, walk } from './sampler.js';
 
-const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400, LESSON = 9;
+const section = document.getElementById('plane'), T = 1000, WALKERS = 300, STEPS = 60, REST = 45, WIDE = 2.2, MOST = 400;
 const CALLED = { exact: 'The exact denoiser', network: 'A network, learning now' };
 section.innerHTML = `
   <p id="facts"></p><div class="planes">${Object.entries(CALLED).map(([who, name]) => `<figure><canvas class="plane" width="560" height="560" tabindex="0"
@@ -64,7 +64,7 @@ for (const id of ['schedule', 'most', 'steps']) $(id).oninput = changed;
 // -- the walks back (Algorithm 2 without noise on the way) from the same noise: a step of both is a frame
 const ANSWERS = { exact: (x, t, abars) => denoise(x, known(), abars[t]), network: (x, t, abars) => predict(learner.mean, x, t, abars) };
 function walks() {
-  const start = Float64Array.from(normal(2 * WALKERS, seed, LESSON, told++, 0)), schedule = abars();
+  const start = Float64Array.from(normal(2 * WALKERS, seed, PURPOSE.LESSON, told++, 0)), schedule = abars();
   const indices = [...trailing(T, STEPS), 11, 7, 4, 2, 1, 0];                    // small steps at the end: points lie close
   return Object.entries(ANSWERS).map(([who, answer]) =>
     [who, walk((x, t) => answer(x, t, schedule), start, { sampler: 'ddim', abars: schedule, indices })]);

@@ -16,7 +16,8 @@ export const running = (T, beta) => {
 export const trailing = (T, steps) => Array.from({ length: steps }, (_, k) => halfToEven(T - k * T / steps) - 1);
 const halfToEven = v => Math.abs(v % 1) === 0.5 ? 2 * Math.round(v / 2) : Math.round(v);      // as Python rounds
 
-const mix = (a, x, b, y) => x.map((v, i) => a * v + b * y[i % y.length]);
+/** a x + b y */
+export const mix = (a, x, b, y) => x.map((v, i) => a * v + b * y[i % y.length]);
 /** x_t in one jump, for each picture of noise. */
 export const noised = (x0, abar, eps) => mix(Math.sqrt(1 - abar), eps, Math.sqrt(abar), x0);
 const clock = abar => Math.log(abar / (1 - abar)) / 2;
