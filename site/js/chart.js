@@ -8,19 +8,17 @@ export async function load(name, as = 'json') {
   return answer[as]();
 }
 
-const FONT = '13px system-ui, sans-serif';
 const lower = text => text.replace(/_(\d+|t)/g, (_, all) => [...all].map(c => '₀₁₂₃₄₅₆₇₈₉ₜ'['0123456789t'.indexOf(c)]).join(''));
 
 /** chart(canvas, { x: [from, to], y: [from, to], label }) -> curve, bars, dots, on a fresh ground. */
-export function chart(canvas, { x, y, label = '' }) {
+export function chart(canvas, { x, y, label }) {
   const g = canvas.getContext('2d');
-  g.font = FONT;
+  canvas.width = canvas.width;                                  // empty, and without the last one's clip
+  g.fillStyle = g.strokeStyle = colour('text-muted');
+  g.font = '13px system-ui, sans-serif';
   const lines = g.measureText(label).width < canvas.width - 60 ? [label] : label.split(/(?<=[,;:]) /);
   const left = 44, low = canvas.height - 22 - 15 * lines.length, right = canvas.width - 18, high = 10;
   const across = v => left + (v - x[0]) / (x[1] - x[0]) * (right - left), up = v => low - (v - y[0]) / (y[1] - y[0]) * (low - high);
-  canvas.width = canvas.width;                                  // empty, and without the last one's clip
-  g.fillStyle = g.strokeStyle = colour('text-muted');
-  g.font = FONT;
   g.strokeRect(left, high, right - left, low - high);
   g.textAlign = 'center';
   for (const v of [0, 1, 2, 3, 4].map(k => x[0] + k * (x[1] - x[0]) / 4)) g.fillText(+v.toPrecision(3), across(v), low + 15);
@@ -51,8 +49,7 @@ export function chart(canvas, { x, y, label = '' }) {
 /** A picture of numbers in [-1, 1]: grey, or three planes of red, green and blue. */
 export function picture(canvas, x, width, height = width) {
   const N = width * height, plane = x.length > N ? N : 0, g = canvas.getContext('2d'), image = g.createImageData(width, height);
-  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-  canvas.style.imageRendering = 'pixelated';
+  Object.assign(canvas, { width, height }).style.imageRendering = 'pixelated';
   for (let i = 0; i < N; i++) for (let c = 0; c < 4; c++) image.data[4 * i + c] = c === 3 ? 255 : (x[c * plane + i] + 1) * 127.5;
   g.putImageData(image, 0, 0);
 }
@@ -64,10 +61,9 @@ export function sliders(section, wanted, draw) {
   const update = () => draw(values);
   for (const [name, [min, max, step, value, say = v => v]] of Object.entries(wanted)) {
     const label = controls.appendChild(document.createElement('label')), menu = typeof min === 'string';
-    const input = document.createElement(menu ? 'select' : 'input'), output = document.createElement('output');
-    if (menu) input.append(...wanted[name].map(word => new Option(word)));
-    else Object.assign(input, { type: 'range', min, max, step, value });
-    label.append(`${lower(name)} `, input, output);
+    label.innerHTML = `${lower(name)} ${menu ? `<select>${wanted[name].map(word => `<option>${word}`).join('')}</select>`
+      : `<input type="range" min="${min}" max="${max}" step="${step}" value="${value}">`}<output></output>`;
+    const [input, output] = label.children;
     const note = () => { values[name] = menu ? input.value : +input.value; output.value = menu ? '' : say(+input.value); };
     note();
     input.oninput = () => { note(); update(); };

@@ -45,7 +45,7 @@ const columns = each.map(i => {
   column.firstChild.onclick = () => {
     if (section.dataset.state !== 'done') return;
     drawing.picture = frames.at(-1).x[i];
-    drawing.marking();
+    $('pad').querySelector('select').value = 'mask';
     say('Mark on it, with mouse or finger, what is to be drawn anew.');
     $('pad').scrollIntoView({ block: 'nearest' });
   };
@@ -57,8 +57,7 @@ const put = pictures => columns.forEach((column, i) => paint(column.firstChild, 
 function show(k) {
   const frame = frames[k];
   if (!frame || frame.missing) return;
-  $('step').value = k;
-  $('step').setAttribute('aria-valuetext', `t = ${frame.t}`);
+  Object.assign($('step'), { value: k, ariaValueText: `t = ${frame.t}` });
   put(frame[$('shown').value]);
   return frame;
 }
@@ -82,13 +81,12 @@ async function open(name, config, weights) {
   say('Loading the network …');
   try {
     ask(() => ({}));                            // what is being drawn is of another model
-    config = JSON.parse(await config);
-    meet(readConfig(config));                   // noise is there before the weights are
-    const files = [config, await weights, await load('matmul.wasm', 'arrayBuffer')];
+    meet(readConfig(await config));             // noise is there before the weights are
+    const files = [await config, await weights, await load('matmul.wasm', 'arrayBuffer')];
     ask(() => ({ files }), draw);
   } catch (error) { say(error.message); }
 }
-const choose = name => open(name, load(`${MODELS[name]}/config.json`, 'text'), load(`${MODELS[name]}/ema.safetensors`, 'arrayBuffer'));
+const choose = name => open(name, load(`${MODELS[name]}/config.json`), load(`${MODELS[name]}/ema.safetensors`, 'arrayBuffer'));
 
 /** A model is known: its menus, a pad of its size, its noise; and what the link asks for. */
 function meet(known) {
@@ -178,7 +176,7 @@ $('link').onclick = () => {
 $('model').onchange = () => choose($('model').value);
 $('files').onchange = () => {
   const [config, weights] = ['.json', '.safetensors'].map(end => [...$('files').files].find(file => file.name.endsWith(end)));
-  if (config && weights) open('', config.text(), weights.arrayBuffer());
+  if (config && weights) open('', config.text().then(JSON.parse), weights.arrayBuffer());
   else say('Choose both files at once: config.json and ema.safetensors.');
 };
 choose(wanted.get('model') in MODELS ? wanted.get('model') : 'digits');

@@ -87,14 +87,10 @@ const EXPLORERS = {
 };
 
 for (const section of document.querySelectorAll('.explore')) {
-  section.replaceChildren();
   EXPLORERS[section.dataset.kind](section, (width, height, name) => {          // a chart so wide and high, or a picture
-    const canvas = Object.assign(document.createElement('canvas'), { role: 'img' });
-    canvas.setAttribute('aria-label', section.getAttribute('aria-label'));
+    section.insertAdjacentHTML('beforeend', name ? `<figure><canvas></canvas><figcaption>${name}</figcaption></figure>` : '<canvas></canvas>');
+    const canvas = Object.assign([...section.querySelectorAll('canvas')].at(-1), { role: 'img', ariaLabel: section.ariaLabel });
     if (height) [canvas.width, canvas.height] = [Math.min(width, section.clientWidth - 24), Math.min(height, section.clientWidth - 24)];
-    if (!name) return section.appendChild(canvas);
-    const figure = section.appendChild(document.createElement('figure'));
-    figure.append(canvas, Object.assign(document.createElement('figcaption'), { textContent: name }));
     return canvas;
   });
 }

@@ -66,6 +66,5 @@ export function pad(element, size, channels, changed) {
     set picture(x) { ink.set(x); show(); },
     get mask() { return anew.some(Boolean) ? anew : null; },
     set mask(on) { anew.set(on); show(); },
-    marking() { menu.value = 'mask'; },
   };
 }
