@@ -25,12 +25,8 @@ html_use_index = False
 html_search_scorer = os.path.join(os.path.dirname(__file__), "scorer.js")
 html_context = {"default_mode": "auto"}
 html_favicon = "_static/icon.svg"
-html_show_sphinx = False
 mathjax_path = "mathjax/tex-chtml.js"
 html_theme_options = {
-    "home_page_in_toc": False,
-    "show_navbar_depth": 1,
-    "show_toc_level": 1,
     "use_download_button": False,
     "use_fullscreen_button": False,
 }

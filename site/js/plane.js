@@ -61,13 +61,13 @@ $('clear').onclick = () => { points = []; changed(); };
 $('again').onclick = () => { seed++; changed(); };
 for (const id of ['schedule', 'most', 'steps']) $(id).oninput = changed;
 
-// -- the walks back (Algorithm 2 without noise on the way) from the same noise: a step of both is a frame
-const ANSWERS = { exact: (x, t, abars) => denoise(x, known(), abars[t]), network: (x, t, abars) => predict(learner.mean, x, t, abars) };
+// -- the walk back (Algorithm 2 without noise on the way) of both, from the same noise: a step is a frame
+const halves = x => ({ exact: x.slice(0, 2 * WALKERS), network: x.slice(2 * WALKERS) });
 function walks() {
-  const start = Float64Array.from(normal(2 * WALKERS, seed, PURPOSE.LESSON, told++, 0)), schedule = abars();
+  const noise = normal(2 * WALKERS, seed, PURPOSE.LESSON, told++, 0), schedule = abars();
   const indices = [...trailing(T, STEPS), 11, 7, 4, 2, 1, 0];                    // small steps at the end: points lie close
-  return Object.entries(ANSWERS).map(([who, answer]) =>
-    [who, walk((x, t) => answer(x, t, schedule), start, { sampler: 'ddim', abars: schedule, indices })]);
+  const answers = ({ exact, network }, t) => [...denoise(exact, known(), schedule[t]), ...predict(learner.mean, network, t, schedule)];
+  return walk((x, t) => answers(halves(x), t), [...noise, ...noise], { sampler: 'ddim', abars: schedule, indices });
 }
 
 function frame() {
@@ -76,8 +76,8 @@ function frame() {
   else if (resting) resting--;
   else {
     story ??= walks();
-    const next = story.map(([who, steps]) => [who, steps.next()]), { done, value } = next[0][1];
-    if (!done) [level, walkers] = [value.t, Object.fromEntries(next.map(([who, { value }]) => [who, value.x]))];
+    const { done, value } = story.next();
+    if (!done) [level, walkers] = [value.t, halves(value.x)];
     else {
       [story, resting, section.ended] = [null, REST, walkers];
       for (const [who, x] of Object.entries(walkers)) [section.dataset[who], section.dataset[`${who}Far`]] = copies[who] = nearest(x, [...known(), ...others()], pairs());
