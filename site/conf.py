@@ -1,5 +1,4 @@
 # Sphinx's settings; tools/site.py gives it the pages.
-import os
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ html_css_files = ["course.css"]
 html_js_files = [("reader.js", {"type": "module"})]
 html_copy_source = False
 html_use_index = False
-html_search_scorer = os.path.join(os.path.dirname(__file__), "scorer.js")
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_context = {"default_mode": "auto"}
 html_favicon = "_static/icon.svg"
 mathjax_path = "mathjax/tex-chtml.js"

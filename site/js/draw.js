@@ -83,7 +83,8 @@ async function open(name, config, weights) {
     ask(() => ({}));                            // what is being drawn is of another model
     meet(readConfig(await config));             // noise is there before the weights are
     const files = [await config, await weights, await load('matmul.wasm', 'arrayBuffer')];
-    ask(() => ({ files }), draw);
+    ask(() => ({ files }));
+    draw();                                     // a job waits for the files
   } catch (error) { say(error.message); }
 }
 const choose = name => open(name, load(`${MODELS[name]}/config.json`), load(`${MODELS[name]}/ema.safetensors`, 'arrayBuffer'));

@@ -41,9 +41,8 @@ export async function loadModel(config, weights, wasm) {
    *  with a class `also` for all u + w (c - u) + w (d - u), as `compose` of ddpm_course/compose.py, where u may be that of a
    *  class `base`. */
   function predict(x, t, ys, w, also, base = facts.classes.length) {
-    const B = x.length / length, all = k => Array(B).fill(k);
-    const none = all(facts.classes.length), c = network(x, t, ys ?? none), d = also === undefined ? null : network(x, t, all(also));
-    const u = (w === 1 && !d) || !facts.canGuide ? c : network(x, t, d ? all(base) : none);
+    const all = k => ys.map(() => k), c = network(x, t, ys), d = also === undefined ? null : network(x, t, all(also));
+    const u = (w === 1 && !d) || !facts.canGuide ? c : network(x, t, all(d ? base : facts.classes.length));
     const signal = Math.sqrt(abars[t]), sigma = Math.sqrt(1 - abars[t]), x0 = OBJECTIVES[facts.objective];
     return x.map((v, i) => Math.max(-1, Math.min(1, x0(v, u[i] + w * (c[i] - u[i]) + (d ? w * (d[i] - u[i]) : 0), signal, sigma))));
   }
@@ -58,8 +57,7 @@ export async function loadModel(config, weights, wasm) {
       const known = noised(picture, next, draw(t, PURPOSE.KNOWN));
       return x.map((v, i) => mask[i % mask.length] ? v : known[i]);
     } : undefined;
-    const ys = facts.classes.length ? classes : null;
-    yield* walk((x, t) => predict(x, t, ys, guidance, also, base), start, { sampler, abars, indices, noise: draw, keep });
+    yield* walk((x, t) => predict(x, t, classes, guidance, also, base), start, { sampler, abars, indices, noise: draw, keep });
   }
   return { ...facts, abars, length, predict, samples };
 }

@@ -35,7 +35,7 @@ export function pad(element, size, channels, changed) {
     <label>draw with <select><option value="pen">a pen<option value="rubber">a rubber<option value="mask">a mask: what is drawn anew</select></label>
     <input type="color" value="#ffffff" aria-label="colour of the pen"${channels === 3 ? '' : ' hidden'}>
     <button type="button">Clear</button>`;
-  const [canvas, menu, colour, button] = ['canvas', 'select', 'input', 'button'].map(name => element.querySelector(name));
+  const [canvas, menu, colour, button] = element.querySelectorAll('canvas, select, input, button');
 
   function show(at) {
     paint(canvas, ink, size);

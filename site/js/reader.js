@@ -1,5 +1,6 @@
 // On every page: a guess that is typed in stays in this browser, and stands beside the answer.
 for (const wide of document.querySelectorAll('table, .wide, .math')) if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;   // the keys scroll it
+addEventListener('beforeprint', () => { document.documentElement.dataset.theme = 'light'; });     // and until it is loaded again
 
 for (const form of document.querySelectorAll('form.guess')) {
   const name = form.dataset.guess, field = form.querySelector('input');

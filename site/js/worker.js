@@ -6,11 +6,7 @@ let model, latest;
 onmessage = async ({ data: { id, files, job } }) => {
   latest = id;
   try {
-    if (files) {
-      model = loadModel(...files);
-      await model;
-      postMessage({ id });
-    }
+    if (files) await (model = loadModel(...files));
     let k = 0;
     if (job) for (const { t, x, x0 } of (await model).samples(job)) {
       postMessage({ id, k: k++, t, x, x0 });
