@@ -1,6 +1,8 @@
 // On every page: a guess that is typed in stays in this browser, and stands beside the answer.
 for (const wide of document.querySelectorAll('table, .wide, .math')) if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;   // the keys scroll it
-addEventListener('beforeprint', () => { document.documentElement.dataset.theme = 'light'; });     // and until it is loaded again
+let theme = 'light';                                            // of a printed page; after it the page is as it was
+const root = document.documentElement.dataset, turn = () => { [theme, root.theme] = [root.theme, theme]; };
+for (const when of ['beforeprint', 'afterprint']) addEventListener(when, turn);
 
 for (const form of document.querySelectorAll('form.guess')) {
   const name = form.dataset.guess, field = form.querySelector('input');
