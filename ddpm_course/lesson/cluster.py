@@ -159,7 +159,10 @@ def below(pid: int) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    "Kill a process, and all that it has started, as a power cut would."
-    for each in (pid, *below(pid)):
+    "Kill a process, and all that it has started, as a power cut would; then they are gone."
+    doomed = {pid, *below(pid)}
+    for each in doomed:
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
+    while any(state[0] != 'Z' for each, state in listed('stat').items() if each in doomed):
+        time.sleep(0.02)                # a signal takes a moment

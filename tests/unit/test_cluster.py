@@ -6,7 +6,6 @@ import pytest
 from notebooks import ROOT, cells
 
 from ddpm_course.lesson.cluster import Cluster, below, kill, listed
-from helpers import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +36,8 @@ def test_a_killed_job_leaves_nothing(cluster):
     left = below(job.pid)
     kill(job.pid)
     job.wait()
-
-    def gone():  # a killed process takes a moment
-        return not {pid for pid, state in listed("stat").items() if not state.startswith("Z")} & set(left)
-
-    assert len(left) >= 4
-    wait_for(gone, limit=10)
+    running = {pid for pid, state in listed("stat").items() if not state.startswith("Z")}
+    assert len(left) >= 4 and not running & set(left)
 
 
 BATCH = next(text for text in cells(ROOT / "nbs/25_cluster.ipynb") if "#SBATCH --nodes" in text)
