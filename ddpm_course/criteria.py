@@ -4,10 +4,10 @@ from collections.abc import Callable
 from .base.registry import look_up
 from .config import RunConfig
 from .hybrid import Hybrid, Vlb
-from .simple import Simple
+from .simple import Capped, Simple
 
 CRITERIA: dict[str, Callable[[RunConfig], Simple]] = {
-    'simple': Simple, 'hybrid': Hybrid, 'vlb': Vlb}
+    'simple': Simple, 'capped': Capped, 'hybrid': Hybrid, 'vlb': Vlb}
 
 
 def build_criterion(config: RunConfig) -> Simple:

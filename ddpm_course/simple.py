@@ -65,6 +65,23 @@ class Simple:
         "Go on from what `state_dict` kept."
 
 
+
+class Capped(Simple):
+    """The squared error in x_0 times min(1 + SNR, cap), whatever the objective: the loss weight of
+    v (page 09), with the cap that Hang et al. (2023) put on the SNR."""
+
+    def __init__(self, config: RunConfig | None = None, *, cap: float = 5.0):
+        "`--set cap=NUMBER` gives another cap; nothing of a run's configuration is needed."
+        self.cap = cap
+
+    def losses(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        "As those of `Simple`, with another weight at each t in 'loss'."
+        found = super().losses(model, batch)
+        signal, sigma = (scale.flatten() for scale in model.schedule.scales(batch.t, batch.x0))
+        plain = model.objective.target(1, -signal / sigma, signal, sigma)**2    # of an error in x_0
+        return found | {'loss': found['loss'] * (1 / sigma**2).clamp(max=self.cap) / plain}
+
+
 LOSSES = ('loss', 'eps_mse', 'x0_mse')  # what every criterion gives
 
 

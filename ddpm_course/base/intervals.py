@@ -25,7 +25,7 @@ def plus_minus(mean: float, half: float, form: str = '.4f', half_form: str = '')
 
 def interval(mean: float, error: float, n: int, digits: int = 4) -> str:
     "A mean of n independent values with its standard error, as `mean ± half-width`."
-    form = f'.{digits}f'
+    form = f'z.{digits}f'        # z: no -0.0
     return plus_minus(mean, student(n - 1) * error, form) if n > 1 else f'{mean:{form}}'
 
 
