@@ -184,7 +184,7 @@ _TABLE: dict[str, tuple[dict[str, Any], int, str]] = {
     'faces16': (_MNIST16 | dict(data='faces', image_channels=3, objective='x0', loss='capped',
                                 steps=6000, lr=4e-3, ema=0.998, log_every=50, save_every=1000,
                                 grid_every=1000),
-                637_427, 'about 8 minutes on two CPU cores with bf16'),
+                637_427, 'about 7 minutes on two CPU cores with bf16'),
     'cifar10': (_CIFAR10, 35_746_307, 'days on one GPU; Ho et al. report 10.6 hours on a TPU v3-8'),
     'cifar10-class': (_CIFAR10 | dict(conditional=True, label_drop=0.1), 35_751_939, 'as cifar10'),
     'cifar10-cosine': (_CIFAR10 | dict(schedule='cosine'), 35_746_307, 'as cifar10'),
