@@ -65,7 +65,6 @@ class Simple:
         "Go on from what `state_dict` kept."
 
 
-
 class Capped(Simple):
     """The squared error in x_0 times min(1 + SNR, cap), whatever the objective: the loss weight of
     v (page 09), with the cap that Hang et al. (2023) put on the SNR."""

@@ -114,7 +114,7 @@ def darkened(pixels, folder):
 def test_dark_pages_tell_the_truth(tmp_path):
     "Pictures in colour are the same in both modes, lines are turned light, and a map and its colour bar agree."
     coloured = [pixels for source, pixels in drawn("22_colour") if ".plot(" not in source]
-    assert len(coloured) >= 5
+    assert len(coloured) >= 6
     for pixels in coloured:  # samples as a whole; faces of few flat colours at least where there is colour
         same = (darkened(pixels, tmp_path) == pixels).all(2)
         assert same[np.ptp(pixels, 2) > 40].all() and (same.all() or not figures.colourful(pixels))
