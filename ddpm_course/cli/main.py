@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import __version__
 from .flags import Parser, Processes, add_flags, read
-from .terminal import complain, steady
+from .terminal import complain, set_aside, steady
 
 COMMANDS = {                            # each is a module here: Request and run
     'train': 'train a model (defaults need no data, network or GPU)',
@@ -78,7 +78,8 @@ def exit_code(call: Callable[..., object], *given: Any, debug: bool = False) -> 
         if not launched and (debug or fault and type(error).__name__ != 'Elsewhere'):
             traceback.print_exc()
         elif not launched:
-            complain(said + advice)
+            for line in said.splitlines() if type(error).__name__ == 'Lost' else [said + advice]:
+                complain(line)
         return 1 if debug or fault else 2
 
 
@@ -150,11 +151,14 @@ def main(words: Sequence[str] | None = None) -> None:
     if 'OMP_WAIT_POLICY' not in os.environ:
         os.environ.setdefault('GOMP_SPINCOUNT', '10000')    # waiting threads soon leave their core
     words = list(sys.argv[1:] if words is None else words) or ['--help']
-    with (redirect_stdout(steady(sys.stdout)), redirect_stderr(steady(sys.stderr)),
+    worker, errors = 'RANK' in os.environ, sys.stderr
+    if worker and errors and '--debug' not in words:
+        from ddpm_course.run import launch
+        errors = set_aside(launch.new_log())
+    with (redirect_stdout(steady(sys.stdout)), redirect_stderr(steady(errors)),
           warnings.catch_warnings()):
         if '--debug' not in words:
             warn_shortly()
-        worker = 'RANK' in os.environ
         code = exit_code(work if worker else dispatch, words, debug='--debug' in words)
         if worker:
             from ddpm_course.run import launch

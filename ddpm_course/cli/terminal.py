@@ -22,13 +22,27 @@ def complain(sentence: object) -> None:
     print('ddpm:', printable((str(sentence).splitlines() or ['?'])[0]), file=sys.stderr)
 
 
-def print_to(path: Path, heading: str) -> None:
-    "From now on all that this process and its libraries print goes to the end of a file."
+def set_aside(path: Path) -> TextIO:
+    """From now on what libraries print below Python goes to the end of a file; a stream to where
+    it went before, for what is said."""
+    kept = os.dup(2)
+    with open(path, 'ab', 0) as file:
+        os.dup2(file.fileno(), 2)
+    return open(kept, 'w')                                  # noqa: SIM115
+
+
+def log_to(path: Path, heading: str, everything: bool) -> None:
+    """From now on what was set aside goes to the end of a file, with what is there already; or
+    everything that this process prints."""
+    aside = Path(os.environ['DDPM_LOG'])
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'ab', 0) as file:
-        file.write(f'-- {heading}\n'.encode())
-        for stream in (1, 2):
+        file.write(f'-- {heading}\n'.encode() + aside.read_bytes())
+        for stream in (1, 2, sys.stderr.fileno()) if everything else (2,):
             os.dup2(file.fileno(), stream)
+    link = aside.with_suffix('.link')
+    link.symlink_to(path.resolve())
+    link.replace(aside)                                     # so that who looks there finds it
 
 
 class Steady(io.FileIO):

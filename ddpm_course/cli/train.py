@@ -1,6 +1,7 @@
 "`ddpm train`: train a model, or go on where a run in the same folder stopped."
 import logging
 import math
+import os
 import shlex
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..base.fields import option
-from ..base.files import own_folder, write_by
+from ..base.files import write_by
 from ..base.group import Group
 from ..base.intervals import interval
 from ..base.registry import look_up
@@ -31,7 +32,7 @@ from ..sampling import columns_of, sample
 from ..share.pipelines import load_published
 from .flags import FOUND_IN_DATA, Processes
 from .genseq import save_film
-from .terminal import print_to, say
+from .terminal import log_to, say
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,6 @@ def draw_grid(run: Run, name: str, rows: int, trackers: Sequence[Tracker] = (),
     images, path = sample(run.model, None, rows, how, group=run.group), run.folder / name
     if run.group.rank == 0:
         grid = grid_image(images, len(columns_of(run.model)), column_titles(run.model))
-        if path.parent != run.folder:
-            own_folder(path.parent)
         write_by(path, grid.save, 'PNG')
         for tracker in trackers:
             tracker.picture('samples', grid, run.state.step)
@@ -178,8 +177,9 @@ def run(request: Request, group: Group) -> None:
         logging.info('settings of the run: %s', to_json(run.config))
         if run.finished and all((out / n).exists() and (out / n).stat().st_size for n in DONE):
             return say(group, f'{out} is finished; nothing to do (more --steps train it longer)')
-        if group.rank:                          # the first one's is what one sees
-            print_to(out / f'logs/rank{group.rank}.txt', f'{time.ctime()}, step {run.began}')
+        if 'DDPM_LOG' in os.environ:            # what the first one says is what one sees
+            log_to(out / f'logs/rank{group.rank}.txt', f'{time.ctime()}, step {run.began}',
+                   everything=group.rank > 0)
         for name in request.log if group.rank == 0 else ():
             trackers.append(start_tracker(name, out, run.config, run.began))
             last.callback(trackers[-1].close)

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import re
+import select
+import shutil
 import signal
 import socket
 import sys
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,7 +28,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ..base.group import Group
 from ..base.machine import cores, pick_device
 from .distributed import DDPGroup
-from .stopping import Drifted, Elsewhere, NotFinite
+from .stopping import Drifted, Elsewhere, Lost, NotFinite
 
 TIMEOUTS = {'DDPM_START_TIMEOUT': 300,      # seconds to wait until all have come to the start,
             'DDPM_TIMEOUT': 600}            # and for others in each collective from then on
@@ -33,8 +36,8 @@ GRACE = 5                   # seconds in which a process may end by itself, when
 SILENT = 45                 # seconds without a sign of life after which a process is taken for lost
 PLACE = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT',
          *TIMEOUTS)         # what the environment says: the last are ours, the others torchrun's
-TOLD = {kind.__name__: kind for kind in (Drifted, NotFinite, ValueError, FileNotFoundError, OSError,
-                                         MemoryError, Elsewhere, RuntimeError)}
+TOLD = {kind.__name__: kind for kind in (Drifted, NotFinite, ValueError, FileNotFoundError, Lost,
+                                         OSError, MemoryError, Elsewhere, RuntimeError)}
 FINAL = {'ValueError': 1, 'FileNotFoundError': 1, 'NotFinite': 2, 'Drifted': 2}
 #                                           # in so many attempts: not worth another
 FIRST = ' (said first by '                  # behind a sentence, before who that was
@@ -55,11 +58,32 @@ def end(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):      # closed, full, or none
             stream.flush()
+    with contextlib.suppress(KeyError, OSError):        # nobody asks for the log of one that speaks
+        os.unlink(os.environ['DDPM_LOG'])
+        os.rmdir(os.path.dirname(os.environ['DDPM_LOG']))
     os._exit(code)
 
 
-def failure(folder: str, codes: Mapping[int, int] = {}) -> Exception | None:
-    "What went wrong first, as others fail in its wake: what was told, or who was killed, or None."
+def new_log() -> Path:
+    """An empty file for what libraries print in this worker, until a run takes it. Others name it
+    if this process ends without a word (see `Lost`); `end` takes it away."""
+    folder = os.environ.get('DDPM_LAUNCHED') or tempfile.mkdtemp(prefix='ddpm-')
+    path = Path(folder, f'rank{os.environ["RANK"]}.txt')
+    path.touch()
+    os.environ['DDPM_LOG'] = str(path)
+    return path
+
+
+def lost(rank: int, host: str, log: str, how: str) -> Lost:
+    "What is said of a process that has ended without a word."
+    said = (f'rank {rank} on {host} {how}: what was saved is intact, go on with fewer processes or '
+            'a smaller batch')
+    return Lost(f'{said}\nwhat it printed last is in {os.path.realpath(log)}' if log else said)
+
+
+def failure(folder: str, codes: Mapping[int, int] = {}, logs: str = '') -> Exception | None:
+    """What went wrong first, as others fail in its wake: what was told, or who was killed, or None.
+    `logs` holds what each process printed, see `new_log`."""
     files = sorted(Path(folder).rglob('error.json'), key=lambda path: path.stat().st_mtime_ns)
     last = max((path.parts[-3:-2] for path in files), default='')       # attempt_3/0/error.json
     files = [path for path in files if path.parts[-3:-2] == last]
@@ -68,14 +92,14 @@ def failure(folder: str, codes: Mapping[int, int] = {}) -> Exception | None:
         kind, _, sentence = message['message'].partition(': ')
         errors.append(TOLD[kind](sentence))
         errors[-1].add_note(message['extraInfo']['py_callstack'])       # beside a traceback
-    for rank, code in codes.items():
-        if code < 0 and code != -signal.SIGTERM:        # with which torchrun ends the others
-            why = ', as by the system where memory runs out' * (code == -signal.SIGKILL)
-            errors.append(OSError(
-                f'rank {rank} was ended by {signal.Signals(-code).name}{why}: what was saved is '
-                'intact, go on with fewer processes or a smaller batch'))
-    wake = (Elsewhere, RuntimeError)
-    return max(errors, key=lambda e: (*wake, type(e)).index(type(e)), default=None)     # the first
+    ends = [lost(rank, socket.gethostname(), f'{logs}/rank{rank}.txt' if logs else '',
+                 f'was ended by {signal.Signals(-code).name}'
+                 + ', as by the system where memory runs out' * (code == -signal.SIGKILL))
+            for rank, code in codes.items()
+            if code < 0 and code != -signal.SIGTERM]    # with which torchrun ends the others
+    wake = (Elsewhere, RuntimeError, Lost)              # an exit code tells more than these
+    causes = [error for error in errors if type(error) not in wake] or ends or errors
+    return max(causes, key=lambda e: (*wake, type(e)).index(type(e)), default=None)     # the first
 
 
 def torchrun(count: int, words: Sequence[str]) -> None:
@@ -86,9 +110,11 @@ def torchrun(count: int, words: Sequence[str]) -> None:
     names = [name for name in ('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT') if hasattr(signal, name)]
     heard = [name for name in names if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
     before = dict(os.environ)                       # whose words go on to the processes
-    os.environ |= {'DDPM_LAUNCHED': '1', 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1',
+    logs = tempfile.mkdtemp(prefix='ddpm-')
+    os.environ |= {'DDPM_LAUNCHED': logs, 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1',
                    'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
     logging.disable(logging.CRITICAL)               # what went wrong is said once, by the caller
+    said = None
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action='ignore'):
             config = LaunchConfig(
@@ -102,8 +128,11 @@ def torchrun(count: int, words: Sequence[str]) -> None:
             except ChildFailedError as error:
                 codes = {rank: ended.exitcode for rank, ended in error.failures.items()}
                 code = error.get_first_failure()[1].exitcode
-                raise failure(folder, codes) or SystemExit(abs(code) + 128 * (code < 0)) from None
+                said = failure(folder, codes, logs)
+                raise said or SystemExit(abs(code) + 128 * (code < 0)) from None
     finally:
+        if f'{os.path.realpath(logs)}{os.sep}' not in str(said):     # which names no file in there
+            shutil.rmtree(logs, ignore_errors=True)
         logging.disable(logging.NOTSET)
         os.environ.clear()
         os.environ |= before
@@ -126,13 +155,15 @@ class Word:
     def __init__(self, rank: int, world: int):
         e, limit = os.environ, seconds('DDPM_START_TIMEOUT')
         self.rank, self.world, self.first, self.over = rank, world, '', threading.Event()
+        self.asked = False                      # by SIGTERM
         self.host = e.get('SLURMD_NODENAME') or socket.gethostname()
         self.next, self.signs, self.due, self.quiet = (rank + 1) % world, 0, 0.0, 0
         self.store, _, _ = next(dist.rendezvous('env://', rank, world, timeout=limit))
         self.line = dist.TCPStore(              # of its own: who waits in the other blocks it
             e['MASTER_ADDR'], int(e['MASTER_PORT']), is_master=False, wait_for_workers=False,
             timeout=limit)
-        self.line.set(f'host {rank}', self.host)
+        self.line.set(f'process {rank}', json.dumps([self.host, os.getpid(), e.get('DDPM_LOG', '')]))
+        self.keeper = json.loads(self.line.get('process 0'))   # of the store
         self.line.add(f'sign {rank}', 1)        # from now on it is missed
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
@@ -147,11 +178,7 @@ class Word:
             self.line.set(f'left {self.rank}', '')
             self.line.add('heard', 1)
         if self.first and not self.over.wait(GRACE):
-            error = self.heard()
-            record(error)
-            if 'DDPM_LAUNCHED' not in os.environ:
-                print(f'ddpm: {error}', file=sys.stderr)
-            end(1 + isinstance(error, (ValueError, OSError)))
+            self.end_with(self.heard())
 
     def watch(self) -> None:
         "Give a sign of life, and tell where the next process gives none any more."
@@ -164,9 +191,42 @@ class Word:
         self.quiet = self.quiet + 1 if signs == self.signs else 0   # no clock: who was suspended
         self.signs = signs                                          # would take all others for lost
         if signs and self.quiet >= 12 and not self.line.check([f'left {self.next}']):
-            host = self.line.get(f'host {self.next}').decode()
+            host, _, _ = json.loads(self.line.get(f'process {self.next}'))
             said = f'nothing has been heard of rank {self.next} on {host} for {SILENT} seconds'
             self.line.compare_set('first', '', json.dumps(['OSError', said + self.who()]))
+
+    def neighbours(self) -> dict[int, list]:
+        "Host, process number and log of the others of this machine that have come, and not left."
+        local, here = (int(os.environ.get(f'LOCAL_{name}', value)) for name, value in
+                       (('RANK', self.rank), ('WORLD_SIZE', self.world)))
+        found = {0: self.keeper}
+        with contextlib.suppress(RuntimeError):                 # rank 0 is gone
+            found = {rank: json.loads(self.line.get(f'process {rank}'))
+                     for rank in range(self.rank - local, self.rank - local + here)
+                     if self.line.check([f'process {rank}'])
+                     and not self.line.check([f'left {rank}'])}
+        return {k: found[k] for k in found if k != self.rank and found[k][0] == self.host}
+
+    def gone(self, patience: float) -> Lost | None:
+        """Who of this machine has ended without a word, or does so within some seconds, as its
+        connections end just before. None where nobody has, or the system cannot tell."""
+        waiting, handles = select.poll(), {}
+        try:
+            for rank, (host, pid, log) in self.neighbours().items():
+                said = lost(rank, host, log, 'has ended without a word, as where memory runs out')
+                try:
+                    handles[os.pidfd_open(pid)] = said
+                except ProcessLookupError:
+                    return said
+                except AttributeError:                          # only Linux has it
+                    return None
+            for handle in handles:
+                waiting.register(handle, select.POLLIN)         # of a process: it has ended
+            ended = waiting.poll(1000 * patience) if handles else ()
+            return next((handles[handle] for handle, _ in ended), None)
+        finally:
+            for handle in handles:
+                os.close(handle)
 
     def who(self) -> str:
         "This process, as it is named behind a sentence that it said first."
@@ -179,20 +239,52 @@ class Word:
 
     def tell(self, error: Exception) -> Exception:
         "Tell all of an error, unless another one was first; what this process should say."
+        if isinstance(error, RuntimeError) and not self.word_is_there():    # a lost connection?
+            error = self.gone(GRACE * (not self.asked)) or error
+            if self.asked and not isinstance(error, Lost):      # as all have been told to end
+                self.end_silently()
         kind, said = kind_of(error).__name__, str(error)
         if kind == 'RuntimeError' != type(error).__name__:
             said = f'{type(error).__name__}: {said}'
-        if FIRST not in said:
+        if FIRST not in said and kind != 'Lost':
             said += self.who()
         mine = json.dumps([kind, said])
         with contextlib.suppress(RuntimeError):
             self.first = self.first or self.line.compare_set('first', '', mine).decode()
             self.leave()
+            most = self.world - (kind == 'Lost')                    # that one will not hear
             until = time.monotonic() + GRACE * (self.rank == 0)     # with it the store would go
-            while self.line.add('heard', 0) < self.world and time.monotonic() < until:
+            while self.line.add('heard', 0) < most and time.monotonic() < until:
                 time.sleep(0.05)
         ours = kind == 'RuntimeError' and self.first == mine        # shown in full
         return self.heard() if self.first and not ours else error
+
+    def word_is_there(self) -> bool:
+        "Whether somebody has told what went wrong; not where that cannot be asked any more."
+        with contextlib.suppress(RuntimeError):
+            return bool(self.first) or self.line.check(['first'])
+        return False
+
+    def end_with(self, error: Exception) -> None:
+        "Say what went wrong first, and end."
+        record(error)
+        if 'DDPM_LAUNCHED' not in os.environ:
+            print(*(f'ddpm: {line}' for line in str(error).splitlines()), sep='\n', file=sys.stderr)
+        end(1 + isinstance(error, (ValueError, OSError)))
+
+    def end_silently(self) -> None:
+        "As SIGTERM asks for."
+        with contextlib.suppress(RuntimeError):
+            self.line.set(f'left {self.rank}', '')
+        end(128 + signal.SIGTERM)
+
+    def sigterm(self, number: int, frame: Any) -> None:
+        "Torchrun ends the others of a lost one: it is named; and an error on its way is told first."
+        self.asked = True
+        if sys.exc_info()[1] is None:
+            if found := self.gone(0):
+                self.end_with(self.tell(found))
+            self.end_silently()
 
     def leave(self) -> None:
         "This process ends by itself, and the others need not wait for it."
@@ -216,6 +308,8 @@ def meeting() -> Iterator[Word]:
         told = ' '.join(f'{name}={e[name]}' for name in PLACE if name in e)
         raise ConnectionError('this process could not meet the others that it was told of '
                               f'({told}): {str(error).splitlines()[0]}') from error
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, word.sigterm) if main else None
     try:
         check_restart()
         yield word
@@ -225,6 +319,9 @@ def meeting() -> Iterator[Word]:
         if told_all is error:
             raise
         raise told_all from error
+    else:
+        if main:
+            signal.signal(signal.SIGTERM, before)
     finally:
         word.leave()
 

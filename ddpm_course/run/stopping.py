@@ -20,6 +20,11 @@ class Elsewhere(RuntimeError):
     "Raised where another process has failed, by a fault that only it can show in full."
 
 
+class Lost(OSError):
+    """Raised where a process has ended without a word; a second line names the log of what it and
+    its libraries printed."""
+
+
 class Interrupt:
     """Turns Ctrl-C, SIGTERM and a closing terminal into a wish to stop; two Ctrl-C stop at once.
 

@@ -236,7 +236,8 @@ def test_what_went_wrong_first(tmp_path, monkeypatch):
     "A sentence, though what others met in its wake was recorded before; who was killed; else what was met."
     found = lambda **codes: launch.failure(str(tmp_path), {int(rank[1:]): code for rank, code in codes.items()})
     assert found(r0=1) is None and found(r0=-15, r1=3) is None
-    assert all(f"rank 1 was ended by {signal.Signals(k).name}" in str(found(r0=1, r1=-k)) for k in (9, 11))
+    said = "rank 1 on {} was ended by {}".format
+    assert all(said(HOST, signal.Signals(k).name) in str(found(r0=1, r1=-k)) for k in (9, 11))
     for rank, error in enumerate((RuntimeError("lost the connection"), FileNotFoundError("no such folder"))):
         monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / f"{rank}/error.json"))
         (tmp_path / f"{rank}").mkdir()
@@ -249,29 +250,68 @@ PLUGIN = """
 import os
 from ddpm_course import {registry}
 def entry(size, channels):
-    "Rank 1 fails, or is killed; the others wait for it."
+    "A library prints below Python, and rank 1 fails, or is killed; the others wait for it."
+    os.write(2, b"a library: card " + os.environ["RANK"].encode() + b" has gone\\n")
     if os.environ.get("RANK") == "1":
         {deed}
     from ddpm_course import load_digits
     return load_digits("train", size), load_digits("test", size)
 {registry}["mine"] = entry
 """
-DEEDS = {  # what rank 1 does; code, and what the end of stderr is
-    "sentence": ("raise ValueError('nothing of that name')", 2, "ddpm: nothing of that name (said first by rank 1 on "),
-    "killed": ("os.kill(os.getpid(), 9)", 2, "ddpm: rank 1 was ended by SIGKILL, as by the system where memory runs"),
+HOST = socket.gethostname()
+DEEDS = {  # what rank 1 does; code, and what stderr says
+    "sentence": ("raise ValueError('no such name')", 2, f"ddpm: no such name (said first by rank 1 on {HOST})"),
     "fault": ("raise KeyError('nothing of that name')", 1, "KeyError: 'nothing of that name'"),
 }
+KILL = "os.kill(os.getpid(), 9)"
 
 
-@pytest.mark.parametrize("kind", ["sentence", "killed", pytest.param("fault", marks=thorough)])
+@pytest.mark.parametrize("kind", ["sentence", pytest.param("fault", marks=thorough)])
 def test_errors_of_a_worker_arrive_as_they_are(tmp_path, kind):
-    "One sentence and nothing of torchrun's; a fault of the code is shown in full."
+    "One sentence, nothing of torchrun's or of a library; a fault of the code is shown in full."
     deed, code, said = DEEDS[kind]
     (tmp_path / "mine.py").write_text(PLUGIN.format(registry="DATA", deed=deed))
     words = ["train", *SMALL, "--steps", 2, "--data", "mine", "--plugin", "mine.py", "--nproc", 2, "--out", "run"]
     out, err, _ = ddpm(*words, cwd=tmp_path, code=code)
-    assert out == "" and said in err and not list(tmp_path.glob("run/checkpoints/*"))
+    assert out == "" and said in err and "library" not in err
+    assert not list(tmp_path.glob("run/checkpoints/*"))
     assert ("Traceback" in err and "in entry" in err) if kind == "fault" else err.count("\n") == 1, err
+
+
+def lost_words(err):
+    "Of two lines, one that says which process has ended, and one that names its log: the first, and the log's path."
+    said, where = err.splitlines()
+    assert said.startswith(f"ddpm: rank 1 on {HOST} ") and where.startswith("ddpm: what it printed last is in /"), err
+    return said, Path(where.partition(" is in ")[2])
+
+
+def test_a_killed_worker_is_named_with_its_log(tmp_path):
+    "Two lines, and nothing before them that libraries print as they lose a connection: that is in the logs."
+    (tmp_path / "mine.py").write_text(PLUGIN.format(registry="DATA", deed=KILL))
+    words = ["train", *SMALL, "--steps", 2, "--data", "mine", "--plugin", "mine.py", "--nproc", 2, "--out", "run"]
+    out, err, _ = ddpm(*words, cwd=tmp_path, code=2)
+    said, log = lost_words(err)
+    assert out == "" and "was ended by SIGKILL, as by the system where memory runs out" in said
+    assert log.read_text() == "a library: card 1 has gone\n" and not list(tmp_path.glob("run/checkpoints/*"))
+    shutil.rmtree(log.parent)
+
+
+@needs_proc
+@pytest.mark.parametrize("when", ["before the run", pytest.param("in a step", marks=thorough)])
+def test_a_killed_worker_is_named_under_torchrun(tmp_path, when):
+    "By the one that is left, though torchrun tells it to end: two lines, and in a step the run's own log."
+    early = when == "before the run"
+    text = PLUGIN.format(registry="DATA", deed=KILL) if early else BROKEN.replace("raise ValueError", KILL + " #")
+    (tmp_path / "mine.py").write_text(text)
+    words = ["train", *SMALL, "--steps", 20, *["--data", "mine"] * early, "--plugin", "mine.py", "--out", "run"]
+    command = [TORCHRUN, "--standalone", "--nproc-per-node=2", "--log-dir=logs", "--redirects=3", "-m", "ddpm_course"]
+    here = {"cwd": tmp_path, "env": environment(TMPDIR=str(tmp_path))}
+    assert subprocess.run([*map(str, [*command, *words])], capture_output=True, **here).returncode != 0
+    [err] = tmp_path.glob("logs/*/attempt_0/0/stderr.log")
+    said, log = lost_words("".join(line for line in err.read_text().splitlines(True) if line.startswith("ddpm")))
+    assert "library" not in err.read_text()
+    assert "has ended without a word" in said and "a library: card 1 has gone\n" in log.read_text()
+    assert early or log == tmp_path / "run/logs/rank1.txt"
 
 
 BROKEN = """
@@ -295,8 +335,8 @@ def test_logs_of_all_processes_are_kept_and_the_first_cause_is_said(tmp_path):
         out, err, _ = ddpm(*words, cwd=tmp_path, code=2)
         one_sentence(err.splitlines(True)[-1], "card 1 has gone (said first by rank 1 on ")
         logs = {path.name: path.read_text() for path in (tmp_path / "run/logs").iterdir()}
-        assert logs.keys() == {"rank1.txt"} and logs["rank1.txt"].count("-- ") == starts
-        assert logs["rank1.txt"].count("a library: card 1 has gone\n") == starts and "library" not in out
+        assert logs.keys() == {"rank0.txt", "rank1.txt"} and all(text.count("-- ") == starts for text in logs.values())
+        assert logs["rank1.txt"].count("a library: card 1 has gone\n") == starts and "library" not in out + err
 
 
 @pytest.mark.parametrize(
