@@ -2,8 +2,9 @@ import io
 import json
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,35 +52,77 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def write_together(files: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together, all whole or none, also where the disk is full or the power
+    fails, their folders made where they are missing; a link of a file's name makes room."""
+    aside = {path: path.with_name(f'{path.name}.{secrets.token_hex(8)}.new') for path in files}
+    for path in files:                          # nobody else's
+        if path.exists() and not path.is_file():
+            raise ValueError(f'{path} is no file that can be written: name another')
+    try:
+        for path, content in files.items():
+            with naming(path):                  # a full disk does not say for what
+                path.parent.mkdir(parents=True, exist_ok=True)
+                aside[path].write_bytes(content.encode() if isinstance(content, str) else content)
+                flush(aside[path])
+        for path in files:
+            aside[path].replace(path)
+        for folder in {path.parent for path in files}:
+            flush(folder)
+    finally:
+        for path in aside.values():
+            path.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all, also where the power fails, its folder made where it is
-    missing; a link of its name makes room."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f'{path} is no file that can be written: name another')
-    aside = path.with_name(f'{path.name}.{secrets.token_hex(8)}.new')       # nobody else's
-    with naming(path):                          # a full disk does not say for what
+    "Write one file, see `write_together`."
+    write_together({path: content})
+
+
+def fill(folder: Path, files: Mapping[str, bytes]) -> None:
+    "Write files below a folder that is new, and force them onto the disk."
+    for name, content in files.items():
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        flush(path)
+    for place in {path.parent for path in folder.rglob('*')}:
+        flush(place)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files that belong together, all or none, also where the disk is full or the
+    power fails. What a folder of that name held is gone afterwards."""
+    folder = folder.resolve()
+    aside, before = (folder.with_name(f'.{folder.name}.{secrets.token_hex(8)}.{kind}')
+                     for kind in ('new', 'old'))
+    with naming(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            aside.write_bytes(content.encode() if isinstance(content, str) else content)
-            flush(aside)
-            aside.replace(path)
+            fill(aside, files)
+            if folder.exists():
+                folder.rename(before)
+            try:
+                aside.rename(folder)
+            except OSError:
+                before.rename(folder)
+                raise
         finally:
-            aside.unlink(missing_ok=True)
-        flush(path.parent)
+            shutil.rmtree(aside, ignore_errors=True)
+        flush(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
-def own_folder(path: Path) -> Path:
-    "A folder inside a run or an export: a link of its name leads out, and makes room."
-    if path.is_symlink():
-        path.unlink()
-    return path
+def content_of(save: Callable[..., object], *how: Any, **more: Any) -> bytes:
+    "What `save(file, ...)` writes."
+    content = io.BytesIO()
+    save(content, *how, **more)
+    return content.getvalue()
 
 
 def write_by(path: Path, save: Callable[..., object], *how: Any, **more: Any) -> None:
     "Write what `save(file, ...)` makes, whole or not at all."
-    content = io.BytesIO()
-    save(content, *how, **more)
-    write_whole(path, content.getvalue())
+    write_whole(path, content_of(save, *how, **more))
 
 
 def output(path: Path | str, *inputs: str | None) -> Path:

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from ..base.fields import option
-from ..base.files import output, write_by
+from ..base.files import content_of, output, write_together
 from ..base.group import Group
 from ..config import SamplingConfig
 from ..film import Film, film_strip, save_gif, sequence
@@ -33,8 +33,8 @@ def strip_beside(path: Path) -> Path:
 
 def save_film(film: Film, path: Path, frames: int = 40) -> None:
     "Write a film as a GIF of at most so many frames and, beside it, as a strip."
-    write_by(path, partial(save_gif, film), frames)
-    write_by(strip_beside(path), film_strip(film).save, 'PNG')
+    write_together({path: content_of(partial(save_gif, film), frames),
+                    strip_beside(path): content_of(film_strip(film).save, 'PNG')})
 
 
 def run(request: Request, group: Group) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .. import sampling
 from ..base.fields import option
-from ..base.files import output, write_by
+from ..base.files import content_of, output, write_together
 from ..base.group import Group
 from ..config import RunConfig, SamplingConfig
 from ..data.sets import ASSETS, to_uint8
@@ -97,12 +97,13 @@ class Request(Processes):
 
 
 def chosen_classes(text: str | None, model: Model) -> list[int]:
-    """A grid's columns: names or numbers, `'cat,dog'` or `'3,7'`, to indices; see `columns_of`.
-    Raises ValueError for an unknown one."""
+    """A grid's columns: names, `'cat,dog'`, or numbers, `'3,7'`, to indices; see `columns_of`. Where
+    a class is called by a number, names alone count. Raises ValueError for an unknown one."""
     if text is None:
         return sampling.columns_of(model)
-    known = {str(i): i for i in range(len(model.classes))}
-    known |= {name.strip(): i for i, name in enumerate(model.classes)}
+    known = {name.strip(): i for i, name in enumerate(model.classes)}
+    if not any(name.isdecimal() for name in known):
+        known |= {str(i): i for i in range(len(model.classes))}
     wanted = [part.strip() for part in text.split(',')]
     if unknown := [name for name in wanted if name not in known]:
         raise ValueError(f'no class is called {", ".join(unknown)}: expected some of '
@@ -143,10 +144,11 @@ def run(request: Request, group: Group) -> None:
         images = sampling.sample(model, columns, r.n, r.how, group=group)
     if group.rank == 0:
         grid = grid_image(images, len(columns), column_titles(model, columns))
-        write_by(out, grid.save, 'PNG')
-        pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
+        pixels, files = to_uint8(images).permute(0, 2, 3, 1).numpy(), {}
         if r.npz:
-            write_by(Path(r.npz), np.savez_compressed, images=pixels, labels=np.array(labels, np.int64))
-        for path, image in zip(singles, pixels):
-            write_by(path, Image.fromarray(image.squeeze()).save, 'PNG')
+            files[Path(r.npz)] = content_of(np.savez_compressed, images=pixels,
+                                            labels=np.array(labels, np.int64))
+        files |= {path: content_of(Image.fromarray(image.squeeze()).save, 'PNG')
+                  for path, image in zip(singles, pixels)}
+        write_together({**files, out: content_of(grid.save, 'PNG')})
     say(group, 'wrote', *filter(None, (out, r.npz, r.images)))

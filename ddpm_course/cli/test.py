@@ -1,11 +1,12 @@
 "`ddpm test`: measure a model on held-out images."
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..base.fields import option
-from ..base.files import output, write_by, write_whole
+from ..base.files import content_of, output, write_together
 from ..base.group import Group
 from ..base.intervals import interval
 from ..bits import bits_per_dim, plot_bits
@@ -54,12 +55,22 @@ def loss_table(found: dict[str, dict], n: int, name: str) -> str:
     return '\n'.join([*lines, '± is a 95 % confidence interval'])
 
 
+def check_numbers(found: Any, model: str, where: str = '') -> None:
+    "Raise ValueError where a result is no finite number; an error of one picture's loss is none."
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if name not in ('se', 'quarters', 'quarters_se'):       # nor is a quarter without a draw
+            check_numbers(value, model, f'{where} {name}')
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ValueError(f'{model}: the result{where.replace("_", " ")} is {found}: the weights are '
+                         'of no use (ddpm doctor may say why), nothing is written')
+
+
 def run(request: Request, group: Group) -> None:
     "Held-out loss and, where asked, bits per dimension and the quality of samples; also test.json."
     r = request
     model, config = r.source.load(group, r.how)
     path = output(r.out or Path(r.source.run or '', 'test.json'))
-    paths = [path, *([output(path.with_name('bits.png'))] if r.bpd else [])]
+    plot = output(path.with_name('bits.png')) if r.bpd else None
     images, held_out = pictures_of(config, r.data)
     group.barrier()                     # one may decode for minutes what others have in a cache
     judge = None if r.fid is None else pick_extractor(images, r.fid, r.inception)
@@ -67,16 +78,19 @@ def run(request: Request, group: Group) -> None:
     parts = {'test': held_out, 'train': images.spread(len(held_out))}
     losses = {split: heldout_loss(model, part, build_criterion(config), **many)
               for split, part in parts.items()}
-    say(group, loss_table(losses, len(held_out), config.loss_name))
     name = r.source.weights or r.source.run or 'shipped'
+    check_numbers(losses, name)
+    say(group, loss_table(losses, len(held_out), config.loss_name))
     result: dict[str, Any] = {'model': name, 'images': len(held_out), 'losses': losses}
-    if r.bpd:
+    files: dict[Path, bytes | str] = {}
+    if plot:
         terms = model.schedule.T if r.bpd == 'full' else 16
         bits = bits_per_dim(model, held_out, terms, **many)
         result['bits_per_dim'] = bits.summary()
+        check_numbers(result['bits_per_dim'], name)
         say(group, bits)
         if group.rank == 0:
-            write_by(paths[1], plot_bits({'held-out images': bits}).savefig, dpi=100)
+            files[plot] = content_of(plot_bits({'held-out images': bits}).savefig, dpi=100)
     if judge:
         assert r.fid is not None
         judge.batch = r.batch or judge.batch
@@ -84,6 +98,7 @@ def run(request: Request, group: Group) -> None:
         say(group, found)
         if group.rank == 0:
             result['samples'] = asdict(found)
+            check_numbers(result['samples'], name)
     if group.rank == 0:
-        write_whole(path, json.dumps(result, indent=2) + '\n')
-    say(group, 'wrote', *paths)
+        write_together({**files, path: json.dumps(result, indent=2) + '\n'})
+    say(group, 'wrote', path, *files)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import steps
 from ..base.fields import option
-from ..base.files import output, own_folder
+from ..base.files import output
 from ..base.group import Group
 from ..base.registry import check_own
 from ..config import RunConfig, TrainingConfig, override
@@ -63,6 +63,6 @@ def run(request: Request) -> None:
         inputs['y'] = torch.zeros(1, dtype=torch.long)
     given = x, inputs['t'], inputs.get('y')
     usual = ('topology', request.config.preset) if request.run is None else (request.run, 'topology')
-    out = Path(request.out) if request.out else own_folder(Path(*usual))
+    out = Path(request.out) if request.out else Path(*usual)
     output(out / 'diagram.png')
     say(Group(), 'wrote', *draw_all(model.network, given, step, inputs, out))

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -24,7 +25,7 @@ from ..heldout import heldout_draws
 from ..model import Model, build_model
 from . import checkpoints
 from .stopping import Drifted, Interrupt, NotFinite, must_stop
-from .shards import is_cut, load_weights
+from .shards import in_parts, is_cut, load_weights
 from .training import TrainState, check_slices, fit, new_state
 from ..simple import LOSSES
 
@@ -87,11 +88,27 @@ def new_settings(run: Path, begun: RunConfig, config: RunConfig,
     return changed
 
 
+OWN = ('.lock', 'config.json', 'metrics.jsonl', 'checkpoints', 'samples', 'logs', 'topology',
+       'tensorboard', 'wandb')              # of a run, beside single pictures and tables
+
+
+def check_links(run: Path) -> None:
+    "Raise ValueError where a link stands in place of a run's own file: it may lead into another run."
+    below = [path for place in ('checkpoints', 'logs') for depth in ('*', '*/*')
+             for path in (run / place).glob(depth)]
+    for path in (*(run / name for name in OWN), *sorted(below)):
+        if path.is_symlink():
+            raise ValueError(f'{path} is a link to {os.readlink(path)}: a run holds its own files; '
+                             'put them in its place, or link the whole run')
+
+
 def read_run(run: Path) -> tuple[RunConfig | None, Path | None]:
     """Configuration and newest checkpoint of the run in a folder, None for what there is not.
 
-    Raises ValueError where the folder holds something else, or two things that do not fit.
+    Raises ValueError where the folder holds something else, or two things that do not fit, or a
+    link in place of its own files.
     """
+    check_links(run)
     found = {path.name for path in run.iterdir()} if run.exists() else set()
     if 'config.json' not in found:
         if any(not re.fullmatch(r'\.lock|logs|config\.json\..*new', name) for name in found):
@@ -144,6 +161,20 @@ def sum_of_bytes(network: torch.nn.Module) -> int:
 
 
 BACK = 3        # so many times a start goes back to a checkpoint, where a number is none
+
+
+def check_saved(state: TrainState, group: Group) -> None:
+    "Raise NotFinite, in all processes, where weights or their average are no numbers: none is saved."
+    parts = {'weights are': state.network.state_dict(),
+             'average of the weights is': {**state.ema.network.state_dict(),
+                                           **state.average.state_dict()}}
+    mine = lambda x: x.to_local() if in_parts(x) else x         # this process's part
+    bad = torch.tensor([sum(not mine(x).isfinite().all() for x in part.values())
+                        for part in parts.values()])
+    for name, count in zip(parts, group.all_reduce(bad).tolist()):
+        if count:
+            raise NotFinite(f'the {name} not finite at step {state.step}: nothing of it is saved, the '
+                            'last checkpoint is intact')
 
 
 def check_finite(name: str, values: list[float], step: int) -> None:
@@ -248,8 +279,10 @@ class Run:
         """Save a checkpoint of this step, in every process; if not waited for, soon. The first
         process writes it, and takes the sums of all others.
 
-        Raises Drifted, and saves nothing, where processes hold other weights than each other.
+        Raises NotFinite or Drifted, and saves nothing, where weights or averages are no numbers, or
+        processes hold other ones than each other.
         """
+        check_saved(self.state, self.group)
         if self.group.world > 1:
             networks = {'weights': self.state.network, 'averages': self.state.ema.network}
             sums = '\n'.join(f'{name} {sum_of_bytes(net):x}' for name, net in networks.items()

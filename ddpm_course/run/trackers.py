@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..base.files import own_folder, read_whole, write_whole
+from ..base.files import read_whole, write_whole
 from ..base.registry import look_up
 from ..config import RunConfig, flatten
 
@@ -34,7 +34,7 @@ class TensorBoard:
     def __init__(self, folder: Path, config: RunConfig, began: int):
         from torch.utils.tensorboard import SummaryWriter
         # what an earlier start has told of later steps is hidden
-        self.writer = SummaryWriter(str(own_folder(folder / 'tensorboard')), purge_step=began + 1)
+        self.writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=began + 1)
         self.close = self.writer.close
 
     def numbers(self, line: dict[str, Any]) -> None:
@@ -53,7 +53,6 @@ class Wandb:
     def __init__(self, folder: Path, config: RunConfig, began: int):
         import wandb
         self.Image, identity = wandb.Image, folder / 'wandb_id.txt'
-        own_folder(folder / 'wandb')            # where it writes
         if not identity.exists():
             write_whole(identity, secrets.token_hex(4) + '\n')
         self.run = wandb.init(

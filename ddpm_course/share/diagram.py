@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..attention import AttentionBlock
-from ..base.files import write_whole
+from ..base.files import write_together
 from ..unet import Downsample, Stage, Upsample
 from .graphs import AGraph, Call, step_graph, wiring
 
@@ -135,12 +135,12 @@ def draw_all(network: nn.Module, given: Sequence[Tensor | None],
     """Into a folder, as SVG and PNG: the network, when it is called with `given`, as a U
     (`diagram`), and the step around it (`diffusion`, see `step_graph`); what was written. Raises
     ValueError without pygraphviz."""
-    graph, found = step_graph(network, step, inputs), []
+    graph, files = step_graph(network, step, inputs), {}
     figure = draw_u(network, *given)
     for kind in ('svg', 'png'):
         file = BytesIO()
         figure.savefig(file, format=kind, dpi=200)
         for name, content in (('diagram', file.getvalue()), ('diffusion', drawn(graph, kind))):
-            found.append(out / f'{name}.{kind}')
-            write_whole(found[-1], content)
-    return sorted(found)
+            files[out / f'{name}.{kind}'] = content
+    write_together(files)
+    return sorted(files)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from ..base.files import naming, own_folder, read_json, read_whole, write_whole
+from ..base.files import naming, read_json, read_whole, write_folder
 from ..base.machine import pick_precision
 from ..base.registry import look_up
 from ..config import RunConfig, flatten, from_json, override, to_json
@@ -255,29 +255,32 @@ def model_card(config: RunConfig) -> str:
 
 
 def save_pipeline(model: Model, config: RunConfig, folder: Path | str) -> None:
-    """Write a diffusers pipeline: network, scheduler, card, and the whole configuration.
-    Raises ValueError for another network than the U-Net, FileExistsError for a folder in use."""
+    """Write a diffusers pipeline: network, scheduler, card, and the whole configuration; all of it
+    or nothing. Raises ValueError for another network than the U-Net, FileExistsError for a folder
+    that holds anything but such a pipeline."""
     folder, network, last = Path(folder), model.network, lambda path: Path(path).name
     if not isinstance(network, UNet):
         raise ValueError('diffusers knows our U-Net, not a network of your own')
-    if next(folder.glob('*'), None) and not list(folder.glob('ddpm_course.json*')):     # or .new
-        raise FileExistsError(f'{folder} holds something else: choose another folder')
     config = override(config, data=last(config.data.data), init=last(config.training.init))
     if not model.can_guide:                             # a student of a guided model, say
         config = override(config, label_drop=0.0)
     config = dataclasses.replace(config, plugins=tuple(map(last, config.plugins)))
     described, state = to_diffusers(network, model.shape[-1])
     weights = {name: weight.contiguous() for name, weight in state.items()}
-    files: dict[str, Any] = {
-        'ddpm_course.json': to_json(config),
-        'model_index.json': {'_class_name': 'DDPMPipeline', 'unet': ['diffusers', 'UNet2DModel'],
-                             'scheduler': ['diffusers', 'DDPMScheduler']},
-        'README.md': model_card(config),
-        'scheduler/scheduler_config.json': scheduler_settings(config),
-        'unet/config.json': {'_class_name': 'UNet2DModel', **described},
+    as_json = lambda content: (json.dumps(content, indent=2) + '\n').encode()
+    files = {
+        'ddpm_course.json': to_json(config).encode(),
+        'model_index.json': as_json({
+            '_class_name': 'DDPMPipeline', 'unet': ['diffusers', 'UNet2DModel'],
+            'scheduler': ['diffusers', 'DDPMScheduler']}),
+        'README.md': model_card(config).encode(),
+        'scheduler/scheduler_config.json': as_json(scheduler_settings(config)),
+        'unet/config.json': as_json({'_class_name': 'UNet2DModel', **described}),
         'unet/diffusion_pytorch_model.safetensors': save(weights, {'format': 'pt'})}
-    for name, content in files.items():
-        if '/' in name:
-            own_folder((folder / name).parent)
-        as_text = json.dumps(content, indent=2) + '\n' if isinstance(content, dict) else content
-        write_whole(folder / name, as_text)
+    there = {str(path.relative_to(folder)) for path in folder.rglob('*') if not path.is_dir()}
+    if other := min(there - {*files}, default=''):
+        raise FileExistsError(f'{folder} holds something else, {other}: choose another folder')
+    if there and 'ddpm_course.json' not in there:
+        raise FileExistsError(f'{folder} holds something else, a pipeline that was not written '
+                              'here: choose another folder')
+    write_folder(folder, files)
