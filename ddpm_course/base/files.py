@@ -102,15 +102,13 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             fill(aside, files)
             if folder.exists():
                 folder.rename(before)
-            try:
-                aside.rename(folder)
-            except OSError:
-                before.rename(folder)
-                raise
+            aside.rename(folder)
+            flush(folder.parent)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        flush(folder.parent)
-    shutil.rmtree(before, ignore_errors=True)
+            if before.exists() and not folder.exists():
+                before.rename(folder)
+            for place in (aside, before):
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def content_of(save: Callable[..., object], *how: Any, **more: Any) -> bytes:

@@ -14,6 +14,7 @@ from ..run.datasets import pictures_of, trained_on
 from ..run.runs import load_run
 from .flags import Loaded, Processes
 from .terminal import say
+from .test import check_numbers
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def run(request: Request, group: Group) -> None:
     if group.rank == 0:
         say_what_was_seen({run: own for run, (_, own) in zip(runs, loaded)}, images, held_out)
     losses = [answers(model, held_out, group=group) for model, _ in loaded]
+    for run, own in zip(runs, losses):
+        check_numbers({'eps mse': float(own.mean())}, run)
     found = [paired(own, losses[0]) for own in losses]
     rows = [{'run': run, 'eps_mse': own.mean(), **asdict(d), 'verdict': d.verdict}
             for run, own, d in zip(runs, losses, found)]

@@ -95,10 +95,10 @@ def run(request: Request, group: Group) -> None:
         assert r.fid is not None
         judge.batch = r.batch or judge.batch
         found = evaluate_samples(model, (images, held_out), r.fid, r.how, judge, group)
-        say(group, found)
         if group.rank == 0:
             result['samples'] = asdict(found)
             check_numbers(result['samples'], name)
+        say(group, found)
     if group.rank == 0:
         write_together({**files, path: json.dumps(result, indent=2) + '\n'})
     say(group, 'wrote', path, *files)

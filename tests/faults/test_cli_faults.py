@@ -66,15 +66,40 @@ def test_links_in_a_strangers_run_make_room(here, words):
     assert all(path.is_file() and not path.is_symlink() and path.stat().st_size > 100 for path in paths)
 
 
-@pytest.mark.parametrize("folder", ["topology", "samples", "tensorboard"])
-def test_folders_that_lead_out_of_a_strangers_run_make_room(here, folder):
-    pytest.importorskip({"topology": "pygraphviz", "samples": "torch", "tensorboard": "tensorboard"}[folder])
-    words = "topology run" if folder == "topology" else f"{TRAINS} --log tensorboard"
-    (here / "mine").mkdir()
-    shutil.rmtree(here / "run" / folder, ignore_errors=True)
-    (here / "run" / folder).symlink_to(here / "mine")
-    ddpm(*words.split(), cwd=here)
-    assert not list((here / "mine").iterdir()) and list((here / "run" / folder).iterdir())
+# A folder or file of a run: the commands that would read, write or delete through a link in its place.
+LINKS = {
+    "checkpoints": ["sample run", "test run", "doctor run", TRAINS],
+    "checkpoints/step_00000004": [TRAINS],
+    "checkpoints/step_00000002/model.safetensors": [TRAINS],
+    "config.json": [TRAINS],
+    "metrics.jsonl": [TRAINS],
+    "logs": [TRAINS],
+    "samples": [TRAINS],
+    "topology": ["topology run"],
+    "tensorboard": [f"{TRAINS} --log tensorboard"],
+}
+
+
+@pytest.mark.parametrize("name, words", [(name, words) for name in LINKS for words in LINKS[name]])
+def test_links_in_place_of_a_runs_own_files_are_refused(here, refuses, name, words):
+    "They lead into another run, which stays as it is; and so does this one."
+    other = shutil.copytree(here / "run", here / "other")
+    (other / "logs").mkdir()
+    path = here / "run" / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(other / name)
+    before = contents(here)
+    refuses(*words.split(), *["--keep", 1] * ("train" in words), cwd=here, sentence=f"run/{name} is a link to ")
+    assert contents(here) == before
+
+
+def test_a_link_to_a_whole_run_is_as_good_as_the_run(here):
+    (here / "run").rename(here / "elsewhere")
+    (here / "run").symlink_to("elsewhere")
+    ddpm(*TRAIN, 5, cwd=here)
+    assert newest_checkpoint(here / "elsewhere").name == "step_00000005"
 
 
 def test_earlier_pictures_are_not_mixed_with_new_ones(here, refuses):

@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ddpm_course import PRESETS, Run, load_digits, load_model, override
 from ddpm_course.run import checkpoints, training
@@ -204,6 +204,51 @@ def test_a_gradient_that_is_none(tmp_path, digits, monkeypatch, capsys, bad):
     else:
         assert str(ended.value).startswith(f"the gradient is nan at step {bad[-1]}: ")
         assert bad == [2] or newest_checkpoint(tmp_path / "run").name == "step_00000004"
+
+
+@pytest.mark.parametrize("step", [3, 7])
+@pytest.mark.parametrize("where", ["averaged weights", "what is kept beside them"])
+def test_an_average_that_is_none_is_never_saved(tmp_path, digits, monkeypatch, where, step):
+    "From a step on it is NaN: the sentence names the step it was to be saved at, and all that was saved stays."
+
+    class Broken(training.Average):
+        kept = torch.zeros(2)
+
+        def update(self, network, at):
+            super().update(network, at)
+            if at + 1 >= step:
+                broken = next(self.network.parameters()) if where == "averaged weights" else self.kept
+                broken.view(-1)[0] = torch.nan
+
+        def state_dict(self):
+            return {"kept": self.kept.clone()}
+
+        def load_state_dict(self, state):
+            self.kept = state["kept"]
+
+    monkeypatch.setitem(training.EMAS, "broken", Broken)
+    plan = override(PLAN, steps=12, save_every=2, keep=1, average="broken")
+    last = step - 1  # the last one that was saved
+    with pytest.raises(NotFinite, match=f"the average of the weights is not finite at step {last + 2}: "):
+        train(tmp_path / "run", plan, digits)
+    assert newest_checkpoint(tmp_path / "run").name == f"step_{last:08d}"
+    monkeypatch.setitem(training.EMAS, "broken", training.Average)  # and it can be gone on from
+    train(tmp_path / "run", plan, digits)
+    assert newest_checkpoint(tmp_path / "run").name == "step_00000012"
+
+
+@pytest.mark.parametrize("words", ["test", "test --bpd", "compare"])
+def test_results_that_are_no_numbers_are_an_error(run, refuses, words):
+    "Of weights that are finite and absurd; the results that were there stay."
+    path, meta = run / NEWEST / "ema.safetensors", json.loads((run / NEWEST / "meta.json").read_text())
+    save_file({name: torch.full_like(weight, 1e30) for name, weight in load_file(path).items()}, path)
+    meta["files"][path.name] = checksum(path.read_bytes())
+    (run / NEWEST / "meta.json").write_text(json.dumps(meta))
+    (run / "test.json").write_text("{}")
+    (run / "bits.png").write_text("of yesterday")
+    command, *flags = words.split()
+    refuses(command, "run", *flags, "--out", "run/test.json", cwd=run.parent, sentence="run: the result")
+    assert ((run / "test.json").read_text(), (run / "bits.png").read_text()) == ("{}", "of yesterday")
 
 
 # -- files of another run ----------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_others_pipelines_stay(model, folder):
 
 @pytest.mark.parametrize("limit", [10, 1000, 100_000])
 def test_a_full_disk(limit, model, tmp_path, monkeypatch):
-    "Files of more bytes do not fit: a sentence with the file's name, nothing half written, and the same line goes on."
+    "Files of more bytes do not fit: a sentence with the folder's name, nothing half written, the same line goes on."
     write = Path.write_bytes
 
     def full(path, content):
@@ -82,12 +82,64 @@ def test_a_full_disk(limit, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     for _ in range(2):
-        with pytest.raises(OSError, match="No space left on device: '.*out/"):
+        with pytest.raises(OSError, match="'.*out'"):
             save_pipeline(model, CONFIG, tmp_path / "out")
+        assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     save_pipeline(model, CONFIG, tmp_path / "out")
     assert load_published(str(tmp_path / "out"))[1] == CONFIG
-    assert not [name for name in inside(tmp_path / "out") if name.endswith(".new")]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def fails_at(k, monkeypatch):
+    "The k-th change of the disk from now on fails, as on a full one: a file, its flush, or the new name of something."
+    left = [k]
+
+    def counted(honest):
+        def change(*given, **how):
+            left[0] -= 1
+            if left[0] == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return honest(*given, **how)
+
+        return change
+
+    for place, name in ((Path, "write_bytes"), (Path, "rename"), (Path, "replace"), (os, "fsync")):
+        monkeypatch.setattr(place, name, counted(getattr(place, name)))
+    return left
+
+
+def test_an_export_over_an_export_is_one_of_the_two(model, tmp_path, monkeypatch):
+    "Whichever change of the disk fails: what is there is the old one or the new one, whole."
+    settings, seen = override(CONFIG, seed=1), []
+    other = build_model(settings).eval()
+    save_pipeline(model, CONFIG, tmp_path / "old")
+    save_pipeline(other, settings, tmp_path / "new")
+    old, new = inside(tmp_path / "old"), inside(tmp_path / "new")
+    assert old[WEIGHTS] != new[WEIGHTS] and old["ddpm_course.json"] != new["ddpm_course.json"]
+    for k in range(1, 100):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        shutil.copytree(tmp_path / "old", tmp_path / "out")
+        with monkeypatch.context() as calm:
+            left = fails_at(k, calm)
+            try:
+                save_pipeline(other, settings, tmp_path / "out")
+            except OSError as error:
+                assert str(tmp_path / "out") in str(error)
+        seen.append(inside(tmp_path / "out"))
+        assert seen[-1] in (old, new), k
+        assert {path.name for path in tmp_path.iterdir()} == {"old", "new", "out"}, k
+        if left[0] > 0:
+            break
+    assert len(seen) > 10 and seen[0] == old and seen[-1] == new
+
+
+def test_files_of_ones_own_beside_an_export_are_not_lost(model, folder):
+    (folder / "notes.txt").write_text("mine")
+    before = inside(folder)
+    with pytest.raises(FileExistsError, match="holds something else, notes.txt: choose another folder"):
+        save_pipeline(model, override(CONFIG, steps=3), folder)
+    assert inside(folder) == before
 
 
 def test_paths_are_not_published(model, tmp_path):

@@ -1,5 +1,6 @@
 "Files that appear whole, JSON that may be damaged, devices, and what float32 means on a GPU."
 
+import errno
 import os
 import threading
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from ddpm_course.base import files
-from ddpm_course.base.files import write_whole
+from ddpm_course.base.files import write_together, write_whole
 from ddpm_course.base.machine import autocast, pick_device, pick_precision, to_device, torch_settings
 from ddpm_course.config import PRESETS, override
 from ddpm_course.data.sets import load_digits
@@ -38,6 +39,30 @@ def test_a_disk_that_fails_leaves_no_open_file_and_nothing_aside(tmp_path, monke
         with pytest.raises(OSError, match="No space left on device: '.*note"):
             write_whole(tmp_path / "note", "text")
     assert len(os.listdir("/dev/fd")) == before and not list(tmp_path.iterdir())
+
+
+def test_files_that_belong_together_are_written_together(tmp_path, monkeypatch):
+    "Whichever of them does not fit: all are as they were, and nothing is left aside."
+    names, flush = [tmp_path / "a", tmp_path / "below/b", tmp_path / "c"], files.flush
+    write_together(dict.fromkeys(names, "old"))
+    for bad in names:
+
+        def full(path, bad=bad):
+            if path.name.startswith(bad.name + "."):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            flush(path)
+
+        monkeypatch.setattr(files, "flush", full)
+        with pytest.raises(OSError, match=f"'{bad}"):
+            write_together(dict.fromkeys(names, b"new"))
+        assert {path.read_text() for path in names} == {"old"} and len(list(tmp_path.rglob("*"))) == 4
+    monkeypatch.undo()
+    (tmp_path / "d").mkdir()
+    with pytest.raises(ValueError, match="d is no file that can be written"):
+        write_together({tmp_path / "a": "new", tmp_path / "d": "new"})
+    assert (tmp_path / "a").read_text() == "old"
+    write_together(dict.fromkeys(names, b"new"))
+    assert {path.read_text() for path in names} == {"new"}
 
 
 def test_two_who_write_the_same_file(tmp_path):

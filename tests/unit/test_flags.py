@@ -61,12 +61,22 @@ def test_betas_in_place_of_a_schedule(monkeypatch):
 
 
 def test_classes_are_chosen_by_name_or_number():
-    model = SimpleNamespace(classes=("cat", " dog", "1"))
-    assert chosen_classes("dog, cat", model) == [1, 0] and chosen_classes("0,1", model) == [0, 2]  # a name comes first
+    model = SimpleNamespace(classes=("cat", " dog", "one"))
+    assert chosen_classes("dog, cat", model) == [1, 0] and chosen_classes("0,2", model) == [0, 2]
     assert chosen_classes(None, model) == [0, 1, 2] and len(chosen_classes(None, SimpleNamespace(classes=()))) == 10
-    for classes, known in ((model.classes, "cat, dog,1"), ((), "none")):
+    for classes, known in ((model.classes, "cat, dog,one"), ((), "none")):
         with pytest.raises(ValueError, match=f"no class is called 10: expected some of {known}"):
             chosen_classes("10", SimpleNamespace(classes=classes))
+
+
+def test_a_class_called_by_a_number_is_no_index():
+    "Where one is, names alone count: 2 is no class here, though there is a third one."
+    model = SimpleNamespace(classes=("1", "3", "7"))
+    assert chosen_classes("7,1", model) == [2, 0]
+    for index in ("0", "2"):
+        with pytest.raises(ValueError, match=f"no class is called {index}: expected some of 1,3,7"):
+            chosen_classes(index, model)
+    assert chosen_classes("1", SimpleNamespace(classes=("2", "1", "one"))) == [1]
 
 
 def test_settings_are_the_preset_with_the_flags_laid_over():
