@@ -86,7 +86,8 @@ class Request(Processes):
     "What is drawn, of which model, from which beginning, and where it goes."
     source: Source = Source()
     how: SamplingConfig = SamplingConfig()
-    classes: str | None = option(None, 'names, with commas (default: all); or numbers from 0, where no class is called by one')
+    classes: str | None = option(None, 'names, with commas (default: all); numbers from '
+                                '0, where no class is called by one')
     n: int = option(8, 'rows: samples of each class, of ten where there are none',
                     low=1, high=100_000)
     out: str | None = option(None, 'where it goes (default: drawn.png in the run, samples.png here)',
