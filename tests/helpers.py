@@ -29,29 +29,34 @@ PACKAGE = ROOT / "ddpm_course"
 # -- the command ------------------------------------------------------------------------------------------------------
 
 BEGINS_WITH = dict(os.environ)
-GUARD = 600  # seconds after which something hangs, on any machine
 
 
 @cache
-def warm():
-    "A process that has imported the package and waits for commands; it ends with this one."
+def started():
     server = Warm().__enter__()
     atexit.register(server.__exit__)
     return server
 
 
-def ddpm(*words, cwd, code=0, limit=GUARD, **how):
+def warm():
+    "A process that has imported the package and waits for commands; it ends with this one."
+    if started().process.poll() is not None:
+        started.cache_clear()
+    return started()
+
+
+def ddpm(*words, cwd, code=0, **how):
     "Run the command in a forked child of `warm()`; returns what it printed on both streams and the seconds it took."
-    done = warm().run(words, cwd, limit=limit, env={**dict.fromkeys(BEGINS_WITH), **os.environ}, **how)
-    assert done.ended and done.code == code, done.out + done.err
+    done = warm().run(words, cwd, env={**dict.fromkeys(BEGINS_WITH), **os.environ}, **how)
+    assert done.code == code, done.out + done.err
     return done.out, done.err, done.seconds
 
 
-def fresh(*words, cwd, code=0, limit=GUARD):
+def fresh(*words, cwd, code=0):
     "The same in a process of its own, which begins with its imports."
     began = time.perf_counter()
     command = [sys.executable, "-m", "ddpm_course", *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=limit)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr, time.perf_counter() - began
 
@@ -67,14 +72,12 @@ def refused(*words, cwd, sentence):
     one_sentence(err, sentence)
 
 
-def wait_for(condition, *processes, limit=GUARD):
-    "Wait until `condition()` holds; fails when a process ends before, and after `limit` seconds, as it hangs."
-    until = time.monotonic() + limit
+def wait_for(condition, *processes):
+    "Wait until `condition()` holds; fails when a process ends before."
     while not condition():
         for process in processes:
             if process.poll() is not None:
                 pytest.fail(f"ended with code {process.returncode}: {process.communicate()}")
-        assert time.monotonic() < until, f"waited {limit} s"
         time.sleep(0.05)
 
 
@@ -105,9 +108,8 @@ PROMISES: list[str] = []  # each shown at the end of the tests: see conftest.py
 
 
 def promise(what, seconds, promised):
-    "Keep what something took beside what is promised. Fails only where it took ten times as long: then it hangs."
+    "Keep what something took beside what is promised, to be read: no test fails by a clock."
     PROMISES.append(f"{what:45} {seconds:7.2f} s    promised: {promised:g} s")
-    assert seconds < 10 * promised, PROMISES[-1]
 
 
 # -- folders and runs -------------------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ def number(path: Path) -> str:
 
 NOTEBOOKS = notebooks()
 CHAPTERS = sorted((p for p in NOTEBOOKS if p.parent.name != "solutions" and p.name[0].isdigit()), key=number)
-MINUTE = 60  # seconds that a notebook may take; ten times as long is taken for hanging
+MINUTE = 60  # seconds that a notebook may take
 
 
 def without(sentence: str):

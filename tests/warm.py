@@ -37,20 +37,24 @@ class Warm:
         self.folder.cleanup()
 
     def run(self, words, cwd, **how):
-        """`ddpm WORDS` in the folder `cwd`: its out, err, code (negative: a signal), seconds, and `ended` (in time).
+        """`ddpm WORDS` in the folder `cwd`: its out, err, code (negative: a signal) and seconds.
 
         program: a module whose `main` takes the words, another than the command's;
-        limit: seconds it may take; env: variables, None for one that is not there; stdout, stderr: 'closed', 'full',
-        'gone' (nobody reads), 'ascii'; file_size: the largest that can be written; plain: without the powers of root;
+        env: variables, None for one that is not there; stdout, stderr: 'closed', 'full', 'gone' (nobody reads),
+        'ascii'; file_size: the largest that can be written; plain: without the powers of root;
         memory: bytes that the child may take beyond what it begins with; code: Python lines that it runs first.
         """
-        request = {"words": [str(word) for word in words], "cwd": str(cwd), "limit": 60, **how}
+        request = {"words": [str(word) for word in words], "cwd": str(cwd), **how}
         paths = [Path(self.folder.name, name) for name in ("out", "err")]
         for path in paths:  # which a stream that goes elsewhere leaves as they are
             path.write_text("")
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
+        try:
+            answer = json.loads(self.process.stdout.readline())
+        except BaseException:  # the test is over, and its command is not: nobody else is to read its answer
+            self.process.kill()
+            raise
         out, err = (path.read_text(errors="replace") for path in paths)
         return SimpleNamespace(out=out, err=err, **answer)
 
@@ -125,7 +129,7 @@ def child(request, folder):
 
 
 def serve(request, folder, answers):
-    "Fork a child for one request, wait for it or kill it with all that it started, and answer."
+    "Fork a child for one request, wait for it, kill what it has left, and answer."
     began, pid = time.monotonic(), os.fork()
     if pid == 0:
         answers.close()
@@ -133,15 +137,11 @@ def serve(request, folder, answers):
             child(request, folder)
         finally:
             os._exit(99)
-    ended, status = os.waitpid(pid, os.WNOHANG)
-    while not ended and time.monotonic() < began + request["limit"]:
-        time.sleep(0.01)
-        ended, status = os.waitpid(pid, os.WNOHANG)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # its number, and that of its group, is its own until waitpid
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    status = status if ended else os.waitpid(pid, 0)[1]
-    code, seconds = os.waitstatus_to_exitcode(status), round(time.monotonic() - began, 2)
-    answers.write(json.dumps({"code": code, "ended": bool(ended), "seconds": seconds}) + "\n")
+    code, seconds = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), round(time.monotonic() - began, 2)
+    answers.write(json.dumps({"code": code, "seconds": seconds}) + "\n")
     answers.flush()
 
 

@@ -37,7 +37,7 @@ exec "{sys.executable}" -m torch.distributed.run --rdzv-conf=is_host=$first "$@"
     'scontrol': 'if [ "$1" = requeue ]; then echo "requeued $2"; else echo 127.0.0.1; fi',
     # starts its command on each machine; its code is the highest one of them
     'srun': r'''
-end() { for child in $(pgrep -P "$1"); do end "$child"; done; kill -KILL "$1"; }
+end() { kill -STOP "$1"; for child in $(pgrep -P "$1"); do end "$child"; done; kill -KILL "$1"; }
 while [[ $1 == --* ]]; do [ "$1" = --kill-on-bad-exit=1 ] && strict=1; shift; done
 export SLURM_STEP_NUM_TASKS=$SLURM_NNODES
 for node in $(seq 1 "$SLURM_NNODES"); do
@@ -62,7 +62,7 @@ class Cluster:
     "Two machines, played by folders, whose disk with `runs` is shared."
 
     def __init__(self, machines: int = 2):
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder, self.started = Path(tempfile.mkdtemp()), list[subprocess.Popen]()
         (self.folder / 'runs').mkdir()
         for k in range(1, machines + 1):
             self.furnish(self.folder / f'machine{k}')
@@ -99,22 +99,19 @@ class Cluster:
 
     def start(self, line: str, machine: int = 1) -> subprocess.Popen:
         "Begin a line of the shell on a machine; an own session keeps signals for others away."
-        return subprocess.Popen(
+        self.started.append(subprocess.Popen(
             ['bash', '-c', f'exec {line}'], cwd=self.folder / f'machine{machine}',
             env=self.environment(machine), text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True)
+            stderr=subprocess.STDOUT, start_new_session=True))
+        return self.started[-1]
 
     def run(self, line: str, machine: int = 1) -> str:
         "A line of the shell from beginning to end; what it printed."
         return self.printed(self.start(line, machine))
 
-    def printed(self, process: subprocess.Popen, seconds: float = 300) -> str:
-        "What a process printed, once it has ended; after so many seconds it is killed."
-        try:
-            return process.communicate(timeout=seconds)[0].replace(str(self.folder), '.')
-        except subprocess.TimeoutExpired:
-            kill(process.pid)
-            raise
+    def printed(self, process: subprocess.Popen) -> str:
+        "What a process printed, once it has ended."
+        return process.communicate()[0].replace(str(self.folder), '.')
 
     def losses(self, name: str) -> dict[int, float]:
         "The log of a run: step -> loss."
@@ -122,13 +119,14 @@ class Cluster:
 
     def wait_for(self, step: int, name: str) -> None:
         "Until a run has saved the checkpoint of a step, or a later one."
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
+        at_work = True
+        while at_work:
+            at_work = any(job.poll() is None for job in self.started)   # asked before the look
             saved = newest_checkpoint(self.folder / 'runs' / name)
             if saved and saved.name >= f'step_{step:08}':
                 return
             time.sleep(0.05)
-        raise TimeoutError(name)
+        raise ChildProcessError(f'all have ended, and {name} has not come to step {step}')
 
     def agents(self, job: subprocess.Popen) -> list[int]:
         "The `torchrun` that a job has started, and that still run."
@@ -160,7 +158,12 @@ def below(pid: int) -> list[int]:
 
 def kill(pid: int) -> None:
     "Kill a process, and all that it has started, as a power cut would; then they are gone."
-    doomed = {pid, *below(pid)}
+    doomed: set[int] = set()
+    while new := {pid, *below(pid)} - doomed:       # who stands still starts nobody any more
+        doomed |= new
+        for each in new:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGSTOP)
     for each in doomed:
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from .. import __version__
-from ..base.files import fill, flush, naming, read_json, read_whole, write_whole
+from ..base.files import flush, naming, read_json, read_whole, write_whole
 from ..base.group import Group
 from ..simple import LOSSES
 from .shards import is_cut, like, load_weights, whole, whole_memory
@@ -89,7 +89,10 @@ def write_checkpoint(
         flush(run)
         if (run / 'metrics.jsonl').exists():            # the log is there before what it leads to
             flush(run / 'metrics.jsonl')
-        fill(aside, files | {'meta.json': json.dumps(meta, indent=2).encode()})
+        for name, data in (files | {'meta.json': json.dumps(meta, indent=2).encode()}).items():
+            (aside / name).write_bytes(data)
+            flush(aside / name)
+        flush(aside)
         aside.rename(final)
         flush(folder)
     for checkpoint in every_checkpoint(run)[:-keep]:

@@ -12,12 +12,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
 
-from helpers import CHROMIUM, MINUTE, NOTEBOOKS, ROOT, cells, environment, free_port, number, read, wait_for, without
+from helpers import CHROMIUM, NOTEBOOKS, ROOT, cells, environment, free_port, number, read, wait_for, without
 
 WITH_EXPLORERS = [p for p in NOTEBOOKS if "Explorer(" in "\n".join(cells(p))]
 FIRST = "02"
@@ -90,6 +89,7 @@ def browser(tmp_path_factory):
 def page(browser, lab):
     "A page. Kernels are ended, nothing is saved."
     page = browser.new_page()
+    page.set_default_timeout(0)  # the only clock is that of the whole test
     yield page
     page.close()
     for session in json.load(urllib.request.urlopen(f"{lab}/api/sessions?token=x")):
@@ -107,11 +107,14 @@ def test_the_whole_repository_is_served(lab):
 
 def settled(page, condition):
     "What is known of the notebook's cells once the kernel rests and this holds."
-    until = time.monotonic() + 10 * MINUTE
-    while not ((state := page.evaluate(STATE)) and condition(state)):
-        assert time.monotonic() < until, state
-        time.sleep(0.3)
-    return state
+    state = []
+
+    def holds():
+        state[:] = [page.evaluate(STATE)]
+        return state[0] and condition(state[0])
+
+    wait_for(holds)
+    return state[0]
 
 
 TIERS = [pytest.param(p, id=p.stem, marks=[pytest.mark.nightly] * (number(p) != FIRST)) for p in WITH_EXPLORERS]
@@ -121,14 +124,14 @@ TIERS = [pytest.param(p, id=p.stem, marks=[pytest.mark.nightly] * (number(p) != 
 def test_explorer(lab, page, path):
     "Run All ends without an error and without a word on stderr; a control of the first explorer changes its picture."
     page.goto(f"{lab}/lab/workspaces/tests/tree/{path.relative_to(ROOT)}?token=x&reset")
-    page.wait_for_function("() => window.jupyterapp", timeout=300_000)
+    page.wait_for_function("() => window.jupyterapp")
     settled(page, lambda state: state["left"])
     page.evaluate("() => { window.jupyterapp.commands.execute('runmenu:run-all') }")
     state = settled(page, lambda state: not state["left"] or state["wrong"])
     assert not state["wrong"], state
     page.evaluate(SHOW_EXPLORER)
     picture = page.locator("img.explorer").first
-    picture.wait_for(timeout=180_000)
+    picture.wait_for()
     before = picture.get_attribute("src")
     picture.locator("xpath=..").get_by_role("slider").first.press("ArrowLeft")
     page.wait_for_function("([image, before]) => image.src !== before", arg=[picture.element_handle(), before])

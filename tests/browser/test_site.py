@@ -97,6 +97,7 @@ def visit(site, browser):
         how = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
         if str(how) not in contexts:
             contexts[str(how)] = browser.new_context(**how)
+            contexts[str(how)].set_default_timeout(0)  # the only clock is that of the whole test
         page = contexts[str(how)].new_page()
         page.wrong = []
 
@@ -117,9 +118,7 @@ def visit(site, browser):
 
 def drawn(page):
     "The pictures of the cover when they are done, (N, C * H * W)."
-    page.wait_for_function(
-        "() => ['done', 'error'].includes(document.getElementById('draw').dataset.state)", timeout=60_000
-    )
+    page.wait_for_function("() => ['done', 'error'].includes(document.getElementById('draw').dataset.state)")
     assert page.get_attribute("#draw", "data-state") == "done", page.text_content("#status")
     return torch.tensor(page.evaluate("() => document.getElementById('draw').frames.at(-1).x.map(x => [...x])"))
 
@@ -394,7 +393,7 @@ def test_plane(visit, site):
     for t, answer in zip(levels, found):
         theirs = dataset_denoiser(torch.from_numpy(places), t, torch.from_numpy(points), schedule)
         assert (torch.tensor(answer).view(-1, 2) - theirs).abs().max() < 1e-5
-    page.wait_for_function("() => +document.getElementById('plane').dataset.exact > 0.95", timeout=60_000)
+    page.wait_for_function("() => +document.getElementById('plane').dataset.exact > 0.95")
     assert not page.wrong
 
 
@@ -466,7 +465,6 @@ def test_a_drawn_ring_is_learned(visit):
         f"""() => {{ const x = document.getElementById('plane').ended?.network ?? [];
           let off = 0; for (let i = 0; i < x.length; i += 2) off += Math.abs(Math.hypot(x[i], x[i + 1]) - {r});
           return x.length && 2 * off / x.length < 0.15; }}""",
-        timeout=100_000,
     )
     promise("learning a drawn ring of 300 points", time.monotonic() - began, 10)
     assert 0.35 < float(page.evaluate("document.getElementById('plane').dataset.network")) < 0.65

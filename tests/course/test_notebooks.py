@@ -24,7 +24,6 @@ from ddpm_course.lesson import tools
 from execute import differences, folds, only_imports
 from helpers import (
     CHAPTERS,
-    GUARD,
     MINUTE,
     NOTEBOOKS,
     ROOT,
@@ -187,7 +186,7 @@ PAGES = [pytest.param(p, id=p.stem, marks=tier(p)) for p in NOTEBOOKS]
 @pytest.mark.parametrize("path", PAGES)
 def test_page_comes_again(path):
     "Run anew it shows what is stored, says nothing on stderr, and its controls change their picture."
-    _, _, seconds = ddpm("--check", path, cwd=path.parent, program="execute", limit=GUARD)
+    _, _, seconds = ddpm("--check", path, cwd=path.parent, program="execute")
     promise(path.stem, seconds, MINUTE)
 
 

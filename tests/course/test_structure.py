@@ -3,6 +3,7 @@
 A module that a notebook makes says so in its first lines; the others are edited as Python.
 """
 
+import ast
 import graphlib
 import re
 import shutil
@@ -129,3 +130,54 @@ def test_names_are_listed_and_found():
     for found in (getattr(ddpm_course, name) for name in ddpm_course.__all__):
         known = getattr(found, "__module__", "ddpm_course").startswith(("ddpm_course", "builtins"))
         assert known or isinstance(found, dict)
+
+
+# -- tests and clocks -------------------------------------------------------------------------------------------------
+
+CLOCKS = {"time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns", "st_mtime"}
+WAITING = {"sleep", "wait_for_timeout"}
+PASSES = {"wait_for", "late"}  # looks again and again for an event; what is tested is that time may pass
+
+
+def names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def reads_a_clock(node: ast.AST) -> bool:
+    "Whether a difference to a clock, or a limit that is some time away, is computed in an expression."
+    sums = [each for each in ast.walk(node) if isinstance(each, ast.BinOp) and isinstance(each.op, (ast.Add, ast.Sub))]
+    return any(isinstance(each, ast.Attribute) and each.attr in CLOCKS for one in sums for each in ast.walk(one))
+
+
+def clocks_in(text: str) -> list[str]:
+    "Sleeps, limits on waiting, and assertions or loops that depend on how long something took, in a test file."
+    tree, found, timed = ast.parse(text), [], {"seconds", "took", "elapsed"}
+    for node in ast.walk(tree):  # what a difference of clocks is called; and what it is compared through
+        if isinstance(node, ast.Assign) and reads_a_clock(node.value):
+            timed |= set().union(*map(names, node.targets))
+    for above in ast.walk(tree):
+        inside = above.name if isinstance(above, (ast.FunctionDef, ast.Lambda)) and hasattr(above, "name") else None
+        for node in ast.walk(above) if inside and inside not in PASSES else ():
+            if isinstance(node, ast.Call):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if called in WAITING:
+                    found.append(f"line {node.lineno}: {called}")
+                limits = [word.value for word in node.keywords if word.arg == "timeout"]
+                if called in ("communicate", "wait", "run", "join", "wait_for", "wait_for_function") and limits:
+                    found.append(f"line {node.lineno}: a limit on waiting")
+            if isinstance(node, (ast.Assert, ast.While)):
+                compared = [each for each in ast.walk(node.test) if isinstance(each, ast.Compare)]
+                if any(names(each) & timed or reads_a_clock(each) for each in compared):
+                    found.append(f"line {node.lineno}: a clock decides")
+    return sorted(set(found))
+
+
+def test_no_test_depends_on_how_long_something_takes():
+    "They wait for an event; the only clock is the limit on a whole test, in pyproject.toml."
+    assert clocks_in("def f():\n    began = time.time()\n    assert time.time() - began < 5") == [
+        "line 3: a clock decides"
+    ]
+    assert clocks_in("def f():\n    until = time.monotonic() + 5\n    while time.monotonic() < until: pass")
+    assert clocks_in("def f(process): process.communicate(timeout=5)") and clocks_in("def f(): time.sleep(1)")
+    found = {str(path.relative_to(ROOT)): clocks_in(read(path)) for path in sorted((ROOT / "tests").rglob("*.py"))}
+    assert not {name: lines for name, lines in found.items() if lines}

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -167,13 +168,13 @@ def failing(rank, world, port, folder, odd: int, where: str, error: Exception) -
                 fail("in a step")
                 group.all_reduce(torch.zeros(1))
                 fail("lost")
-                if rank or where == "lost":
-                    time.sleep(600 * (where in ("alone", "lost")))
+                if where == "lost" or rank and where == "alone":
+                    signal.pause()  # at something else, until it is ended
                 fail("alone")
                 group.broadcast(rank)
 
     if where == "lost":
-        launch.SILENT = 6
+        launch.SILENT = 10
     with open(folder / f"said{rank}", "w") as sys.stderr:
         end(exit_code(work))
 
@@ -206,8 +207,7 @@ def worker(folder, machine: int, job: str, words: list[str], fault: str) -> None
     os.chdir(folder / f"machine{machine}")
     os.environ |= {"SLURMD_NODENAME": f"machine{machine}", "DDPM_CACHE": str(folder / f"machine{machine}/cache")}
     launch.end = lambda code: sys.exit(0) if code == 0 else end(code)  # so that the agent sees its return
-    awake = []
-    signal.signal(signal.SIGUSR1, lambda *how: awake.append(how))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # it wakes who waits for it, also where it comes before
     honest, past = training.train_step, folder / f"{job}{machine}.past"
 
     def full(path):
@@ -220,8 +220,8 @@ def worker(folder, machine: int, job: str, words: list[str], fault: str) -> None
                 batches[0].weight.fill_(torch.nan)
             if fault == f"full disk on {machine}":  # the next attempt finds space
                 checkpoints.flush = full
-            while fault == f"slow on {machine}" and not awake:
-                time.sleep(0.05)
+            if fault == f"slow on {machine}":
+                signal.sigwait([signal.SIGUSR1])
         return honest(state, batches, *how)
 
     training.train_step = step
@@ -235,15 +235,43 @@ def of_two_minds(group: DDPGroup, run, config) -> str:
     return str(said.value)
 
 
-def disturbed(run, kind: str) -> None:
-    "A run that is killed at some time, or that ends: see test_kill.py."
+def disturbed(run, kind: str, what: str = "", count: int = 0) -> None:
+    """A run that ends; or that is killed before the `count`-th step of this start (`what` is "step"), or when it has
+    written the `count`-th file of its checkpoints ("file", each has four, and its folder counts, too)."""
     config = override(PRESETS["mnist16"], steps=60, batch=8, channels=8, dropout=0.1, warmup=5, threads=1)
     config = override(config, log_every=3, save_every=4, precision="auto")
     if kind == "vlb":  # t drawn by importance, from what earlier steps saw; uniform until step 20 or so
         config = override(config, loss="vlb", variance="learned", T=20)
-    if kind == "slow disk":  # a checkpoint is on its way for longer than training takes to the next
-        honest = checkpoints.flush
-        checkpoints.flush = lambda path: (time.sleep(0.05), honest(path))
+    seen, done, news = dict.fromkeys(("step", "file"), 0), [0], threading.Condition()
+    step, flush, write = training.train_step, checkpoints.flush, checkpoints.write_checkpoint
+
+    def passes(kind):
+        seen[kind] += 1
+        if (kind, seen[kind]) == (what, count):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted_step(state, *given):
+        passes("step")
+        norm = step(state, *given)
+        with news:
+            done[0] = state.step
+            news.notify()
+        return norm
+
+    def counted_flush(path):
+        flush(path)
+        if ".writing" in path.parts:
+            passes("file")
+
+    def slow_write(folder, at, *given, **facts):
+        "On its way until the next checkpoint is due."
+        with news:
+            news.wait_for(lambda: done[0] >= min(at + 3, 60))
+        return write(folder, at, *given, **facts)
+
+    training.train_step, checkpoints.flush = counted_step, counted_flush
+    if kind == "slow disk":
+        checkpoints.write_checkpoint = slow_write
     train(run, config, load_digits("train", 16))
 
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import time
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 import process_workers
 from ddpm_course.run import launch
 from ddpm_course.run.checkpoints import newest_checkpoint, read_metrics
-from helpers import GUARD, free_port, same_bits, wait_for
+from helpers import free_port, same_bits, wait_for
 
 pytestmark = pytest.mark.thorough
 DATA = "/proc/self/cwd/data"  # the same name on all machines, and another place on each
@@ -26,7 +25,7 @@ TABLE = []
 def table():
     "Of the faults, and what came of them; printed when all is done."
     yield
-    print(*("", "fault: seconds to the end | codes of the agents | cause | final", *TABLE), sep="\n")
+    print(*("", "fault | codes of the agents | cause | final", *TABLE), sep="\n")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def pid(folder, name, machine):
 
 def codes(agents):
     for agent in agents:
-        agent.join(GUARD)
+        agent.join()
     return [agent.exitcode for agent in agents]
 
 
@@ -91,13 +90,13 @@ def said(folder, name):
     return "\n".join(path.read_text() for path in sorted(folder.glob(f"{name}?.log")))
 
 
-def row(folder, name, agents, since):
-    "Seconds, codes, the sentence of the cause and whether it is final; for the table."
-    ended, seconds = codes(agents), time.time() - since
+def row(folder, name, agents):
+    "Codes, the sentence of the cause and whether it is final; for the table."
+    ended = codes(agents)
     cause = launch.failure(str(folder / f"{name}.logs"))
     final = launch.why(str(folder / f"{name}.logs")) == 2
-    TABLE.append(f"{name}: {seconds:.1f} s | {ended} | {cause} | {'yes' if final else 'no'}")
-    return ended, seconds, str(cause), final
+    TABLE.append(f"{name} | {ended} | {cause} | {'yes' if final else 'no'}")
+    return ended, str(cause), final
 
 
 def passed(folder, name, step):
@@ -114,10 +113,10 @@ def test_a_machine_without_data(cluster):
     try:
         with job(cluster, "no_data") as agents:
             wait_for(lambda: list((cluster / "no_data.logs").rglob("error.json")))
-            ended, seconds, cause, final = row(cluster, "no_data", agents, time.time())
+            ended, cause, final = row(cluster, "no_data", agents)
     finally:
         shutil.move(cluster / "machine3/lost", cluster / "machine3/data")
-    assert ended == [1] * 4 and seconds < 60 and final
+    assert ended == [1] * 4 and final
     assert cause.startswith("no data set or folder is called") and cause.endswith(" on machine3)")
     assert said(cluster, "no_data").count(f"ddpm: {cause}") >= 4 and not (cluster / "runs/no_data").exists()
 
@@ -125,8 +124,8 @@ def test_a_machine_without_data(cluster):
 def test_a_bad_setting(cluster):
     "That all have: nothing is tried twice, and it is final."
     with job(cluster, "bad", more=("--batch", "2")) as agents:
-        ended, seconds, cause, final = row(cluster, "bad", agents, time.time())
-    assert ended == [1] * 4 and seconds < 60 and final
+        ended, cause, final = row(cluster, "bad", agents)
+    assert ended == [1] * 4 and final
     assert cause.startswith("a batch of 2 cannot be cut into 4 slices") and not (cluster / "runs/bad").exists()
 
 
@@ -134,15 +133,15 @@ def test_a_disk_that_is_full_for_now(cluster):
     "The checkpoint of step 8 finds no space. The second attempt goes on from step 4, with the same bits."
     with job(cluster, "full", fault="full disk on 1") as agents:
         wait_for(lambda: list((cluster / "full.logs").rglob("error.json")))
-        ended, seconds, cause, final = row(cluster, "full", agents, time.time())
-    assert ended == [0] * 4 and seconds < 60 and not final
+        ended, cause, final = row(cluster, "full", agents)
+    assert ended == [0] * 4 and not final
     assert "No space left on device" in cause and cause.endswith("(said first by rank 0 on machine1)")
     as_calm(cluster, "full")
 
 
 def test_a_gradient_that_is_none_on_one_machine(cluster):
     with job(cluster, "nan", fault="nan on 3", restarts=0) as agents:
-        ended, seconds, cause, final = row(cluster, "nan", agents, time.time())
+        ended, cause, final = row(cluster, "nan", agents)
     assert ended == [0] * 4 and "the gradient is nan at step 7: once more from step_00000004" in said(cluster, "nan")
     as_calm(cluster, "nan")
 
@@ -152,12 +151,12 @@ def test_a_straggler_and_a_second_job(cluster):
     with job(cluster, "slow", fault="slow on 4", restarts=0) as agents:
         wait_for(lambda: (cluster / "slow4.past").exists() and passed(cluster, "slow", 6)())
         with job(cluster, "second", run="slow", restarts=0) as others:
-            ended, seconds, cause, final = row(cluster, "second", others, time.time())
-        assert ended == [1] * 4 and seconds < 60 and not final
+            ended, cause, final = row(cluster, "second", others)
+        assert ended == [1] * 4 and not final
         assert "another process is training in runs/slow (said first by rank 0 on machine" in cause
         assert all(agent.is_alive() for agent in agents)
         os.kill(pid(cluster, "slow", 4), signal.SIGUSR1)  # awake
-        assert row(cluster, "slow", agents, time.time())[0] == [0] * 4
+        assert row(cluster, "slow", agents)[0] == [0] * 4
     as_calm(cluster, "slow")
 
 
@@ -166,7 +165,6 @@ def test_a_job_that_is_queued_again(cluster, how):
     "One machine is lost, and Slurm ends the others; or all are told to go. The next start goes on, with the same bits."
     with job(cluster, how, fault="slow on 2") as agents:
         wait_for(lambda: (cluster / f"{how}2.past").exists() and passed(cluster, how, 6)())
-        since = time.time()
         if how == "lost":
             kill(cluster, how, agents, 3)
         else:
@@ -176,8 +174,8 @@ def test_a_job_that_is_queued_again(cluster, how):
         if how == "lost":
             wait_for(lambda: list((cluster / f"{how}.logs").rglob("error.json")))
             kill(cluster, how, agents)
-        ended, seconds, cause, final = row(cluster, how, agents, since)
-    assert 0 not in ended and seconds < 60 and not final
+        ended, cause, final = row(cluster, how, agents)
+    assert 0 not in ended and not final
     step = int(newest_checkpoint(cluster / "runs" / how).name[5:])
     assert step == 4 if how == "lost" else step > 4
     with job(cluster, f"{how}_again", run=how) as agents:

@@ -1,30 +1,25 @@
-"A run killed with SIGKILL at random moments and continued ends with the bits of the run that nobody disturbed."
+"A run killed with SIGKILL, again and again, and continued ends with the bits of the run that nobody disturbed."
 
-import random
 import signal
-import time
 
 import pytest
 import torch
 
 import process_workers
 from ddpm_course.run.checkpoints import newest_checkpoint
-from helpers import GUARD, same_bits, timeless, wait_for
+from helpers import same_bits, timeless
 
-MANY = (0, 0, 0, 8, 20, 32)
+# Before a step; or in the middle of a checkpoint, of which each has five files with its folder: of the first, of the
+# second, with all its files. A start goes on from the last checkpoint, four steps behind at most.
+MANY = (("step", 1), ("file", 2), ("file", 8), ("step", 7), ("file", 5), ("step", 10), ("file", 21), ("step", 13))
 thorough = pytest.mark.thorough
 
 
-def start(run, kind):
-    "A run whose imports are done."
-    process = process_workers.forks().Process(target=process_workers.disturbed, args=(run, kind))
+def start(run, kind, *kill):
+    "A start of a run whose imports are done; its exit code (negative: the signal that ended it)."
+    process = process_workers.forks().Process(target=process_workers.disturbed, args=(run, kind, *kill))
     process.start()
-    return process
-
-
-def ended(process):
-    "Its exit code; negative: the signal that ended it."
-    process.join(GUARD)
+    process.join()
     return process.exitcode
 
 
@@ -35,34 +30,23 @@ def step_of(run):
 
 
 @pytest.mark.parametrize(
-    "loss, aims",
+    "loss, kills",
     [
-        ("simple", (0, 20)),  # at once when the run has begun, and a moment after a checkpoint
+        ("simple", (("step", 1), ("file", 2), ("step", 22))),
         *(pytest.param(loss, MANY, marks=thorough) for loss in ("vlb", "slow disk")),
     ],
 )
-def test_killed_run_ends_with_the_same_bits(tmp_path, loss, aims):
+def test_killed_run_ends_with_the_same_bits(tmp_path, loss, kills):
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
-    assert ended(start(calm, loss)) == 0
-    begun, writing = disturbed / "config.json", disturbed / "checkpoints/.writing"
-    moments, killed, halves, reached = random.Random(len(aims)), 0, 0, []
-    for aim in aims:
-        process = start(disturbed, loss)
-        over = lambda process=process: process.exitcode is not None  # ended by itself, which is judged below
-        wait_for(lambda over=over, aim=aim: over() or (begun.exists() and step_of(disturbed) >= aim))
-        time.sleep(moments.uniform(0.0, 0.3))
-        if loss == "slow disk" and aim:  # in the middle of the next checkpoint, which takes .3 s at least
-            wait_for(lambda over=over: over() or writing.exists())
-            time.sleep(moments.uniform(0.0, 0.1))
-        process.kill()
-        killed += ended(process) == -signal.SIGKILL
-        halves += writing.exists()
+    assert start(calm, loss) == 0
+    reached = [0]
+    for what, count in kills:
+        assert start(disturbed, loss, what, count) == -signal.SIGKILL
+        assert (disturbed / "config.json").exists()
+        assert what == "step" or (disturbed / "checkpoints/.writing").exists()
         reached.append(step_of(disturbed))
-    assert ended(start(disturbed, loss)) == 0
-    print(f"killed {killed} times, {halves} of them in the middle of a checkpoint, with those of steps {reached}")
-    assert halves >= 1 or loss != "slow disk"
-    assert killed >= len(aims) // 2 and max(reached) >= 8 and sum(0 < step < 60 for step in reached) >= len(aims) // 3
-
+    assert sorted(reached) == reached and reached[-1] >= 16
+    assert start(disturbed, loss) == 0
     assert step_of(calm) == step_of(disturbed) == 60
     same_bits(calm, disturbed)
     memory = torch.load(newest_checkpoint(disturbed) / "optimizer.pt", weights_only=True)["criterion"].get("memory")

@@ -13,7 +13,8 @@ def cluster():
     return Cluster()
 
 
-FAILS = "bash -c 'case $PWD in *2) exit 3;; *) sleep %s & wait; echo first;; esac'"
+FAILS = "bash -c 'case $PWD in *2) touch $MACHINES/failed; exit 3;; *) %s; echo first;; esac'"
+WAITS = "until [ -e $MACHINES/failed ]; do :; done"
 
 
 def test_machines_have_their_own_disk_and_share_runs(cluster):
@@ -24,14 +25,14 @@ def test_machines_have_their_own_disk_and_share_runs(cluster):
 
 def test_one_task_fails(cluster):
     "The others go on, unless `srun` is to kill them; its code is the highest."
-    job = cluster.start("srun --cpus-per-task=1 " + FAILS % 1)
+    job = cluster.start("srun --cpus-per-task=1 " + FAILS % WAITS)
     assert cluster.printed(job) == "first\n" and job.returncode == 3
-    job = cluster.start("srun --kill-on-bad-exit=1 " + FAILS % 600)
+    job = cluster.start("srun --kill-on-bad-exit=1 " + FAILS % "sleep infinity & wait")
     assert "first\n" not in cluster.printed(job) and job.returncode > 128
 
 
 def test_a_killed_job_leaves_nothing(cluster):
-    job = cluster.start("srun bash -c 'sleep 600 & echo; wait'")
+    job = cluster.start("srun bash -c 'sleep infinity & echo; wait'")
     job.stdout.readline(), job.stdout.readline()
     left = below(job.pid)
     kill(job.pid)
@@ -63,7 +64,7 @@ def test_which_jobs_are_queued_again(cluster, end):
     (cluster.folder / "bin/torchrun").write_text(
         "#!/bin/bash\nfor word; do case $word in --log-dir=*) logs=${word#*=}/a/attempt_0/0;; esac; done\n"
         f'fail() {{ mkdir -p $logs; echo "{tell}" > $logs/error.json; }}\n'
-        f"case $PWD in *2) {deed};; esac\nsleep 1\n"
+        f"case $PWD in *2) {deed};; esac\n"
     )
     job = cluster.start(f"env {env} bash train.sbatch")
     said = cluster.printed(job)

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import warnings
@@ -23,7 +22,7 @@ from ddpm_course.data import cache as caching
 from ddpm_course.data import decoding, sources
 from ddpm_course.data.sets import ImageSet, batch_indices, load_digits, resize
 from ddpm_course.data.sources import load_data
-from helpers import warm
+from helpers import wait_for, warm
 
 
 @pytest.fixture(autouse=True)
@@ -390,39 +389,62 @@ except OSError as error:
 
 # -- several processes ------------------------------------------------------------------------------------------------
 
-SLOW = """
-import sys, time
-from ddpm_course.data import decoding, sources
-real = decoding.decode_rows
-def slowly(*args):
-    print("decoding", flush=True)
-    time.sleep(float(sys.argv[2]))
-    return real(*args)
-decoding.decode_rows = slowly
-print(sources.load_data(sys.argv[1], 8)[0].digest, flush=True)
+LOADS = """
+import sys
+from pathlib import Path
+from ddpm_course.data import cache, decoding, sources
+root, mine, go = map(Path, sys.argv[1:])
+decode_rows, lock = decoding.decode_rows, cache.lock
+def waits(*args):
+    mine.with_suffix(".decodes").touch()
+    with open(go):                                  # until somebody opens the other end
+        return decode_rows(*args)
+def asks(*args):
+    mine.with_suffix(".asks").touch()
+    return lock(*args)
+decoding.decode_rows, cache.lock = waits, asks
+found = sources.load_data(root, 8)[0].digest
+mine.with_suffix(".digest").write_text(found)
 """
 
 
-def start(root: Path, seconds: float) -> subprocess.Popen:
-    "A process that loads a folder, each part taking so many seconds."
-    command = [sys.executable, "-c", SLOW, root, str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+@pytest.fixture
+def loads(tmp_path):
+    """Call as `loads(root, name)`: a process that loads a folder, and leaves NAME.asks before it asks for the lock,
+    NAME.decodes when it decodes, which waits until the pipe `go` is opened, and its answer in NAME.digest."""
+    os.mkfifo(tmp_path / "go")
+    begun = []
+
+    def start(root, name):
+        command = [sys.executable, "-c", LOADS, root, tmp_path / name, tmp_path / "go"]
+        begun.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
 
 
-def test_processes_that_start_at_once(tmp_path, cache):
+def test_processes_that_start_at_once(tmp_path, cache, loads):
     "One decodes and the others wait."
     root = layout(tmp_path / "d")
-    processes = [start(root, 1) for _ in range(2)]
-    printed = [process.communicate(timeout=100)[0].split() for process in processes]
-    assert printed[0][-1] == printed[1][-1] == load_data(root, 8)[0].digest and len(entries(cache)) == 1
-    assert sorted("decoding" in words for words in printed) == [False, True]
+    first = loads(root, "a")
+    wait_for((tmp_path / "a.decodes").exists, first)
+    second = loads(root, "b")
+    wait_for((tmp_path / "b.asks").exists, first, second)
+    with open(tmp_path / "go", "w"):
+        assert first.wait() == 0
+    assert second.wait() == 0 and not (tmp_path / "b.decodes").exists()
+    assert {(tmp_path / f"{name}.digest").read_text() for name in "ab"} == {load_data(root, 8)[0].digest}
+    assert len(entries(cache)) == 1
 
 
-def test_killed_midway_leaves_nothing_wrong(tmp_path, cache):
+def test_killed_midway_leaves_nothing_wrong(tmp_path, cache, loads):
     root = layout(tmp_path / "d")
-    process = start(root, 60)
-    assert process.stdout.readline() == "decoding\n"
-    process.send_signal(signal.SIGKILL)
+    process = loads(root, "a")
+    wait_for((tmp_path / "a.decodes").exists, process)
+    process.kill()
     process.wait()
     (left,) = entries(cache)
     assert left.endswith(".part")

@@ -7,7 +7,6 @@ device is counted: each such copy makes a GPU's program wait, unless it comes fr
 import ast
 import re
 import threading
-import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -25,7 +24,7 @@ from ddpm_course.judge import checks
 from ddpm_course.run import distributed, launch, speed, training
 from ddpm_course.run.training import fit, new_state
 from ddpm_course.simple import quarter_sums
-from helpers import ROOT, free_port
+from helpers import ROOT, free_port, wait_for
 
 DIGITS = load_digits("train", 16)
 
@@ -106,9 +105,7 @@ def test_batches_come_one_ahead_from_another_thread_and_are_the_same(monkeypatch
     records = fit(new_state(config_of(), "meta"), DIGITS, config_of())
     for done in range(1, 5):
         next(records)
-        before = time.monotonic()
-        while len(made) < min(done + 1, 4) and time.monotonic() < before + 10:
-            time.sleep(0.01)  # the next one is made while nobody asks
+        wait_for(lambda done=done: len(made) >= min(done + 1, 4))  # the next one is made while nobody asks
         assert made == [(step, False) for step in range(min(done + 1, 4))]
     assert list(records) == []
     made.clear()

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -167,17 +166,19 @@ def test_a_run_of_version_0_1_0_goes_on(tmp_path, digits):
 
 def test_a_run_that_fails_leaves_what_was_begun(tmp_path, digits, monkeypatch):
     "The folder is free only when nothing is written any more."
-    began, honest = threading.Event(), checkpoints.flush
+    began, fails, honest = threading.Event(), threading.Event(), checkpoints.flush
 
     def slow(path):
         began.set()
-        time.sleep(0.05)
+        fails.wait()
         honest(path)
 
     with pytest.raises(KeyError), Run.open(tmp_path / "run", PLAN, digits) as run:
         monkeypatch.setattr(checkpoints, "flush", slow)
         for record in run:
             if record["step"] == 3:
+                began.wait()
+                fails.set()
                 raise KeyError
     assert began.is_set() and newest_checkpoint(tmp_path / "run").name == "step_00000003"
     assert not (tmp_path / "run/checkpoints/.writing").exists()

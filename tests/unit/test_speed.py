@@ -1,7 +1,7 @@
-"What `ddpm bench` measures: against sleeps, closed forms, and one real run of it."
+"What `ddpm bench` measures: against a clock that is made up, closed forms, and one real run of it."
 
 import json
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,29 +16,35 @@ CPU, ALONE = torch.device("cpu"), Group("cpu")
 SMALL = override(PRESETS["mnist16"], classes=tuple("0123456789"), channels=8, batch=8, precision="fp32", threads=1)
 
 
-@pytest.mark.parametrize("budget, calls", [(0.02, 1), (0.2, 5)])
-def test_time_is_taken_after_the_slow_first_calls(budget, calls):
-    "One that is over the budget at once is not repeated."
+@pytest.fixture
+def clock(monkeypatch):
+    "The time that `speed` reads: it stands still, but where somebody adds to it."
+    now = [0.0]
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return now
+
+
+@pytest.mark.parametrize("budget, calls, each", [(0.02, 1, 0.08), (0.09, 4, 0.04), (0.21, 7, 0.04)])
+def test_time_is_taken_after_the_slow_first_calls(clock, budget, calls, each):
+    "One that is over the budget at once is not repeated; the second is measured alone, and then as many as fit."
     made = []
 
     def work() -> None:
         made.append(0)
-        time.sleep(0.08 if len(made) == 1 else 0.04)
+        clock[0] += 0.08 if len(made) == 1 else 0.04
 
-    took = speed.seconds_of(work, ALONE, CPU, budget)
-    assert len(made) >= calls and 0.04 <= took < (0.1 if calls == 1 else 0.06)
+    assert speed.seconds_of(work, ALONE, CPU, budget) == pytest.approx(each) and len(made) == calls
 
 
-def test_images_a_second_are_those_of_whole_steps(monkeypatch):
+def test_images_a_second_are_those_of_whole_steps(clock, monkeypatch):
     honest = training.train_step
 
     def slow(*given):
-        time.sleep(0.3)
+        clock[0] += 0.3
         return honest(*given)
 
     monkeypatch.setattr(training, "train_step", slow)
-    found = speed.images_per_s(SMALL, ALONE, CPU, 0.5)
-    assert 8 / 1.2 < found <= 8 / 0.3
+    assert speed.images_per_s(SMALL, ALONE, CPU, 0.5) == pytest.approx(8 / 0.3)
 
 
 def test_without_memory_there_is_no_number(monkeypatch):
