@@ -166,18 +166,18 @@ def another_kind(p: Patient) -> Finding:
     or farther from these than they are from each other."""
     mine, other = (traits(some(images, 1000)) for images in (p.held_out, p.images))
     found = {name: apart(mine[name], other[name]) for name in mine}
-    usual, distance = p.kin['training'][1], 'distance to the nearest training picture'
+    usual, distance = p.kin['training'][0], 'distance to the nearest training picture'
     usual = usual[usual.isfinite()]                         # not of equal ones
-    if len(usual) > 1 and (far := apart(p.kin['held-out'][1], usual))[0] > 0:   # nearer: a copy
+    if len(usual) > 1 and (far := apart(p.kin['held-out'][0], usual))[0] > 0:   # nearer: a copy
         found[distance] = far
     most = max(sure for _, sure in found.values())
     shown = [name for name in found if found[name][1] > 0.5] or [max(found, key=found.__getitem__)]
-    fits = [name for name, change in CHANGES.items() if most > 0.5 and
+    fits = [name for name, change in CHANGES.items() if most > 0.5 and len(usual) > 1 and
             apart(nearest(change(some(p.held_out, 200).pixels), some(p.images, 3000).pixels)[0],
                   usual)[0] < 0.5]
     return Finding('held-out pictures, less training pictures, in standard deviations of a picture',
                    ', '.join(f'{name} {found[name][0]:+.2f}' for name in shown)
-                   + f'; they fit if {fits[0]}' * bool(fits), most,
+                   + ''.join(f'; they fit if {name}' for name in fits[:1]), most,
                    f'one of the two seems to be {fits[0]}' if fits else
                    'are they scaled, cut or lit otherwise, or of another subject?',
                    'likely' if fits else 'cause open')
