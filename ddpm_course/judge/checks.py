@@ -347,7 +347,7 @@ def outside(line: Mapping[str, Any]) -> bool:
     return bool(known) and not min(known) <= line['loss'] * (1 + 1e-6) <= max(known) * (1 + 2e-6)
 
 
-@check('config', limit=5000, below=True, why='healthy runs from 12800, sick ones to 640')
+@check('config', limit=2000, below=True, why='healthy runs from 12800, sick ones to 640')
 def little_training(p: Patient) -> Finding:
     "Whether a network was shown few pictures in all."
     t = p.config.training
