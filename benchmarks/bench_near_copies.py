@@ -3,8 +3,8 @@
     python benchmarks/bench_near_copies.py [--images 50000] [--held 10000]
 
 Pictures of smooth patches with fine noise, 28x28 grey and 32x32 in colour. Of the held-out ones a hundredth each is put
-among those to train on, moved by a pixel, mirrored, lighter, and saved as a JPEG. results/near_copies.json: for each kind
-the share that is found, the share of all other pictures that is called a copy, and the seconds of the whole check
+among those to train on, moved by a pixel, mirrored, lighter, and saved as a JPEG. results/near_copies.json: for each
+kind the share that is found, the share of all other pictures that is called a copy, and the seconds of the whole check
 (`nearly seen before`) on this machine. Beside these, digits and faces as they are: nothing there is a copy.
 """
 
@@ -43,9 +43,10 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def patches(n: int, channels: int, size: int, dice: np.random.Generator) -> np.ndarray:
-    "Smooth patches, with fine noise."
-    large = dice.integers(0, 256, (n, channels, size // 4, size // 4)).repeat(4, 2).repeat(4, 3)
-    return (large + dice.normal(0, 20, large.shape)).clip(0, 255).astype(np.uint8)
+    "Smooth patches with fine noise; colours differ less than brightness, as in photographs."
+    bright = dice.integers(30, 226, (n, 1, size // 4, size // 4))
+    large = (bright + dice.normal(0, 20, (n, channels, size // 4, size // 4))).repeat(4, 2).repeat(4, 3)
+    return (large + dice.normal(0, 10, large.shape)).clip(0, 255).astype(np.uint8)
 
 
 def look(images: np.ndarray, held_out: np.ndarray) -> dict:
@@ -62,8 +63,8 @@ def planted(n: int, held: int, channels: int, size: int) -> dict:
         part = slice(k * few, (k + 1) * few)
         images[part] = change(held_out[part])
     told = near_copies(held_out, images)
-    shares = {name: told[k * few : (k + 1) * few].mean() for k, name in enumerate(KINDS)}
-    return look(images, held_out) | {"shares": shares, "others": told[len(KINDS) * few :].mean()}
+    shares = {name: float(told[k * few : (k + 1) * few].mean()) for k, name in enumerate(KINDS)}
+    return look(images, held_out) | {"shares": shares, "others": float(told[len(KINDS) * few :].mean())}
 
 
 def main() -> None:

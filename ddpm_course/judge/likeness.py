@@ -48,14 +48,20 @@ def nearest(asked: np.ndarray, known: np.ndarray,
 
 
 WAVES = 5           # so many of the longest ones, each way, describe a picture
+LUMA = torch.tensor([0.299, 0.587, 0.114])      # of red, green and blue, as JPEG has it
 TOLERANCE = 0.02    # share of a picture's variance that a near-copy may leave unexplained
 
 
+def in_grey(x: Tensor) -> Tensor:
+    "(N, 1, H, W) how bright pictures look: a JPEG keeps this better than colours."
+    return x if x.shape[1] == 1 else (x * LUMA[:, None, None]).sum(1, keepdim=True)
+
+
 def spectra(x: Tensor) -> Tensor:
-    """(N, waves) how strong each of a picture's longest waves is, all together of length 1: not
+    """(N, waves) how strong each of a grey picture's longest waves is, all together of length 1: not
     changed by brightness or contrast, and hardly by moving the picture by a few pixels."""
     rows = torch.arange(-WAVES, WAVES + 1) % x.shape[-1]
-    parts = [torch.fft.rfft2(part.mean(1))[:, rows, :min(WAVES, x.shape[-1] // 2) + 1].abs()
+    parts = [torch.fft.rfft2(part[:, 0])[:, rows, :min(WAVES, x.shape[-1] // 2) + 1].abs()
              for part in x.split(5000)]
     strong = torch.cat(parts)
     strong[:, WAVES, 0] = 0                                 # the brightness
@@ -91,7 +97,7 @@ def near_copies(asked: np.ndarray, known: np.ndarray, places: np.ndarray | None 
     """(N,) whether a picture is nearly a copy of a known one: the same but for what `unexplained`
     allows and `TOLERANCE`, as a copy is that was moved by a pixel, mirrored, made lighter or saved
     as a JPEG. Those whose spectra are most alike are compared; `places` as in `nearest`."""
-    mine, theirs = pooled(asked), pooled(known)
+    mine, theirs = in_grey(pooled(asked)), in_grey(pooled(known))
     described, found = spectra(theirs).T.contiguous(), np.zeros(len(mine), bool)
     for rows in torch.arange(len(mine)).split(500):
         for flipped in (mine[rows], mine[rows].flip(-1)):
