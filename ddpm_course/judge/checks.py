@@ -663,7 +663,7 @@ def more_noise_than_told(p: Patient) -> Finding:
                    'index', 'cause open')
 
 
-@check('model', limit=0.25, after=('objective', 'not finite', 'out of range', 'more noise than told',
+@check('model', limit=0.4, after=('objective', 'not finite', 'out of range', 'more noise than told',
                                    'noise in the last step'),
        why='healthy runs to 0.1271, sick ones from 0.4544')
 def sampler(p: Patient) -> Finding:
