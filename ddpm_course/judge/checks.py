@@ -356,7 +356,7 @@ def little_training(p: Patient) -> Finding:
                    'train longer', told=not t.init)
 
 
-@check('raw', 'model', 'config', limit=0.02, after=('rate', 'slow average'),
+@check('raw', 'model', 'config', limit=0.02, after=('rate', 'settings', 'slow average'),
        why='training moves each of them')
 def frozen_weights(p: Patient) -> Finding:
     "Whether weights, or their averages, are still exactly those of the first step."
