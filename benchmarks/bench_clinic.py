@@ -5,7 +5,7 @@
 
 A sick run differs from a healthy one in one line. OUT.json: for each fault the check that should name it, and for each
 seed the number that each check measured and what it found; for each healthy run the same. The digits are small (8 x 8),
-so that all of it takes a quarter of an hour on two cores; --size 16 --steps 300 takes 40 minutes, and also writes
+so that all of it takes half an hour on two cores; --size 16 --steps 300 takes longer, and also writes
 OUT.npz: of seeds 0 and 1 of each fault ten samples, a film of one of them, and the training loss by quarter of t.
 --cache keeps the trainings, so that after a change of a check only the questions are asked again. --only does some
 faults (or "healthy"), and leaves the other rows of OUT.json as they are.
