@@ -204,7 +204,7 @@ def rare_class(p: Patient) -> Finding:
     "Whether a class has hardly any pictures."
     if len(p.images.classes) < 2:
         return Finding('classes', 'fewer than two', told=False)
-    counts = np.bincount(p.images.labels, minlength=len(p.images.classes))
+    counts = p.images.labels_at().bincount(minlength=len(p.images.classes)).numpy()
     k = int(counts.argmin())
     return Finding(f'pictures of class {p.images.classes[k]}',
                    f'{counts[k]:,}, and {counts.mean():,.0f} of a class in the mean',
@@ -233,7 +233,8 @@ def labels(p: Patient) -> Finding:
         return Finding('classes', 'fewer than two', told=False)
     (_, near, told), (_, theirs, mine) = p.kin['held-out'], p.kin['training']
     same, among = (near == told).mean(), (theirs == mine).mean()
-    share = np.bincount(p.images.labels, minlength=len(p.images.classes)) / len(p.images)
+    counts = p.images.labels_at().bincount(minlength=len(p.images.classes)).numpy()
+    share = counts / len(p.images)
     chance = share[told].mean()
     error = (chance * (1 - chance) / len(told) + 1e-12)**0.5
     enough = 4 * error < 0.101 and chance < 0.8     # else right labels may look like wrong ones
@@ -369,7 +370,7 @@ def frozen_weights(p: Patient) -> Finding:
         now = network.state_dict()
         same = [torch.equal(w.cpu(), first[name]) for name, w in now.items()
                 if name in first and first[name].shape == w.shape]
-        return float(np.mean(same or [0]))
+        return float(np.mean(same or [False]))
     raw, averaged = share(p.raw.network), share(p.model.network)
     return Finding('tables of weights that are as before the first step',
                    f'{raw:.0%} of the raw ones, {averaged:.0%} of the averaged ones',

@@ -68,8 +68,10 @@ class Patient:
         found = {'training': (known[places], *nearest(known.pixels[places], known.pixels, places)),
                  'held-out': (asked, *nearest(asked.pixels, known.pixels))}
         named = known.labels is not None and asked.labels is not None
-        labels = known.labels if named else np.zeros(len(known), int)
-        return {name: (distance, labels[near.numpy()], one.labels if named else 0 * near.numpy())
+
+        def labels(images: ImageSet) -> np.ndarray:
+            return images.labels_at().numpy() if named else np.zeros(len(images), int)
+        return {name: (distance, labels(known)[near.numpy()], labels(one))
                 for name, (one, distance, near) in found.items()}
 
     @cached_property
