@@ -5,7 +5,7 @@
 
 A sick run differs from a healthy one in one line. OUT.json: for each fault the check that should name it, and for each
 seed the number that each check measured and what it found; for each healthy run the same. The digits are small (8 x 8),
-so that all of it takes a quarter of an hour on two cores; --size 16 --steps 300 takes 40 minutes, and also writes
+so that all of it takes half an hour on two cores; --size 16 --steps 300 takes longer, and also writes
 OUT.npz: of seeds 0 and 1 of each fault ten samples, a film of one of them, and the training loss by quarter of t.
 --cache keeps the trainings, so that after a change of a check only the questions are asked again. --only does some
 faults (or "healthy"), and leaves the other rows of OUT.json as they are.
@@ -37,7 +37,7 @@ from ddpm_course.judge.checks import CHECKS, examine
 from ddpm_course.judge.patient import Patient
 from ddpm_course.judge.scores import evaluate_samples
 from ddpm_course.lesson.symptoms import SYMPTOMS
-from ddpm_course.model import build_model
+from ddpm_course.model import NETWORKS, build_model, unet
 from ddpm_course.run import training
 from ddpm_course.run.checkpoints import read_window
 from ddpm_course.run.runs import load_plugin
@@ -102,8 +102,27 @@ def by_place(step: Step) -> Tensor:
     return ddpm_step(step.ask(step.x, k).x0, step.x, step.noise(), step.abar, step.abar_next, "small")
 
 
+def dull_end(step: Step) -> Tensor:
+    "DDIM whose picture comes out with less contrast."
+    x = ddim_step(step.now.x0, step.now.eps, step.x, step.abar, step.abar_next, 0.0)
+    return 0.7 * x if step.abar_next == 1 else x
+
+
+class Timeless(nn.Module):
+    "A network that is told no t."
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.network(x, 0 * t, y)
+
+
 EMAS["in bf16"] = HalfAverage
-SAMPLERS |= {"noisy end": noisy_end, "by place": by_place}
+SAMPLERS |= {"noisy end": noisy_end, "by place": by_place, "dull end": dull_end}
+NETWORKS["timeless"] = lambda config: Timeless(unet(config))
+OPTIMIZERS["half"] = lambda parameters, *rest: OPTIMIZERS["muon"](list(parameters)[::2], *rest)
 
 
 # -- what spoils a batch, or a state on its way ------------------------------------------------------------------------
@@ -115,6 +134,11 @@ def one_t(batch: Batch, images: ImageSet) -> Batch:
 
 def one_noise(batch: Batch, images: ImageSet) -> Batch:
     return replace(batch, eps=batch.eps[:1].expand_as(batch.eps))
+
+
+def little_noise(batch: Batch, images: ImageSet) -> Batch:
+    "Only the first half of all t."
+    return replace(batch, t=batch.t // 2)
 
 
 def old_noise(batch: Batch, images: ImageSet) -> Batch:
@@ -269,6 +293,49 @@ def hundred(seed: int, budget: Budget, times: float) -> Patient:
     return budget.trained(seed, (images[seed::45], held_out), steps=round(times * budget.steps))
 
 
+def with_pictures(healthy: Patient, change: Callable[[np.ndarray], np.ndarray]) -> Patient:
+    "With held-out pictures that were changed among those to train on, twenty of a hundred."
+    more, both = healthy.held_out[::5], healthy.images
+    pixels = np.concatenate([both.pixels, change(more.pixels)])
+    return replace(healthy, images=ImageSet(pixels, np.concatenate([both.labels, more.labels]), both.classes))
+
+
+def pictures_of(healthy: Patient, change: Callable[[np.ndarray], np.ndarray], held_out: bool = False) -> Patient:
+    "With other pixels, of training or of held-out pictures."
+    name = "held_out" if held_out else "images"
+    old = getattr(healthy, name)
+    return replace(healthy, **{name: ImageSet(change(old.pixels), old.labels, old.classes)})
+
+
+def some_black(pixels: np.ndarray) -> np.ndarray:
+    return np.where((np.arange(len(pixels)) % 10 == 0)[:, None, None, None], 0, pixels).astype(np.uint8)
+
+
+def dark(data: tuple[ImageSet, ImageSet]) -> tuple[ImageSet, ImageSet]:
+    return tuple(ImageSet(part.pixels // 16, part.labels, part.classes) for part in data)
+
+
+def partly_shuffled(data: tuple[ImageSet, ImageSet], seed: int) -> tuple[ImageSet, ImageSet]:
+    "Three of ten training labels are drawn anew."
+    (images, held_out), dice = data, np.random.default_rng(seed)
+    wrong = dice.random(len(images)) < 0.3
+    labels = np.where(wrong, dice.integers(0, 10, len(images)), images.labels)
+    return ImageSet(images.pixels, labels, images.classes), held_out
+
+
+def few_of_one(healthy: Patient) -> Patient:
+    keep = (healthy.images.labels != 3) | (np.arange(len(healthy.images)) % 50 == 0)
+    return replace(healthy, images=healthy.images[keep])
+
+
+def read_otherwise(healthy: Patient) -> Patient:
+    "With an objective whose `solve` has the wrong sign."
+    right = healthy.model.objective
+    wrong = replace(right, solve=lambda v, xt, signal, sigma: right.solve(-v, xt, signal, sigma))
+    both = {name: replace(getattr(healthy, name), objective=wrong) for name in ("model", "raw")}
+    return replace(healthy, **both)
+
+
 def can_guide(patient: Patient) -> Patient:
     return replace(patient, model=replace(patient.model, can_guide=True))
 
@@ -301,6 +368,30 @@ CASES = [
     Case("a tint", "steps=300, objective='eps'", "tint",  # of larger digits: small ones have learned their colours then
          lambda s, b, h: (big := replace(b, size=16)).trained(
              s, in_colours(big.digits(), 0), steps=300, objective="eps", schedule="linear")),
+    Case("sixteen bits, nearly black", "pixels // 16", "narrow range",
+         lambda s, b, h: b.trained(s, dark(b.digits()))),
+    Case("black pictures", "pixels[::10] = 0", "blank", lambda s, b, h: pictures_of(h, some_black)),
+    Case("near-copies of test pictures", "images += roll(test, 1)", "nearly seen before",
+         lambda s, b, h: with_pictures(h, lambda x: np.roll(x, 1, 3) // 2 + 60)),
+    Case("test pictures inverted", "test = 255 - test", "another kind",
+         lambda s, b, h: pictures_of(h, lambda x: 255 - x, True)),
+    Case("hardly any threes", "images = images[y != 3] + 9", "rare class", lambda s, b, h: few_of_one(h)),
+    Case("some labels wrong", "labels[wrong] = random", "labels differ",
+         lambda s, b, h: b.trained(s, partly_shuffled(b.digits(), s))),
+    Case("a warm-up without end", "warmup=100_000", "rate", lambda s, b, h: b.trained(s, warmup=100_000)),
+    Case("far too much weight decay", "weight_decay=10", "settings", lambda s, b, h: b.trained(s, weight_decay=10.0)),
+    Case("all labels dropped", "label_drop=1.0", "labels dropped", lambda s, b, h: b.trained(s, label_drop=1.0)),
+    Case("settings of another run", "lr=4e-3", "log and settings",
+         lambda s, b, h: replace(h, config=override(h.config, lr=4e-3))),
+    Case("far too few steps", "steps=10", "little training", lambda s, b, h: b.trained(s, steps=10)),
+    Case("an optimizer with half of the weights", "list(parameters)[::2]", "frozen weights",
+         lambda s, b, h: b.trained(s, optimizer="half")),
+    Case("an answer read with the wrong sign", "v = -v", "objective", lambda s, b, h: read_otherwise(h)),
+    Case("the average of another run", "load(other / 'ema.safetensors')", "average apart",
+         lambda s, b, h: replace(h, model=well((s + 1) % 3, b).model)),
+    Case("much noise never trained", "t = t // 2", "weak level", lambda s, b, h: b.trained(s, spoil=little_noise)),
+    Case("t never passed", "network(x, 0 * t, y)", "time ignored", lambda s, b, h: b.trained(s, network="timeless")),
+    Case("a sampler with a dull end", "x = 0.7 * x", "sampler", lambda s, b, h: drawn(h, sampler="dull end")),
     Case("one t for a whole batch", "t = t[:1]", "draws repeat", lambda s, b, h: b.trained(s, spoil=one_t)),
     Case("one noise for a whole batch", "eps = eps[:1]", "draws repeat", lambda s, b, h: b.trained(s, spoil=one_noise)),
     Case("one seed on eight ranks", "seed(0)", "draws repeat", lambda s, b, h: b.trained(s, spoil=eight_ranks)),

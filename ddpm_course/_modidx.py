@@ -114,6 +114,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'ddpm_course/judge/frechet.py')},
             'ddpm_course.judge.kernel': {},
             'ddpm_course.judge.lab': {},
+            'ddpm_course.judge.likeness': {},
             'ddpm_course.judge.patient': {},
             'ddpm_course.judge.scores': {},
             'ddpm_course.lesson.answers': {},

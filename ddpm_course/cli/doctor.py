@@ -20,7 +20,7 @@ from ..judge.folders import Album, look_through
 from ..judge.checks import CHECKS, Finding, examine, missing
 from ..judge.patient import Patient
 from ..judge.scores import Scores
-from ..run.checkpoints import read_metrics
+from ..run.checkpoints import newest_checkpoint, read_metrics, step_of
 from ..run.datasets import pictures_of
 from ..run.runs import load_run
 from ..sampling import plan
@@ -56,7 +56,9 @@ def of_run(run: Path, r: Request, device: torch.device | str) -> dict[str, Any]:
     "What is known of a run, but for its pictures, as fields of a `Patient`."
     found: dict[str, Any] = {'log': read_metrics(run), 'scores': read_scores(run / 'test.json')}
     found['model'], found['config'] = load_run(run, device, r.plugins, r.precision)
-    if list(run.glob('checkpoints/*/model.safetensors')):           # a run that ships has none
+    if newest := newest_checkpoint(run):                            # a run that ships has none
+        found['step'] = step_of(newest)
+    if list(run.glob('checkpoints/*/model.safetensors')):
         found['raw'], _ = load_run(run, device, None, r.precision, 'model.safetensors')
     return found
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..config import RunConfig, SamplingConfig
 from ..data.sets import ImageSet, epoch_order, to_float
@@ -17,6 +16,7 @@ from ..draws import Purpose, normal
 from ..forward import q_sample
 from ..heldout import heldout_draws
 from .evaluation import allot_classes
+from .likeness import evenly, nearest, roughness
 from ..losses import OBJECTIVES
 from ..model import Model
 from ..run.datasets import fingerprints
@@ -43,6 +43,7 @@ class Patient:
     raw: Model = UNKNOWN            # with the weights that are trained, not averaged
     log: Sequence[dict] = ()        # lines of metrics.jsonl
     scores: dict[str, Any] = field(default_factory=dict)    # 'samples' of test.json
+    step: int = UNKNOWN             # of the checkpoint that the weights are of
     updates: int = UNKNOWN          # steps that the optimizer remembers
     how: SamplingConfig = SamplingConfig(guidance=1)
     n: int = 100                    # samples to draw
@@ -56,6 +57,22 @@ class Patient:
     def prints(self) -> np.ndarray:
         "(N,) a number for each picture to train on, see `fingerprints`."
         return fingerprints(self.images)
+
+    @cached_property
+    def kin(self) -> dict[str, tuple[Tensor, np.ndarray, np.ndarray]]:
+        """The nearest of 3,000 training pictures to a thousand of their own ('training') and to a
+        thousand held-out ones ('held-out'): distances, and the labels of both, where there are any.
+        Where training and held-out pictures are of one kind, all this is alike."""
+        known, asked = some(self.images, 3000), some(self.held_out, 1000)
+        places = evenly(len(known), 1000)
+        found = {'training': (known[places], *nearest(known.pixels[places], known.pixels, places)),
+                 'held-out': (asked, *nearest(asked.pixels, known.pixels))}
+        named = known.labels is not None and asked.labels is not None
+
+        def labels(images: ImageSet) -> np.ndarray:
+            return images.labels_at().numpy() if named else np.zeros(len(images), int)
+        return {name: (distance, labels(known)[near.numpy()], labels(one))
+                for name, (one, distance, near) in found.items()}
 
     @cached_property
     def asked(self) -> Tensor:
@@ -85,24 +102,6 @@ class Patient:
         return to_float(shown.pixels), shown.labels_at() if told else None
 
 
-# -- pictures ---------------------------------------------------------------------------------
-
-
-def small(pixels: np.ndarray) -> Tensor:
-    "Pictures as rows of floats, scaled down to 32 by 32 pixels where they are larger."
-    parts = np.array_split(pixels, 1 + pixels.nbytes // 10**8)
-    rows = torch.cat([F.adaptive_avg_pool2d(to_float(part), min(32, part.shape[-1]))
-                      for part in parts])
-    return rows.flatten(1)
-
-
-def roughness(x: Tensor) -> Tensor:
-    "(N,) mean squared Laplacians of pictures (N, C, H, W); 20 for standard normal noise."
-    inner, up, down = x[..., 1:-1, 1:-1], x[..., :-2, 1:-1], x[..., 2:, 1:-1]
-    left, right = x[..., 1:-1, :-2], x[..., 1:-1, 2:]
-    return (up + down + left + right - 4 * inner).square().flatten(1).mean(1)
-
-
 # -- a network --------------------------------------------------------------------------------
 
 
@@ -110,9 +109,9 @@ LEVELS = (0.98, 0.9, 0.7, 0.5, 0.3, 0.1, 0.05)      # alpha-bars at which a netw
 
 
 @torch.no_grad()
-def picture_errors(model: Model, x0: Tensor, y: Tensor | None,
-                   levels: tuple[float, ...] = LEVELS) -> np.ndarray:
-    "(N,) mean squared errors of the pictures that a model finds in noised x0 (N, C, H, W)."
+def level_errors(model: Model, x0: Tensor, y: Tensor | None,
+                 levels: tuple[float, ...] = LEVELS) -> np.ndarray:
+    "(levels, N) mean squared errors of the pictures that a model finds in noised x0 (N, C, H, W)."
     rows, x0 = [], x0.to(model.device)
     for level in levels:
         t = int((model.schedule.alpha_bars - level).abs().argmin())
@@ -120,7 +119,33 @@ def picture_errors(model: Model, x0: Tensor, y: Tensor | None,
         xt = q_sample(x0, t, eps.to(x0), model.schedule)
         told = y if y is None else y.to(x0.device)
         rows.append((model.predict(xt, t, told).x0 - x0).square().flatten(1).mean(1).cpu())
-    return torch.stack(rows).mean(0).double().numpy()
+    return torch.stack(rows).double().numpy()
+
+
+def picture_errors(model: Model, x0: Tensor, y: Tensor | None,
+                   levels: tuple[float, ...] = LEVELS) -> np.ndarray:
+    "(N,) the same in the mean of the levels."
+    return level_errors(model, x0, y, levels).mean(0)
+
+
+def pixel_filter(x0: Tensor, levels: tuple[float, ...] = LEVELS) -> np.ndarray:
+    """(levels,) mean squared errors of the best filter that knows only each pixel's mean and
+    variance v in these pictures (N, C, H, W): v (1 - abar) / (abar v + 1 - abar)."""
+    v = x0.double().var(0, correction=0)
+    return np.array([(v * (1 - abar) / (abar * v + 1 - abar)).mean().item() for abar in levels])
+
+
+def with_exact_answers(model: Model, mean: float, std: float) -> Model:
+    """The same with exact answers for pictures (1, 8, 8) whose pixels are normally distributed and
+    independent of each other: what its walks end at is known."""
+    def network(xt: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        signal, sigma = model.schedule.scales(t, like=xt)
+        known = signal * std**2 / (signal**2 * std**2 + sigma**2)
+        x0 = mean + known * (xt - signal * mean)
+        answer = model.objective.target(x0, (xt - signal * x0) / sigma, signal, sigma)
+        return torch.cat([answer, 0 * answer], 1) if model.variance == 'learned' else answer
+    return replace(model, network=network, shape=(1, 8, 8), classes=(), can_guide=False,
+                   precision='fp32')
 
 
 ELSEWHERE: dict[str, Callable[..., tuple[Tensor, Any]]] = {     # x_0 from what others predict

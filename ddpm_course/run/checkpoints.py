@@ -210,6 +210,8 @@ def read_log(run: Path) -> list[dict]:
         for text in whole:
             line = json.loads(text)
             found = [line['loss'], *line['loss_quarters']] if 'loss' in line else []
+            if len(found) not in (0, 5):
+                raise ValueError('a loss has four quarters')
             sum([line['step'], *(value for value in found if value is not None)])       # numbers
             lines.append(line)
         return lines

@@ -152,7 +152,10 @@ def test_a_pickle_with_the_right_sum_runs_nothing_and_is_refused(run, digits, tm
     assert not (tmp_path / "it ran").exists()
 
 
-@pytest.mark.parametrize("line", [b'{"loss": 0.5}', b'{"step": "3"}', b"\xff", b"[" * 100_000])
+CUT = [b'{"step": 2, "loss": 0.5, "loss_quarters": %b}' % quarters for quarters in (b"[]", b"[0.5, 0.4]", b"null")]
+
+
+@pytest.mark.parametrize("line", [b'{"loss": 0.5}', b'{"step": "3"}', b"\xff", b"[" * 100_000, *CUT])
 def test_a_bad_line_of_the_log_is_named(tmp_path, line):
     "One sentence with the file, the line and the way out; an unfinished last line is none."
     log = tmp_path / "metrics.jsonl"

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -13,14 +14,17 @@ from PIL import Image
 from ddpm_course import examine, load_digits
 from ddpm_course.cli.doctor import read_scores, report
 from ddpm_course.config import PRESETS, SamplingConfig, override, to_json
+from ddpm_course.data.faces import load_faces
 from ddpm_course.data.sets import ASSETS, ImageSet
 from ddpm_course.heldout import heldout_loss
-from ddpm_course.judge.checks import CHECKS
+from ddpm_course.judge.checks import CHECKS, SURENESS
 from ddpm_course.judge.patient import Patient, bytes_per_picture
 from ddpm_course.lesson.symptoms import SYMPTOMS
 from ddpm_course.losses import OBJECTIVES
 from ddpm_course.model import build_model
+from ddpm_course.run.checkpoints import read_metrics
 from ddpm_course.run.runs import load_run
+from ddpm_course.run.training import lr_at
 from ddpm_course.schedules import make_schedule
 from ddpm_course.simple import Simple
 from helpers import ROOT, ddpm, promise, refused
@@ -83,8 +87,10 @@ def test_weights_that_are_misread_are_found_without_pictures():
     found = examine(taken)
     assert found["reading"].ill and "trained with objective v" in found["reading"].do
     said = report(taken, found)
-    assert "not looked for without pictures (name some with --data): grey as colour, twins, seen before" in said
-    assert "not looked for without a log: flat loss" in said and said.endswith(f"{len(found)} checks, 1 found")
+    assert "not looked for without pictures (name some with --data): narrow range, blank, grey as colour, twins" in said
+    assert "not looked for without a log: log and settings, flat loss" in said and said.endswith(
+        f"{len(found)} checks, 1 found"
+    )
 
 
 @pytest.mark.parametrize("content", ["null", '{"samples": []}', '{"samples": {"n": 500}}', '{"samples": 1}', "{"])
@@ -115,6 +121,238 @@ def test_a_network_with_a_table_of_steps_is_read_at_no_others():
     tables = replace(model, network=lambda x, t, y: model.network(x * rows[t][:, None, None, None], t, y))
     found = CHECKS["reading"].look(Patient(config=override(config, network="edm"), model=tables, n=20))
     assert not found.ill and found.value < found.limit
+
+
+# -- what was measured excludes other causes, or the word is not 'certain' ---------------------------------------------
+
+
+def digits_at(size):
+    return load_digits("train", size), load_digits("test", size)
+
+
+def with_pixels(images, change):
+    return ImageSet(change(images.pixels), images.labels, images.classes)
+
+
+def told(found):
+    "The findings that are told: those that follow from no other."
+    return [name for name, finding in found.items() if finding.ill and not finding.follows]
+
+
+def a_log(config, loss=lambda k: 1.0, steps=650):
+    "What `ddpm train` would log."
+    lines = [
+        {"step": step, "lr": lr_at(step - 1, config.training), "grad_norm": 0.1} for step in range(10, steps + 1, 10)
+    ]
+    return [line | {"loss": loss(k), "loss_quarters": [loss(k)] * 4} for k, line in enumerate(lines)]
+
+
+def test_a_rate_that_never_rises_is_the_cause_of_a_flat_loss():
+    "The word 'certain' stands where a closed form of the settings says it, and nowhere else."
+    config = override(PRESETS["mnist16"], warmup=100_000)
+    found = examine(Patient(config=config, log=a_log(config)))
+    assert told(found) == ["rate"] and found["rate"].sure == "certain" and found["flat loss"].follows == "rate"
+    assert "5.2e-05, and --lr 0.008, after 100,000 steps" in found["rate"].found
+    plain = examine(Patient(config=PRESETS["mnist16"], log=a_log(PRESETS["mnist16"])))
+    assert told(plain) == ["flat loss"] and plain["flat loss"].sure == "cause open"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_is_ill_by_its_settings(name):
+    assert (
+        not told(examine(Patient(config=override(PRESETS[name], classes=tuple("ab"))), early=True)) or name == "mnist32"
+    )
+
+
+@pytest.mark.parametrize("change", [{"weight_decay": 10}, {"clip": 1e-9}, {"dropout": 0.9}, {"batch": 1}], ids=str)
+def test_an_extreme_setting_is_named_and_explains_a_flat_loss(change):
+    config = override(PRESETS["mnist16"], **change)
+    found = examine(Patient(config=config, log=a_log(config)))
+    (name,) = change
+    assert told(found)[0] == "settings" and found["flat loss"].follows == "settings"
+    assert name.replace("_", "-") in found["settings"].found
+
+
+def test_held_out_pictures_of_another_kind_are_the_cause_of_all_that_they_spoil():
+    "The other readings fit them no better in absolute terms; inverted again, they fit."
+    model, config = load_run(ASSETS / "mnist16")
+    images, held_out = digits_at(16)
+    found = examine(Patient(images, with_pixels(held_out, lambda x: 255 - x), config, model, n=20))
+    assert told(found) == ["another kind"] and "they fit if inverted" in found["another kind"].found
+    assert not found["reading"].ill and "does not fit either" in found["reading"].found
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: 255 - x, lambda x: x // 3 + 100, lambda x: x.swapaxes(2, 3)[..., ::-1].copy(),
+    lambda x: np.pad(x[..., ::2, ::2], ((0, 0), (0, 0), (4, 4), (4, 4))),
+    lambda x: np.random.default_rng(0).permutation(x.reshape(len(x), -1), 1).reshape(x.shape),
+], ids=["inverted", "paler", "turned", "smaller", "other pixels"])  # fmt: skip
+def test_pictures_of_another_kind_are_found_without_a_model(change):
+    images, held_out = digits_at(16)
+    found = examine(Patient(images, with_pixels(held_out, change)), early=True)
+    assert told(found) == ["another kind"]
+
+
+def noise(n, size=16, channels=1, seed=0):
+    return ImageSet(np.random.default_rng(seed).integers(0, 256, (n, channels, size, size), dtype=np.uint8), None)
+
+
+def blobs(n, seed=0):
+    "Pictures that are all alike: one round spot somewhere, so that many are nearly another one."
+    x, y, wide = np.random.default_rng(seed).uniform([5, 5, 2], [11, 11, 4], (n, 3)).T[:, :, None, None]
+    row = np.arange(16)
+    spot = np.exp(-((row[:, None] - y) ** 2 + (row - x) ** 2) / 2 / wide**2)
+    return ImageSet((255 * spot).astype(np.uint8)[:, None], None)
+
+
+def halves(images):
+    return images[:-400], images[-400:]
+
+
+WELL = {f"digits {size}": lambda size=size: digits_at(size) for size in (8, 12, 16, 28, 32)}
+WELL |= {"faces": lambda: (load_faces("train").images, load_faces("test").images), "noise": lambda: halves(noise(2400)),
+         "noise in colour": lambda: halves(noise(2400, 8, 3)), "blobs": lambda: halves(blobs(2400))}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WELL)
+def test_sets_that_were_divided_at_random_are_well(name):
+    found = examine(Patient(*WELL[name]()))
+    assert not told(found)
+    assert {"another kind", "nearly seen before", "narrow range", "blank"} <= found.keys()
+
+
+def as_jpeg(pixels):
+    def one(picture):
+        file = BytesIO()
+        Image.fromarray(picture[0]).save(file, "JPEG")
+        return np.asarray(Image.open(file))[None]
+
+    return np.stack([one(picture) for picture in pixels])
+
+
+COPIES = {
+    "moved": lambda x: np.roll(x, 1, 3),
+    "lighter": lambda x: np.minimum(x, 254) + 1,
+    "mirrored": lambda x: x[..., ::-1],
+    "of less contrast": lambda x: x // 2 + 60,
+    "saved again": as_jpeg,
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_near_copies_of_a_tenth_of_the_held_out_pictures_are_found(name):
+    "And nothing else is called a copy; equal ones are 'seen before', which explains that they are nearly so, too."
+    images, held_out = digits_at(28)
+    images = ImageSet(np.concatenate([images.pixels, COPIES[name](held_out.pixels[::10])]), None)
+    found = examine(Patient(images, ImageSet(held_out.pixels, None)))
+    assert told(found) == ["nearly seen before"]
+    assert "500 held-out pictures: 10.0% are nearly a training picture" in str(found["nearly seen before"])
+
+
+def test_equal_pictures_explain_near_copies():
+    images, held_out = digits_at(16)
+    both = ImageSet(np.concatenate([images.pixels, held_out.pixels]), None)
+    found = examine(Patient(both, ImageSet(held_out.pixels, None)))
+    assert told(found) == ["seen before"] and found["nearly seen before"].follows == "seen before"
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: x // 16, lambda x: x // 128, lambda x: 128 + x // 2, lambda x: x * np.array([1, 1, 0])[:, None, None],
+], ids=["16 bits", "scaled to 1", "scaled twice", "no blue"])  # fmt: skip
+def test_pictures_with_few_levels_are_found(change):
+    "From pixels alone: all pictures are so, thus it is no difference between two sets."
+    images, held_out = (load_faces(part).images for part in ("train", "test"))
+    found = examine(Patient(*(with_pixels(part, lambda x: change(x).astype(np.uint8)) for part in (images, held_out))))
+    assert told(found)[0] == "narrow range" and found["narrow range"].sure == "cause open"
+
+
+def test_blank_pictures_explain_that_they_are_equal():
+    images, held_out = digits_at(16)
+    found = examine(
+        Patient(with_pixels(images, lambda x: x * (np.arange(len(x)) % 5 > 0)[:, None, None, None])), early=True
+    )
+    assert told(found) == ["blank"] and found["twins"].follows == "blank"
+
+
+def test_a_log_that_contradicts_itself_or_its_settings_is_found():
+    config, falling = PRESETS["mnist16"], lambda k: 1 / (k + 1)
+    log = a_log(config, falling)
+
+    def said(log, config=config, step=650):
+        return CHECKS["log and settings"].look(Patient(config=config, log=log, step=step)).found
+
+    assert said(log) == "agree" and said(log[:40], step=500) == "agree"
+    assert "the last learning rate is" in said(log, override(config, steps=700))
+    assert "the last learning rate is" in said(log[:40], override(config, lr=1e-3), 400)
+    assert "a loss lies outside its quarters" in said([*log[:30], log[30] | {"loss": 9.0}, *log[31:]])
+    assert "steps go back" in said([*log[20:], *log[:20], log[-1]])
+    assert "ends at step 650, the weights are of step 200" in said(log, step=200)
+
+
+def test_the_log_and_the_weights_that_ship_agree():
+    run = ASSETS / "mnist16"
+    _, config = load_run(run)
+    assert CHECKS["log and settings"].look(Patient(config=config, log=read_metrics(run), step=650)).found == "agree"
+
+
+@pytest.mark.parametrize("how", ["dpm", "heun", "ddim", "ddpm"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("objective", ["eps", "v", "x0"])
+def test_samplers_and_objectives_of_the_package_are_right_where_the_network_is(how, schedule, objective):
+    config = override(PRESETS["mnist16"], schedule=schedule, objective=objective, size=8, multipliers=(1, 2))
+    found = examine(Patient(config=config, model=build_model(config), how=SamplingConfig(how, guidance=1), n=20),
+                    checks={name: CHECKS[name] for name in ("sampler", "objective")})  # fmt: skip
+    assert len(found) == 2 and not told(found), [str(finding) for finding in found.values()]
+
+
+def test_of_answers_that_make_no_sense_no_reading_is_told():
+    "One of them is always the best."
+    model, config = load_run(ASSETS / "mnist16")
+    guess = torch.Generator().manual_seed(0)
+    lost = replace(model, network=lambda x, t, y: 3 * torch.randn(x.shape, generator=guess))
+    found = CHECKS["reading"].look(Patient(*digits_at(16), config, lost))
+    assert not found.ill and "does not fit either" in found.found
+
+
+def test_wrong_labels_on_one_side_are_told_from_wrong_labels_on_both():
+    images, held_out = digits_at(16)
+    dice = np.random.default_rng(0)
+
+    def spoiled(part):
+        labels = np.where(dice.random(len(part)) < 0.4, dice.integers(0, 10, len(part)), part.labels)
+        return ImageSet(part.pixels, labels, part.classes)
+
+    assert told(examine(Patient(spoiled(images), held_out), early=True)) == ["labels differ"]
+    assert told(examine(Patient(images, spoiled(held_out)), early=True)) == ["labels differ"]
+    assert told(examine(Patient(images, held_out), early=True)) == []
+
+
+CERTAIN = {"twins", "seen before", "rare class", "rate", "slow average", "objective", "no average", "not finite",
+           "guidance untrained", "few samples judged"}  # fmt: skip
+
+
+def test_certain_is_what_was_counted_or_follows_from_the_settings():
+    "Each finding has a word of SURENESS, and 'certain' only where no other cause gives its measurement."
+    model, config = load_run(ASSETS / "mnist16", precision="fp32")
+    scores = {"features": 64, "n": 100, "guidance": 1.0}
+    patient = Patient(*digits_at(16), config, model, model, a_log(config), scores, step=650, updates=650, n=20)
+    found = examine(patient, checks=EVERY)
+    assert found.keys() == EVERY.keys() and {finding.sure for finding in found.values()} <= SURENESS.keys()
+    assert {name for name, finding in found.items() if finding.sure == "certain"} <= CERTAIN
+    assert found["no average"].ill and found["no average"].sure == "cause open"  # two equal files, and --ema is not 0
+
+
+def test_what_was_measured_stands_before_what_is_concluded():
+    config = override(PRESETS["mnist16"], warmup=100_000)
+    patient = Patient(config=config, log=a_log(config))
+    found = examine(patient)
+    lines = report(patient, found).splitlines()
+    assert lines[0] == "rate" and found["rate"].found in lines[1] and "ill below 0.5" in lines[2]
+    assert lines[3] == "    a smaller --warmup, or more --steps (certain)"
+    assert lines[4] == "    may follow from it: flat loss"
+
+
+# -- checks that were wrong once --------------------------------------------------------------------------------------
 
 
 def test_a_step_that_float16_leaves_out_is_no_spike():
