@@ -373,7 +373,8 @@ CASES = {
     "old-weights": Case(
         "file",
         "the last checkpoint, step 650, holds the weights of step 130: a wrongly restored backup",
-        r"checkpoint.*(older|old|another|not the|wrong)|(older|earlier|old|previous) (weights|step)|(loss|log).*(not those|worse than|than the log)"
+        r"checkpoint.*(older|old|another|not the|wrong)|(older|earlier|old|previous) (weights|step)"
+        r"|(loss|log).*(not those|worse than|than the log)|(worse|larger|higher) than (in )?the log"
         r"|(worse|larger|higher) than (in )?the log|weights.*(log|step)",
         words="--save-every 130 --keep 5",
         after=old_weights,
