@@ -81,10 +81,9 @@ def blue_third(folder: Path, seed: int) -> None:
         write(Image.fromarray(np.asarray(picture)[..., ::-1]) if swapped[k] else picture, path)
 
 
-def wrapped(folder: Path, seed: int) -> None:
+def divided(folder: Path, seed: int) -> None:
     for _, picture, path in in_order(digits("train"), folder):
-        scaled = np.asarray(picture) / 127.5 - 1
-        write(Image.fromarray((scaled * 255).astype(np.int64).astype(np.uint8)), path)
+        write(Image.fromarray((np.asarray(picture) / 255).round().astype(np.uint8)), path)
 
 
 def mirrored_twins(folder: Path, seed: int) -> None:
@@ -288,11 +287,12 @@ CASES = {
         words=COLOUR,
         data=blue_third,
     ),
-    "wrapped": Case(
+    "divided-by-255": Case(
         "data",
-        "pixels were scaled to [-1, 1] and saved times 255 as bytes: all that is negative has wrapped round",
-        r"wrap|overflow|scaled? twice|normali[sz]ed twice|pixel values|range of (the )?pixels|histogram",
-        data=wrapped,
+        "pixels were divided by 255 before they were saved as bytes: all are 0 or 1, and pictures look black",
+        r"black|dark|contrast|blank|scaled? twice|normali[sz]ed twice|divided|0 (to|or|and) 1\b|range of (the )?pixels"
+        r"|constant|(pixel|brightness|value)s? .*(narrow|hardly|range)|(narrow|small|tiny) range",
+        data=divided,
     ),
     "mirrored-twins": Case(
         "data",
