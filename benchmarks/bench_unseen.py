@@ -385,10 +385,10 @@ CASES = {
         data=both_splits,
         after=inverted_test,
     ),
-    "control-eps": Case(
+    "control-x0": Case(
         "control",
-        "none: eps, linear schedule, AdamW",
-        words="--objective eps --schedule linear --optimizer adamw --lr 3e-3",
+        "none: digits with objective x0 and a linear schedule",
+        words="--objective x0 --schedule linear",
     ),
     "control-faces": Case("control", "none: faces in colour", words=f"{COLOUR} --steps 900", data=all_faces),
     "control-flat": Case(
