@@ -22,6 +22,9 @@ FORMATS = {             # of the files that are read: how a name ends, and what 
     '.tiff': 'TIFF', '.gif': 'GIF'}
 
 
+NOWHERE = (errno.ENOENT, errno.ELOOP)       # what opening a link that leads there says
+
+
 def open_image(path: str | Path) -> Image.Image:
     "One image, upright, as grey ('L') or 'RGB'. Raises ValueError where that is not possible."
     try:
@@ -39,8 +42,7 @@ def open_image(path: str | Path) -> Image.Image:
                 image = Image.alpha_composite(white, image.convert('RGBA'))
             return image.convert('L' if grey else 'RGB')
     except Exception as error:              # decoders have a dozen ways to say it
-        nowhere = (None, errno.ENOENT, errno.ELOOP)         # a link that leads there
-        passes = isinstance(error, OSError) and error.errno not in nowhere
+        passes = isinstance(error, OSError) and error.errno not in (None, *NOWHERE)
         if passes or isinstance(error, MemoryError):
             raise
         raise ValueError(f'{path} is not an image that can be read') from error
@@ -69,14 +71,19 @@ def decode_rows(
 PART = 16                                   # images in one piece of work
 
 
+def progress(what: str, total: int, unit: str) -> tqdm:
+    "A bar for work that may take a moment, or minutes."
+    return tqdm(total=total, desc=what, unit=f' {unit}', delay=1, maxinterval=30,
+                mininterval=0.2 if sys.stderr.isatty() else 30)
+
+
 def decode(images: Sequence[str] | np.ndarray, out: np.ndarray,
            channels: int | None = None) -> tuple[list[int], bool]:
     """Decode files or arrays into the rows of `out`, (N, C, size, size) uint8, with a progress bar;
     with 1 channel all become grey. Gives the unreadable rows, and whether the others are grey."""
     part = lambda first: decode_rows(images[first:first + PART], out, first, channels)
     bad, grey = [], True
-    bar = tqdm(total=len(images), desc='decoding', unit=' images', delay=1, maxinterval=30,
-               mininterval=0.2 if sys.stderr.isatty() else 30)
+    bar = progress('decoding', len(images), 'images')
     with warnings.catch_warnings(), bar, ThreadPoolExecutor(min(8, cores())) as pool:
         warnings.filterwarnings('ignore', module='PIL')         # ours name the file
         for found, all_grey in pool.map(part, range(0, len(images), PART)):
@@ -84,9 +91,6 @@ def decode(images: Sequence[str] | np.ndarray, out: np.ndarray,
             grey = grey and all_grey
             bar.update(min(PART, len(images) - bar.n))
     return bad, grey
-
-
-File = tuple[str, int, int]              # name below the root, bytes, time of the last change in ns
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +106,7 @@ class Listing:
 class Source:
     "Where images come from."
     root: Path
-    files: list[File]                  # all that is read: when one of them changes, so has the data
+    files: list[str]                   # all that is read, by its name below the root
     read: Callable[[], Listing]
 
 

@@ -144,9 +144,12 @@ def test_order_is_by_class_then_name(tmp_path):
     for name in ("x", "x y", "x-", "train"):
         fill(tmp_path / "d" / name, 10)
     source = sources.folder_source(tmp_path / "d")
-    assert [name for name, _, _ in source.files[::10]] == [f"{c}/000.png" for c in ("train", "x", "x y", "x-")]
-    kept = decoding.Source(tmp_path, [("a/000.png", 7, 1), ("a-/000.png", 8, 2)], source.read)
-    assert caching.cache_key(kept, 8, None) == "04f2a71b5583def1650b62d84646de6f"
+    assert source.files[::10] == [f"{c}/000.png" for c in ("train", "x", "x y", "x-")]
+    for k, name in enumerate(("a/000.png", "a-/000.png")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(bytes([k]))
+    kept = decoding.Source(tmp_path, ["a/000.png", "a-/000.png"], source.read)
+    assert caching.cache_key(kept, 8, None) == "46235f885ab1f4ab1eed37202d265fdc"
     assert load_data(tmp_path / "d", 8)[0].classes == ("train", "x", "x y", "x-")  # `train` may be a class
 
 
@@ -313,7 +316,8 @@ def test_a_path_belongs_to_sets_that_take_one(tmp_path, monkeypatch):
 
 
 def entries(cache: Path) -> list[str]:
-    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+    "The decoded sets, and what is left of some."
+    return sorted(path.name for path in cache.iterdir() if path.is_dir())
 
 
 @pytest.fixture
@@ -336,23 +340,120 @@ def test_second_start_is_a_hit_and_a_change_is_a_miss(tmp_path, cache, decodes):
     load(root, size=16), load(root, channels=1), load(root, channels=3)
     assert len(decodes) == 4 and len(entries(cache)) == 4
     image = root / "train/ape/000.png"
-    changes = (lambda: os.utime(image, ns=(1, 1))), image.unlink, (lambda: fill(root / "test/bee", 5, seed=99))
-    for k, change in enumerate(changes):
+    for k, change in enumerate((image.unlink, lambda: fill(root / "test/bee", 5, seed=99))):
         change()
         load(root)
         assert len(decodes) == 5 + k
     assert len(load(root)) == 23 and load(root).digest != first.digest
 
 
-def test_equal_names_sizes_and_times_are_not_enough(tmp_path):
-    found = []
-    for k, folder in enumerate(("a", "b")):
-        for n in range(10):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            picture((k, n)).save(tmp_path / folder / f"{n}.bmp")
-            os.utime(tmp_path / folder / f"{n}.bmp", ns=(0, 0))
-        found.append(load_data(tmp_path / folder, 8)[0].digest)
-    assert found[0] != found[1]
+def alike(root: Path) -> Path:
+    "Two classes of pictures whose files have the same size and date."
+    for name in ("ape", "bee"):
+        (root / name).mkdir(parents=True)
+        for k in range(20):
+            picture((ord(name[0]), k)).save(root / f"{name}/{k:02}.bmp")
+            os.utime(root / f"{name}/{k:02}.bmp", ns=(10**18, 10**18))
+    return root
+
+
+def as_it_was_dated(path: Path, content: bytes) -> None:
+    "Write over a file, and set its date back."
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def swap_contents(a: Path, b: Path) -> None:
+    one, other = a.read_bytes(), b.read_bytes()
+    as_it_was_dated(a, other)
+    as_it_was_dated(b, one)
+
+
+def swap_names(a: Path, b: Path) -> None:
+    a.rename(a.with_suffix(".aside"))
+    b.rename(a)
+    a.with_suffix(".aside").rename(b)
+
+
+def never_the_same_second(monkeypatch) -> None:
+    "From now on, files that are there have changed more than two seconds ago."
+    real = caching.time.time_ns
+    monkeypatch.setattr(caching.time, "time_ns", lambda: real() + 3 * 10**9)
+
+
+@pytest.mark.parametrize("swap", [swap_contents, swap_names])
+@pytest.mark.parametrize("disk", ["exact", "coarse", "whole seconds"])
+def test_two_pictures_that_change_places_are_seen(tmp_path, monkeypatch, swap, disk):
+    "Whatever names, sizes and dates say: also where a disk's clock says the same of a change within its tick."
+    root, real = alike(tmp_path / "d"), caching.stamp
+    if disk == "exact":
+        never_the_same_second(monkeypatch)
+    else:
+        tick = 10**9 if disk == "whole seconds" else caching.time.time_ns() + 1
+        monkeypatch.setattr(caching, "stamp", lambda path: (*real(path)[1:-1], tick))
+    silent(load_data, root, 8)
+    swap(root / "ape/01.bmp", root / "bee/03.bmp")
+    assert {path.stat().st_mtime_ns for path in root.glob("*/*")} == {10**18}
+    train, _ = silent(load_data, root, 8)
+    held_out = (root / f"{name}/{k}9.bmp" for name in ("ape", "bee") for k in range(2))
+    assert np.array_equal(train.pixels, pixels_of(*sorted({*root.glob("*/*")} - {*held_out})))
+    assert train.labels.tolist() == [0] * 18 + [1] * 18
+
+
+def test_equal_contents_are_decoded_once(tmp_path, monkeypatch, decodes):
+    "Touched, moved or copied files make no other set; one in another class does. What is as it was is not read."
+    root = alike(tmp_path / "d")
+    first, _ = silent(load_data, root, 8)
+    never_the_same_second(monkeypatch)
+    os.utime(root / "ape/01.bmp", ns=(1, 1))
+    shutil.copy(root / "bee/03.bmp", tmp_path / "x")
+    (tmp_path / "x").replace(root / "bee/03.bmp")
+    shutil.copytree(root, tmp_path / "copy")
+    for place in (root, tmp_path / "copy"):
+        assert silent(load_data, place, 8)[0].digest == first.digest and len(decodes) == 1
+    with monkeypatch.context() as moment:
+        moment.setattr(caching, "sums", lambda paths: pytest.fail("files were read"))
+        silent(load_data, root, 8)
+        shutil.move(root, tmp_path / "moved")
+        silent(load_data, tmp_path / "moved", 8)
+    (tmp_path / "moved/ape/01.bmp").rename(tmp_path / "moved/bee/20.bmp")
+    train, _ = silent(load_data, tmp_path / "moved", 8)
+    assert np.bincount(train.labels).tolist() == [18, 19] and len(decodes) == 2
+
+
+def test_a_stamp_proves_what_no_tick_can_hide():
+    now = 10**18
+    old, young, rough = now - 10**10 + 7, now - 10**9 + 7, now - 10**10
+    assert [caching.proves((1, 1, 1, changed), now) for changed in (old, young, rough)] == [True, False, False]
+    assert not caching.proves((1, 1, 1, now + 10**12 + 7), now)  # another machine's clock
+    assert caching.proves((), now)  # a link to nowhere
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"0" * 31, b"../../../../../../etc/passwd"])
+def test_a_damaged_note_of_what_was_read_is_made_again(tmp_path, cache, monkeypatch, damage, decodes):
+    root = alike(tmp_path / "d")
+    never_the_same_second(monkeypatch)
+    first, _ = silent(load_data, root, 8)
+    (note,) = cache.glob("*.same")
+    before = note.read_bytes()
+    note.write_bytes(damage)
+    assert silent(load_data, root, 8)[0].digest == first.digest and len(decodes) == 1
+    assert note.read_bytes() == before
+
+
+def test_what_changes_while_it_is_decoded_is_not_kept(tmp_path, cache, monkeypatch):
+    root, real = alike(tmp_path / "d"), decoding.decode
+
+    def meanwhile(*args):
+        swap_contents(root / "ape/01.bmp", root / "bee/03.bmp")
+        return real(*args)
+
+    with monkeypatch.context() as moment:
+        moment.setattr(decoding, "decode", meanwhile)
+        with pytest.raises(ValueError, match="d has changed while it was read: start again"):
+            silent(load_data, root, 8)
+    assert entries(cache) == [] and len(silent(load_data, root, 8)[0]) == 36
 
 
 def test_cache_that_does_not_fit_is_made_again(tmp_path, cache, decodes):
