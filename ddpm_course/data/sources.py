@@ -152,18 +152,27 @@ DATA: dict[str, Callable[..., Pair]] = {         # (size, channels), and a path 
     **{name: partial(load_torchvision, name) for name in TORCHVISION}}
 
 
+def check_meant(source: str) -> None:
+    "Raise ValueError where a data set and a folder here have the name that was given; not for a run's."
+    both = source in DATA and os.path.isdir(source)
+    if both and not {'.lock', 'config.json'} & set(os.listdir(source)):
+        raise ValueError(f'{source} could be the known data set or the folder ./{source}: write '
+                         f'{source}: for the data set, or ./{source} for the folder')
+
+
 def from_anywhere(source: str) -> str:
-    "A source by the same name wherever one stands: paths become absolute, names in `DATA` stay."
+    """A source by the same name wherever one stands: paths become absolute, names in `DATA` stay,
+    without a colon at their end."""
     name, _, inside = source.partition(':')
     if name in DATA:
-        return f'{name}:{os.path.abspath(os.path.expanduser(inside))}' if inside else source
+        return f'{name}:{os.path.abspath(os.path.expanduser(inside))}' if inside else name
     return os.path.abspath(os.path.expanduser(source))
 
 
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
-    """Training and held-out images: of a name in `DATA` (with a path, NAME:PATH, where the entry
-    takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own files. They become
-    `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may take minutes:
+    """Training and held-out images: of a name in `DATA` (NAME or NAME:, and with a path, NAME:PATH,
+    where the entry takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own
+    files. They become `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may take minutes:
     call it before processes join a group, which gives up waiting. Raises FileNotFoundError or
     ValueError with one sentence; warns of files that are left out."""
     path = os.path.expanduser(source)
@@ -172,8 +181,8 @@ def load_data(source: str | Path, size: int, channels: int | None = None) -> Pai
         if len(signature(DATA[name]).parameters) < 3:
             raise ValueError(f'{name} takes no path: expected {name!r}, not {source!r}')
         return DATA[name](size, channels, os.path.expanduser(inside))
-    if source in DATA:
-        return DATA[str(source)](size, channels)
+    if str(source).removesuffix(':') in DATA:
+        return DATA[name](size, channels)
     if not os.path.isdir(path):
         raise FileNotFoundError(f'no data set or folder is called {str(source)!r}: '
                                 f'expected {", ".join(DATA)}, or a folder of images')

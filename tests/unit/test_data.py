@@ -308,8 +308,17 @@ def test_a_path_belongs_to_sets_that_take_one(tmp_path, monkeypatch):
         with pytest.raises(FileNotFoundError, match=f"there is no folder /nowhere for {name}"):
             load_data(f"{name}:/nowhere", 16)
     monkeypatch.chdir(tmp_path)
-    found = [sources.from_anywhere(source) for source in ("mnist5k", "mnist:here", "here", "~/x")]
-    assert found == ["mnist5k", f"mnist:{tmp_path}/here", f"{tmp_path}/here", str(Path.home() / "x")]
+    found = [sources.from_anywhere(source) for source in ("mnist5k", "mnist5k:", "mnist:here", "here", "~/x")]
+    assert found == ["mnist5k", "mnist5k", f"mnist:{tmp_path}/here", f"{tmp_path}/here", str(Path.home() / "x")]
+
+
+def test_a_set_and_a_folder_of_one_name_can_both_be_had(tmp_path, monkeypatch):
+    "What a run has recorded means the set, whatever folder is there by now."
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "mnist5k", 20)
+    for name, count in (("mnist5k", 4500), ("mnist5k:", 4500), ("./mnist5k", 18)):
+        assert len(silent(load_data, name, 8)[0]) == count
+    assert len(silent(load_data, sources.from_anywhere("./mnist5k"), 8)[0]) == 18
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
