@@ -169,6 +169,15 @@ def from_anywhere(source: str) -> str:
     return os.path.abspath(os.path.expanduser(source))
 
 
+def own_pair(name: str, *given: Any) -> Pair:
+    "What an entry of `DATA` gives; both parts count the classes of what is trained on."
+    images, held_out = DATA[name](*given)
+    try:
+        return images, held_out.by_names(images.classes)
+    except ValueError as error:
+        raise ValueError(f'{name}, held-out images: {error}') from error
+
+
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
     """Training and held-out images: of a name in `DATA` (NAME or NAME:, and with a path, NAME:PATH,
     where the entry takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own
@@ -180,9 +189,9 @@ def load_data(source: str | Path, size: int, channels: int | None = None) -> Pai
     if inside and name in DATA:
         if len(signature(DATA[name]).parameters) < 3:
             raise ValueError(f'{name} takes no path: expected {name!r}, not {source!r}')
-        return DATA[name](size, channels, os.path.expanduser(inside))
+        return own_pair(name, size, channels, os.path.expanduser(inside))
     if str(source).removesuffix(':') in DATA:
-        return DATA[name](size, channels)
+        return own_pair(name, size, channels)
     if not os.path.isdir(path):
         raise FileNotFoundError(f'no data set or folder is called {str(source)!r}: '
                                 f'expected {", ".join(DATA)}, or a folder of images')

@@ -21,7 +21,7 @@ from torchvision.datasets import CIFAR10
 
 from ddpm_course.data import cache as caching
 from ddpm_course.data import decoding, sources
-from ddpm_course.data.sets import ImageSet, batch_indices, load_digits, resize
+from ddpm_course.data.sets import ImageSet, batch_indices, load_digits, resize, to_float
 from ddpm_course.data.sources import load_data
 from helpers import warm
 
@@ -612,6 +612,79 @@ def test_a_set_of_arrays():
     assert named.digest != ImageSet.of(photos, [1, 0, 1]).digest != ImageSet.of(photos + 1, [1, 0, 1]).digest
     with pytest.raises(ValueError, match="these images have no classes"):
         ImageSet.of(photos).labels_at([0])
+
+
+EIGHT = np.zeros((4, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "labels, names, numbers, classes",
+    [
+        ([7, 1, 3, 1], (), [2, 0, 1, 0], ("1", "3", "7")),
+        ([1.0, 2.0, 2.0, 10.0], (), [0, 1, 1, 2], ("1", "2", "10")),  # by number
+        (["dog", "cat", "dog", "ant"], (), [2, 1, 2, 0], ("ant", "cat", "dog")),
+        (np.array(["b", "a", "b", "b"], object), (), [1, 0, 1, 1], ("a", "b")),
+        (np.array([12, 2, 12, 2], object), (), [1, 0, 1, 0], ("2", "12")),
+        (torch.tensor([-1, 1, 1, -1]), (), [0, 1, 1, 0], ("-1", "1")),
+        ([True, False, True, True], (), [1, 0, 1, 1], ("0", "1")),
+        ([2, 0, 2, 2], ["rose", "aster", "tulip"], [2, 0, 2, 2], ("rose", "aster", "tulip")),
+        (["tulip", "rose", "tulip", "rose"], ["rose", "aster", "tulip"], [2, 0, 2, 0], ("rose", "aster", "tulip")),
+        ([3, 3, 7, 3], ("1", "3", "7"), [1, 1, 2, 1], ("1", "3", "7")),  # held out, of classes called so
+        ([9, 0, 4, 9], tuple("0123456789"), [9, 0, 4, 9], tuple("0123456789")),
+    ],
+)
+def test_labels_count_the_classes_that_there_are(labels, names, numbers, classes):
+    found = ImageSet.of(EIGHT, labels, names)
+    assert found.labels.tolist() == numbers and found.labels.dtype == np.int64 and found.classes == classes
+
+
+@pytest.mark.parametrize(
+    "labels, names, sentence",
+    [
+        ([0, 1.5, 2, 2], (), "1.5 is no label: expected whole numbers or words"),
+        ([0, np.nan, 2, 2], (), "nan is no label: expected whole numbers or words"),
+        ([None, 1, 2, 2], (), "the labels are object: expected whole numbers or words"),
+        (["a", "b", "c", "a"], ("a", "b"), "no class is called c: expected some of a,b"),
+        ([1, 2, 3, 1], ("1", "3", "7"), "no class is called 2: expected some of 1,3,7"),
+        ([0, 1, 2, 3], ("a", "b", "c"), "from 0 to 3: expected shape (4,), and from 0 to less than 3"),
+        ([[0, 1], [1, 0], [0, 1], [0, 1]], (), "the labels are of shape (4, 2), from 0 to 1: expected shape (4,)"),
+    ],
+)
+def test_what_makes_no_labels_is_one_sentence(labels, names, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        ImageSet.of(EIGHT, labels, names)
+
+
+def test_held_out_images_count_the_classes_of_training(monkeypatch):
+    "From an entry of one's own, and in a run: they may lack some, and know no other."
+    images = ImageSet.of(EIGHT, [7, 1, 3, 1])
+    for labels, numbers in (([7, 3, 3, 7], [2, 1, 1, 2]), (["7", "1", "1", "7"], [2, 0, 0, 2])):
+        monkeypatch.setitem(sources.DATA, "mine", lambda *_, y=labels: (images, ImageSet.of(EIGHT, y)))
+        _, held_out = load_data("mine", 8)
+        assert held_out.labels.tolist() == numbers and held_out.classes == ("1", "3", "7")
+    monkeypatch.setitem(sources.DATA, "mine", lambda *_: (images, ImageSet.of(EIGHT, [7, 4, 4, 7])))
+    with pytest.raises(ValueError, match="mine, held-out images: no class is called 4: expected some of 1,3,7"):
+        load_data("mine", 8)
+    monkeypatch.setitem(sources.DATA, "mine", lambda *_: (images, ImageSet.of(EIGHT)))
+    assert load_data("mine", 8)[1].labels is None
+
+
+@pytest.mark.parametrize("low", [0, -1])
+def test_floats_are_bytes_between_their_limits(low):
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    for kind in (np.float16, np.float32, np.float64):
+        floats = (pixels / 255 * (1 - low) + low).astype(kind)
+        assert np.array_equal(ImageSet.of(floats).pixels[:, 0], pixels), kind
+    assert np.array_equal(ImageSet.of(to_float(pixels)).pixels[:, 0], pixels)
+    assert np.array_equal(ImageSet.of(np.float32(floats * 1.0005)).pixels[:, 0, 8:], pixels[:, 8:])  # rounding
+
+
+@pytest.mark.parametrize("low, high", [(0, 255), (-2, 1), (0, 1.01), (-128, 127), (0, np.nan), (0, np.inf)])
+def test_floats_between_other_limits_are_refused(low, high):
+    floats = np.zeros((2, 8, 8))
+    floats[0, 0, :2] = low, high
+    with pytest.raises(ValueError, match=r"floats from .* to .*: expected 0 for black to 1 for white, or -1 to 1$"):
+        ImageSet.of(floats)
 
 
 def test_shrinking_is_antialiased_as_in_pytorch():
