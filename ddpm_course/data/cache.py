@@ -163,6 +163,11 @@ def make_cache(folder: Path, source: Source, size: int, channels: int | None) ->
                 aside.rename(folder)
 
 
+def said_of(kind: str, white: float) -> str:
+    "Levels that are no bytes, in words."
+    return 'floats' if kind == 'floats' else f'levels of {int(white).bit_length()} bits'
+
+
 def load_source(source: Source, size: int, channels: int | None = None) -> Pair:
     "Training and held-out images, `size` x `size`; warns of files that cannot be read."
     folder = cache_folder() / cache_key(source, size, channels)
@@ -174,6 +179,10 @@ def load_source(source: Source, size: int, channels: int | None = None) -> Pair:
         found = read_source(source, size, channels, lambda shape: np.empty(shape, np.uint8))
         warnings.warn(f'{folder.parent} cannot keep the decoded images (is the disk full?): '
                       'they are decoded into memory at each start', stacklevel=2)
+    for count, kind, black, white in found[1]['scales']:
+        if (kind, white) != ('bits', 65535):
+            warnings.warn(f'{source.root}: {count} pictures hold {said_of(kind, white)}: {black:g} is '
+                          f'taken for black and {white:,} for white', stacklevel=2)
     if bad := found[1]['unreadable']:
         warnings.warn(f'{source.root}: {len(bad)} files that cannot be read are left out, '
                       f'such as {bad[0]}', stacklevel=2)

@@ -7,9 +7,11 @@ import pickle
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from pathlib import Path
 from unittest import mock
 
@@ -319,6 +321,141 @@ def test_a_set_and_a_folder_of_one_name_can_both_be_had(tmp_path, monkeypatch):
     for name, count in (("mnist5k", 4500), ("mnist5k:", 4500), ("./mnist5k", 18)):
         assert len(silent(load_data, name, 8)[0]) == count
     assert len(silent(load_data, sources.from_anywhere("./mnist5k"), 8)[0]) == 18
+
+
+# -- levels that are no bytes -----------------------------------------------------------------------------------------
+
+
+def deep_png(levels: np.ndarray, bits: int = 0) -> bytes:
+    "A PNG of 16 bits, as its specification has it: grey, grey with alpha, or colour; with sBIT where bits are given."
+    shape = levels.shape if levels.ndim == 3 else (*levels.shape, 1)
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[shape[2]]
+    chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    said = chunk(b"sBIT", bytes([bits] * shape[2])) if bits else b""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", shape[1], shape[0], 16, kind, 0, 0, 0))
+    text = chunk(b"tEXt", b"Comment\0sBIT\x01")  # is none
+    parts = head, text, said, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def deep_tiff(levels: np.ndarray, tags: dict[int, int] = {}, strips: int = 4) -> bytes:  # noqa: B006
+    "A colour TIFF of 16 bits in strips, as its specification has it."
+    height, width, _ = levels.shape
+    rows, body, at = height // strips, levels.astype("<u2").tobytes(), 8
+    size, extra = len(body) // strips, at + len(body)
+    offsets = struct.pack(f"<{strips}I", *(at + k * size for k in range(strips)))
+    more = struct.pack("<3H", 16, 16, 16) + offsets + struct.pack(f"<{strips}I", *[size] * strips)
+    entries = {
+        **{256: (3, 1, width), 257: (3, 1, height), 258: (3, 3, extra), 259: (3, 1, 1), 262: (3, 1, 2)},
+        **{273: (4, strips, extra + 6), 277: (3, 1, 3), 278: (3, 1, rows), 279: (4, strips, extra + 6 + 4 * strips)},
+        **{tag: (3, 1, value) for tag, value in tags.items()},
+    }
+    table = b"".join(struct.pack("<HHII", tag, *entry) for tag, entry in sorted(entries.items()))
+    place = extra + len(more)
+    return b"II*\0" + struct.pack("<I", place) + body + more + struct.pack("<H", len(entries)) + table + bytes(4)
+
+
+def levels_folder(root: Path, bits: int, write, count: int = 20, shape=(8, 8, 3)) -> np.ndarray:
+    "Pictures whose levels need so many bits in the last, which is held out, and one less in all others."
+    draws, found = np.random.default_rng(bits), []
+    root.mkdir()
+    for k in range(count):
+        levels = draws.integers(0, 2 ** (bits - (k < count - 1)), shape).astype(np.uint16)
+        levels.flat[0] = 2 ** (bits - (k < count - 1)) - 3
+        write(root / f"{k:02}", levels)
+        found.append(levels)
+    return np.stack(found)
+
+
+def rounded(levels: np.ndarray, white: float) -> np.ndarray:
+    "(N, H, W, ...) levels as bytes, channels first."
+    return np.moveaxis(np.round(levels * 255.0 / white).reshape(*levels.shape[:3], -1), -1, 1).astype(np.uint8)
+
+
+WRITERS = {
+    "grey PNG": ((8, 8), lambda path, x: path.with_suffix(".png").write_bytes(deep_png(x))),
+    "colour PNG": ((8, 8, 3), lambda path, x: path.with_suffix(".png").write_bytes(deep_png(x))),
+    "grey TIFF": ((8, 8), lambda path, x: Image.fromarray(x).save(path.with_suffix(".tif"))),
+    "colour TIFF": ((8, 8, 3), lambda path, x: path.with_suffix(".tif").write_bytes(deep_tiff(x))),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("bits", [9, 12, 16])
+def test_levels_of_16_bit_files_have_one_white_for_all(tmp_path, kind, bits):
+    "The brightest one is held out; it is told from the files, and again from the cache. 16 bits need no word."
+    shape, write = WRITERS[kind]
+    levels = levels_folder(tmp_path / "d", bits, write, shape=shape)
+    wanted, held = rounded(levels, 2**bits - 1), np.arange(20) % 10 == 9
+    for _ in range(2):
+        (train, test), said = told(load_data, tmp_path / "d", 8)
+        assert np.array_equal(train.pixels, wanted[~held]) and np.array_equal(test.pixels, wanted[held])
+        sentence = f"20 pictures hold levels of {bits} bits: 0 is taken for black and {2**bits - 1:,} for white"
+        assert said == ([] if bits == 16 else [f"{tmp_path / 'd'}: {sentence}"])
+
+
+@pytest.mark.parametrize(
+    "content, white",
+    [
+        (lambda x: deep_png(x, 12), 4095),
+        (lambda x: deep_png(x * 64, 10), 65535),  # as the specification wants it: 10 bits, stretched to 16
+        (lambda x: deep_png(np.stack([x, x | 0xFFFF], -1)), 1023),  # opaque
+        (lambda x: deep_png(np.dstack([x, x, x, x | 0xFFFF])), 1023),
+        (lambda x: deep_tiff(np.dstack([x] * 3), {281: 3000}), 4095),
+        (lambda x: deep_tiff(np.dstack([x] * 3), {341: 16383}), 16383),
+        (lambda x: deep_tiff(np.dstack([x] * 3)), 1023),
+    ],
+)
+def test_what_a_file_says_of_its_bits_counts(tmp_path, content, white):
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 16 + 15
+    path = tmp_path / ("a.png" if content(levels)[:1] == b"\x89" else "a.tif")
+    path.write_bytes(content(levels))
+    found = np.asarray(decoding.open_image(path).convert("L"))
+    stretched = levels * 64 if white == 65535 else levels
+    assert np.array_equal(found, rounded(stretched[None], white)[0, 0])
+
+
+def test_bytes_beside_deeper_files_stay_as_they_are(tmp_path):
+    root = fill(tmp_path / "d", 10, size=(8, 8), channels=1)
+    for k in range(10, 20):
+        (root / f"{k:03}.png").write_bytes(deep_png(np.full((8, 8), 4095 if k == 12 else 2047, np.uint16)))
+    (train, _), _ = told(load_data, root, 8)
+    assert np.array_equal(train.pixels[:9], pixels_of(*sorted(root.iterdir())[:9])[:, :1])
+    assert np.unique(train.pixels[9:], axis=0).ravel().tolist() == [127] * 64 + [255] * 64
+
+
+@pytest.mark.parametrize("low", [0, -1])
+def test_floats_in_files_have_one_black_for_all(tmp_path, low):
+    "Also for those that stay above 0."
+    root, bytes_ = tmp_path / "d", np.random.default_rng(0).integers(128, 256, (20, 8, 8), dtype=np.uint8)
+    root.mkdir()
+    bytes_[3] -= 128
+    for k, image in enumerate(bytes_):
+        Image.fromarray((image / 255 * (1 - low) + low).astype(np.float32)).save(root / f"{k:02}.tif")
+    for _ in range(2):
+        (train, _), said = told(load_data, root, 8)
+        assert np.array_equal(train.pixels[:, 0], bytes_[np.arange(20) % 10 != 9])
+        assert said == [f"{root}: 20 pictures hold floats: {low} is taken for black and 1 for white"]
+
+
+@pytest.mark.parametrize(
+    "image, sentence",
+    [
+        (np.full((8, 8), 200, np.float32), "floats from 200 to 200: expected 0 for black to 1 for white, or -1 to 1"),
+        (np.full((8, 8), np.nan, np.float32), "floats from nan to nan: expected 0"),
+        (np.full((8, 8), -5, np.int32), "whole numbers from -5 to -5: expected 0 for black"),
+    ],
+)
+def test_levels_that_may_mean_anything_are_refused(tmp_path, image, sentence):
+    "Even one in hundreds, which might be damaged: who knows what the others mean."
+    root = tmp_path / "d"
+    root.mkdir()
+    for k in range(200):
+        Image.fromarray(np.full((8, 8), 0.5, np.float32) if k != 77 else image).save(root / f"{k:03}.tif")
+    with pytest.raises(ValueError, match=re.escape(f"077.tif holds {sentence}")) as caught:
+        silent(load_data, root, 8)
+    assert "\n" not in str(caught.value)
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
