@@ -92,8 +92,8 @@ def settle_data(args: argparse.Namespace) -> None:
         from ..data.sources import DATA, check_meant
         for value in given.values():
             check_meant(value)
-        if given.get('data', '')[:-1] in DATA and given['data'].endswith(':'):
-            args.data = given['data'][:-1]
+        if given.get('data', '').removesuffix(':') in DATA:
+            args.data = given['data'].removesuffix(':')
 
 
 def read(args: argparse.Namespace, kind: type) -> Any:

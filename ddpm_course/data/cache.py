@@ -50,16 +50,16 @@ def sums(paths: Sequence[str]) -> list[str]:
     "The SHA-256 of each file; '' for a link to nowhere."
     found = []
     for path in paths:
-        total = sha256()
         try:
             with open(path, 'rb', buffering=0) as file:
+                total = sha256()
                 while part := file.read(1 << 20):
                     total.update(part)
+            found.append(total.hexdigest())
         except OSError as error:
             if error.errno not in NOWHERE:
                 raise
-            total = None
-        found.append(total.hexdigest() if total else '')
+            found.append('')
     return found
 
 
@@ -103,7 +103,8 @@ def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
         if file.is_file():
             pixels = np.asarray(np.load(file, mmap_mode='c'))               # writing stays private
             two_sets(pixels, facts)
-            return pixels, facts
+            if {'unreadable', 'scales'} <= set(facts):
+                return pixels, facts
     return None
 
 

@@ -50,15 +50,16 @@ def levels_of(file: Any, content: bytes) -> np.ndarray | None:
     It must not have been loaded."""
     mode = file.tile[0][3] if file.tile else ''
     mode = mode if isinstance(mode, str) else mode[0]       # how Pillow unpacks it
-    image = ImageOps.exif_transpose(file)
     if file.mode.startswith('I') or file.mode == 'F':
-        return np.asarray(image)
+        return np.asarray(ImageOps.exif_transpose(file))
     if mode not in LOW_BYTES:
-        if max(np.ravel(getattr(file, 'tag_v2', {}).get(258, 8))) > 8:          # BitsPerSample
+        if file.format == 'TIFF' and max(np.ravel(file.tag_v2.get(258, 8))) > 8:    # BitsPerSample
             raise Unscaled('16 bits a colour in planes, as inks or times alpha: save it as PNG')
         return None
-    with Image.open(BytesIO(content), formats=(file.format,)) as again:
-        again.tile = [getattr(tile, '_make', tuple)(
+    image = ImageOps.exif_transpose(file)
+    with Image.open(BytesIO(content), formats=(file.format,)) as other:
+        again: Any = other
+        again.tile = [getattr(tile, '_make', tuple)(        # older ones of Pillow are plain tuples
             (*tile[:3], LOW_BYTES[mode] if isinstance(tile[3], str) else
              (LOW_BYTES[mode], *tile[3][1:]))) for tile in again.tile]
         low = np.asarray(ImageOps.exif_transpose(again)).astype(np.uint16)
@@ -184,7 +185,8 @@ def decode(
     with 1 channel all become grey. Gives the unreadable rows, whether the others are grey, and the
     scales of those whose levels are no bytes."""
     part = lambda first: decode_rows(images, rows[first:first + PART], out, channels, scales)
-    bad, grey, found = [], True, {}
+    bad: list[int] = []
+    grey, found = True, dict[int, Scale]()
     bar = progress('decoding', len(rows), 'images')
     with warnings.catch_warnings(), bar, ThreadPoolExecutor(min(8, cores())) as pool:
         warnings.filterwarnings('ignore', module='PIL')         # ours name the file
