@@ -11,7 +11,7 @@ from .base.fields import check, option
 class DataConfig:
     "What is learned from."
     data: str = option('mnist5k', 'mnist5k and faces (bundled), mnist, fashion-mnist, cifar10, '
-                       'or a folder')
+                       'or a folder; where both have a name, faces: is the set, ./faces the folder')
     size: int = option(16, 'height and width that images are scaled to', low=4, high=1024)
     augment: str = option('none', 'how images are varied: flip mirrors half of them (not digits)',
                           choices=('none', 'flip'))

@@ -85,8 +85,20 @@ def read_settings(args: argparse.Namespace) -> RunConfig:
     return dataclasses.replace(override(preset, **given), plugins=args.plugins)
 
 
+def settle_data(args: argparse.Namespace) -> None:
+    "Raise ValueError where a name of pictures could mean two things; NAME: becomes NAME."
+    given = {name: value for name in ('data', 'thing') if (value := getattr(args, name, None))}
+    if given:                           # what follows brings PyTorch in
+        from ..data.sources import DATA, check_meant
+        for value in given.values():
+            check_meant(value)
+        if given.get('data', '').removesuffix(':') in DATA:
+            args.data = given['data'].removesuffix(':')
+
+
 def read(args: argparse.Namespace, kind: type) -> Any:
     "A dataclass of what flags gave, see `add_flags`. Raises ValueError for what cannot be."
+    settle_data(args)
     found = given_fields(args, kind)
     for f in dataclasses.fields(kind):
         if isinstance(f.default, RunConfig):

@@ -1,8 +1,11 @@
 import json
 import os
+import re
 import shutil
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
@@ -14,7 +17,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ..base.files import flush, read_json, write_whole
-from .decoding import Pair, Source, read_source, two_sets
+from ..base.machine import cores
+from .decoding import NOWHERE, PART, Pair, Source, progress, read_source, two_sets
 from .sets import RESIZED
 
 
@@ -23,13 +27,72 @@ def cache_folder() -> Path:
     return Path(os.environ.get('DDPM_CACHE') or Path.home() / '.cache' / 'ddpm_course' / 'images')
 
 
+def stamp(path: str) -> tuple[int, ...]:
+    "What nobody can set back when a file changes; nothing for a link to nowhere."
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno in NOWHERE:
+            return ()
+        raise
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def proves(seen: tuple[int, ...], now: int) -> bool:
+    """Whether a file that has the same stamp later has the same content: not where it has changed
+    within two seconds, perhaps after it was read in the same tick of the disk's clock; nor where
+    the time is of hundredths or whole seconds, as disks have it that keep no time of change (FAT,
+    images of CDs); nor on Windows, which keeps the time of creation."""
+    return not seen or bool(os.name != 'nt' and seen[-1] < now - 2 * 10**9 and seen[-1] % 10**7)
+
+
+def sums(paths: Sequence[str]) -> list[str]:
+    "The SHA-256 of each file; '' for a link to nowhere."
+    found = []
+    for path in paths:
+        try:
+            with open(path, 'rb', buffering=0) as file:
+                total = sha256()
+                while part := file.read(1 << 20):
+                    total.update(part)
+            found.append(total.hexdigest())
+        except OSError as error:
+            if error.errno not in NOWHERE:
+                raise
+            found.append('')
+    return found
+
+
+def sum_of(known: Any) -> str:
+    "A name for what JSON can hold."
+    return sha256(json.dumps(known).encode()).hexdigest()[:32]
+
+
+def content_of(source: Source) -> str:
+    """A name for all that is read: names and bytes of the files. They are read for it only where a
+    stamp is another than before, or proves nothing."""
+    now = time.time_ns()                                    # before anything is looked at
+    paths = [os.path.join(source.root, name) for name in source.files]
+    seen = [stamp(path) for path in paths]
+    known = cache_folder() / f'{sum_of([source.files, seen])}.same'
+    with suppress(OSError, ValueError):
+        if re.fullmatch('[0-9a-f]{32}', text := known.read_text('ascii')):
+            return text
+    found = []
+    with progress('reading', len(paths), 'files') as bar, ThreadPoolExecutor(min(8, cores())) as pool:
+        for some in pool.map(lambda k: sums(paths[k:k + PART]), range(0, len(paths), PART)):
+            found += some
+            bar.update(len(some))
+    content = sum_of([source.files, found])
+    if all(proves(one, now) for one in seen):
+        with suppress(OSError):                             # of the cache
+            write_whole(known, content)
+    return content
+
+
 def cache_key(source: Source, size: int, channels: int | None) -> str:
-    "A name for the decoded images, the same as long as nothing they depend on has changed."
-    total = sha256(json.dumps([RESIZED, size, channels, source.files]).encode())
-    for name, _, _ in source.files[::-(-len(source.files) // 16) or 1]:
-        with suppress(OSError), open(source.root / name, 'rb') as file:     # decoding will tell
-            total.update(file.read(1 << 16))
-    return total.hexdigest()[:32]
+    "A name for the decoded images: the same as long as what they are made of is the same."
+    return sum_of([RESIZED, size, channels, content_of(source)])
 
 
 def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
@@ -40,7 +103,8 @@ def open_cache(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
         if file.is_file():
             pixels = np.asarray(np.load(file, mmap_mode='c'))               # writing stays private
             two_sets(pixels, facts)
-            return pixels, facts
+            if {'unreadable', 'scales'} <= set(facts):
+                return pixels, facts
     return None
 
 
@@ -89,6 +153,8 @@ def make_cache(folder: Path, source: Source, size: int, channels: int | None) ->
         with TemporaryDirectory('.part', f'{folder.name}.', folder.parent) as made:
             aside = Path(made)
             _, facts = read_source(source, size, channels, partial(reserve, aside / 'pixels.npy'))
+            if cache_key(source, size, channels) != folder.name:
+                raise ValueError(f'{source.root} has changed while it was read: start again')
             write_whole(aside / 'kept.json', json.dumps(facts))
             flush(aside / 'pixels.npy')
             if open_cache(folder):                          # without a lock another was quicker,
@@ -96,6 +162,11 @@ def make_cache(folder: Path, source: Source, size: int, channels: int | None) ->
             shutil.rmtree(folder, ignore_errors=True)       # a damaged one must make room
             with suppress(OSError):
                 aside.rename(folder)
+
+
+def said_of(kind: str, white: float) -> str:
+    "Levels that are no bytes, in words."
+    return 'floats' if kind == 'floats' else f'levels of {int(white).bit_length()} bits'
 
 
 def load_source(source: Source, size: int, channels: int | None = None) -> Pair:
@@ -109,6 +180,10 @@ def load_source(source: Source, size: int, channels: int | None = None) -> Pair:
         found = read_source(source, size, channels, lambda shape: np.empty(shape, np.uint8))
         warnings.warn(f'{folder.parent} cannot keep the decoded images (is the disk full?): '
                       'they are decoded into memory at each start', stacklevel=2)
+    for count, kind, black, white in found[1]['scales']:
+        if (kind, white) != ('bits', 65535):
+            warnings.warn(f'{source.root}: {count} pictures hold {said_of(kind, white)}: {black:g} is '
+                          f'taken for black and {white:,} for white', stacklevel=2)
     if bad := found[1]['unreadable']:
         warnings.warn(f'{source.root}: {len(bad)} files that cannot be read are left out, '
                       f'such as {bad[0]}', stacklevel=2)

@@ -14,6 +14,49 @@ from torch import Tensor
 from ..draws import Purpose, generator
 
 
+NEAR = 1e-3             # by so much may floats pass their limits: rounding, a 255th is four times that
+
+
+def black_of(values: np.ndarray) -> float:
+    """What is black in floats of which 1 is white: 0, or -1 where some are below 0. Raises
+    ValueError where they are between other limits: who knows which."""
+    low, high = values.min(), values.max()
+    if not (low >= -1 - NEAR and high <= 1 + NEAR):         # nor with a NaN
+        raise ValueError(f'floats from {low:g} to {high:g}: expected 0 for black to 1 for white, or '
+                         '-1 to 1')
+    return -1.0 if low < -NEAR else 0.0
+
+
+def as_bytes(levels: np.ndarray, black: float, white: float) -> np.ndarray:
+    "Levels to bytes: black to 0, white to 255, what is between to the nearest."
+    share = (levels.astype(np.float32) - black) / (white - black)
+    return (share * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def number_labels(labels: Any, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    "Labels from 0 on, and the names of the classes: see `ImageSet.of`."
+    found = np.array(np.asarray(labels).tolist())           # objects become what they are
+    if found.dtype.kind in 'biuf':
+        with np.errstate(invalid='ignore'):
+            whole = found.astype(np.int64)
+        if (odd := found[whole != found]).size:
+            raise ValueError(f'{odd[0]:g} is no label: expected whole numbers or words')
+        found = whole
+    elif found.dtype.kind != 'U':
+        raise ValueError(f'the labels are {found.dtype}: expected whole numbers or words')
+    if not len(names):
+        distinct = np.unique(found)
+        return np.searchsorted(distinct, found), tuple(map(str, distinct))
+    names = tuple(map(str, names))
+    if found.dtype.kind != 'U' and not any(name.isdecimal() for name in names):
+        return found, names                                 # indices
+    known = {name: k for k, name in enumerate(names)}
+    words = found.astype(str)
+    if unknown := [word for word in words.flat if word not in known]:
+        raise ValueError(f'no class is called {unknown[0]}: expected some of {",".join(names)}')
+    return np.array([known[word] for word in words.flat], np.int64).reshape(words.shape), names
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     "Images with or without classes. Raises ValueError for anything else."
@@ -37,15 +80,20 @@ class ImageSet:
 
     @classmethod
     def of(cls, pixels: Any, labels: Any = None, names: Sequence[str] = ()) -> 'ImageSet':
-        """Of arrays: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), labels (N,) from 0. Without
-        names the classes are '0', '1', ... Raises ValueError where these make no data set."""
-        pixels, labels = np.asarray(pixels), None if labels is None else np.asarray(labels)
+        """Of arrays (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, or floats from 0 (black) to 1,
+        or from -1 to 1 where any is below 0. Labels (N,) are whole numbers or words. Without names
+        each that occurs is a class of that name, in their order: 1, 3, 7 become 0, 1, 2. With names
+        they are words among these, or numbers: indices, or names as well where a class is called by
+        a number. Give training and held-out images as one, and take rows: then both have the same
+        limits and classes. Raises ValueError where these make no data set."""
+        pixels = np.asarray(pixels)
+        if pixels.dtype.kind == 'f' and pixels.size:
+            pixels = as_bytes(pixels, black_of(pixels), 1)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         if pixels.shape[3:] in ((1,), (3,)):                        # channels last
             pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         if labels is not None:
-            labels = labels.astype(np.int64)
-            names = names if len(names) else [str(label) for label in range(labels.max() + 1)]
+            labels, names = number_labels(labels, names)
         return cls(pixels, labels, tuple(names))
 
     def __len__(self) -> int:
@@ -55,6 +103,13 @@ class ImageSet:
         "Some of them: a slice, indices, or a bool for each."
         labels = None if self.labels is None else self.labels[rows]
         return ImageSet(self.pixels[rows], labels, self.classes)
+
+    def by_names(self, classes: Sequence[str]) -> 'ImageSet':
+        "With labels that count these classes. Raises ValueError where an image is of another."
+        if self.labels is None or not len(classes) or self.classes == tuple(classes):
+            return self
+        labels, names = number_labels(np.array(self.classes)[self.labels], classes)
+        return ImageSet(self.pixels, labels, names)
 
     def spread(self, most: int) -> 'ImageSet':
         "At most so many of them, evenly spaced: all classes, where they lie class by class."

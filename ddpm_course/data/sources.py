@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from .cache import load_source, lock
-from .decoding import FORMATS, File, Listing, Pair, Source
+from .decoding import FORMATS, Listing, Pair, Source
 from .faces import PATH, read_faces
 from .sets import ImageSet, every_tenth, load_digits
 
 
-def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[File], list[str]]:
+def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
     "The images of a folder down to `root/train/<class>/*`, in order, and what is none, by name."
     found = sorted((e for e in os.scandir(root.joinpath(*inside)) if e.name[0] != '.'),
                    key=lambda entry: entry.name)
     if {'config.json', 'metrics.jsonl'} <= {entry.name for entry in found}:     # a run
         return [], []
-    images: list[File] = []
+    images: list[str] = []
     others = [] if found else [os.path.join(*inside, '')]
     for entry in found:
         here, known = os.path.join(*inside, entry.name), os.path.exists(entry)
@@ -29,8 +29,7 @@ def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[File], l
             below, more = find_images(root, (*inside, entry.name))
             images, others = images + below, others + more
         elif here.lower().endswith(tuple(FORMATS)) and (not known or entry.is_file()):
-            status = entry.stat(follow_symlinks=known)      # a link to nowhere: unreadable, later
-            images.append((here, status.st_size, status.st_mtime_ns))
+            images.append(here)                             # a link to nowhere: unreadable, later
         else:
             others.append(here)
     return images, others
@@ -39,16 +38,16 @@ def find_images(root: Path, inside: tuple[str, ...] = ()) -> tuple[list[File], l
 def folder_source(root: Path) -> Source:
     "Images in folders. Raises ValueError where they make no data set; warns of what is no image."
     images, others = find_images(root)
-    places = sorted({os.path.dirname(name) for name, _, _ in images})
+    places = sorted({os.path.dirname(name) for name in images})
     tops = {place.split(os.sep)[0] for place in places}             # '' where images lie loose
     split = {'train', 'test'} <= tops and '' not in tops
-    parts: dict[str, dict[str, list[File]]] = {'train': {}, 'test': {}} if split else {'': {}}
+    parts: dict[str, dict[str, list[str]]] = {'train': {}, 'test': {}} if split else {'': {}}
     for file in images:
-        part, *folders, _ = file[0].split(os.sep) if split else ['', *file[0].split(os.sep)]
+        part, *folders, _ = file.split(os.sep) if split else ['', *file.split(os.sep)]
         if part in parts and len(folders) < 2:
             parts[part].setdefault(''.join(folders), []).append(file)
         else:
-            others.append(file[0])
+            others.append(file)
     names = list(parts['train' if split else ''])
     if not names or tops in ({'train'}, {'test'}) or ('' in names and len(names) > 1):
         found = 'images in ' + ' and in '.join(place or '.' for place in places[:2])
@@ -66,7 +65,7 @@ def folder_source(root: Path) -> Source:
         for label in [names.index(name)] for file, tenth in zip(some, every_tenth(len(some)))))
     known = () if names == [''] else tuple(names)
     return Source(root, list(files), lambda: Listing(
-        [os.path.join(root, name) for name, _, _ in files],
+        [os.path.join(root, name) for name in files],
         np.array(labels, np.int64) if known else None, np.array(held_out), known))
 
 
@@ -86,16 +85,16 @@ def read_batches(path: Path) -> Listing:
     raise ValueError(f'{path} is not CIFAR-10 for Python, or a file is missing or damaged')
 
 
-def stamp(paths: Iterable[Path]) -> list[File]:
-    "Name, bytes and time of files, in order of name."
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(paths)]
+def names_of(paths: Iterable[Path]) -> list[str]:
+    "The names of those that are files, in order."
+    return sorted(path.name for path in paths if path.is_file())
 
 
 def batch_source(root: Path) -> Source | None:
     "CIFAR-10's own files, where `root` is them or holds them under their usual name."
     for path in (root, root / 'cifar-10-batches-py'):
         if (path / 'data_batch_1').is_file():
-            return Source(path, stamp(path.glob('*batch*')), partial(read_batches, path))
+            return Source(path, names_of(path.glob('*batch*')), partial(read_batches, path))
     return None
 
 
@@ -128,7 +127,7 @@ def load_torchvision(name: str, size: int, channels: int | None = None,
         if not (root / place).is_dir():
             part(True)
     read = lambda: one_listing(part(True), part(False))
-    return load_source(Source(root / place, stamp((root / place).iterdir()), read), size, channels)
+    return load_source(Source(root / place, names_of((root / place).iterdir()), read), size, channels)
 
 
 def bundled_digits(size: int, channels: int | None = None) -> Pair:
@@ -145,7 +144,7 @@ def bundled_faces(size: int, channels: int | None = None) -> Pair:
         return Listing(file['images'][here], file['labels'][here].astype(np.int64),
                        file['split'][here] == 1, tuple(file['classes']))
 
-    return load_source(Source(PATH, stamp([PATH]), read), size, channels)
+    return load_source(Source(PATH.parent, [PATH.name], read), size, channels)
 
 
 DATA: dict[str, Callable[..., Pair]] = {         # (size, channels), and a path where one is given
@@ -153,18 +152,36 @@ DATA: dict[str, Callable[..., Pair]] = {         # (size, channels), and a path 
     **{name: partial(load_torchvision, name) for name in TORCHVISION}}
 
 
+def check_meant(source: str) -> None:
+    "Raise ValueError where a data set and a folder here have the name that was given; not for a run's."
+    both = source in DATA and os.path.isdir(source)
+    if both and not {'.lock', 'config.json'} & set(os.listdir(source)):
+        raise ValueError(f'{source} could be the known data set or the folder ./{source}: write '
+                         f'{source}: for the data set, or ./{source} for the folder')
+
+
 def from_anywhere(source: str) -> str:
-    "A source by the same name wherever one stands: paths become absolute, names in `DATA` stay."
+    """A source by the same name wherever one stands: paths become absolute, names in `DATA` stay,
+    without a colon at their end."""
     name, _, inside = source.partition(':')
     if name in DATA:
-        return f'{name}:{os.path.abspath(os.path.expanduser(inside))}' if inside else source
+        return f'{name}:{os.path.abspath(os.path.expanduser(inside))}' if inside else name
     return os.path.abspath(os.path.expanduser(source))
 
 
+def own_pair(name: str, *given: Any) -> Pair:
+    "What an entry of `DATA` gives; both parts count the classes of what is trained on."
+    images, held_out = DATA[name](*given)
+    try:
+        return images, held_out.by_names(images.classes)
+    except ValueError as error:
+        raise ValueError(f'{name}, held-out images: {error}') from error
+
+
 def load_data(source: str | Path, size: int, channels: int | None = None) -> Pair:
-    """Training and held-out images: of a name in `DATA` (with a path, NAME:PATH, where the entry
-    takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own files. They become
-    `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may take minutes:
+    """Training and held-out images: of a name in `DATA` (NAME or NAME:, and with a path, NAME:PATH,
+    where the entry takes one), a folder (./NAME, where it is called so, too), or CIFAR-10's own
+    files. They become `size` x `size` with 1 or 3 `channels` (None: as the data are). The first call may take minutes:
     call it before processes join a group, which gives up waiting. Raises FileNotFoundError or
     ValueError with one sentence; warns of files that are left out."""
     path = os.path.expanduser(source)
@@ -172,9 +189,9 @@ def load_data(source: str | Path, size: int, channels: int | None = None) -> Pai
     if inside and name in DATA:
         if len(signature(DATA[name]).parameters) < 3:
             raise ValueError(f'{name} takes no path: expected {name!r}, not {source!r}')
-        return DATA[name](size, channels, os.path.expanduser(inside))
-    if source in DATA:
-        return DATA[str(source)](size, channels)
+        return own_pair(name, size, channels, os.path.expanduser(inside))
+    if str(source).removesuffix(':') in DATA:
+        return own_pair(name, size, channels)
     if not os.path.isdir(path):
         raise FileNotFoundError(f'no data set or folder is called {str(source)!r}: '
                                 f'expected {", ".join(DATA)}, or a folder of images')

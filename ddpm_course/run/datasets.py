@@ -20,7 +20,7 @@ def in_colour(source: str) -> bool:
         return False
     if batch_source(root):
         return True
-    files = [root / name for name, _, _ in find_images(root)[0]]
+    files = [root / name for name in find_images(root)[0]]
     for file in files[::-(-len(files) // 50) or 1]:
         with suppress(ValueError):                          # decoding will tell
             pixels = np.asarray(open_image(file))

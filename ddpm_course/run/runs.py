@@ -235,6 +235,8 @@ class Run:
         check_slices(config, group.world)
         if config.training.eval_every and held_out is None:
             raise ValueError('eval_every needs held-out images')
+        if held_out and config.num_classes:
+            held_out = held_out.by_names(images.classes)
         group.check_same('the configuration', to_json(config, versions=checkpoints.versions()))
         threads = max(1, config.training.threads // group.local_world)
         with Interrupt() as interrupt, torch_settings(threads, config.training.precision):

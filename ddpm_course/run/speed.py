@@ -23,7 +23,7 @@ def random_images(config: RunConfig) -> ImageSet:
     draws, d, n = np.random.default_rng(0), config.data, config.training.batch
     pixels = draws.integers(0, 256, (n, d.image_channels or 1, d.size, d.size), np.uint8)
     labels = draws.integers(0, len(d.classes), n) if d.classes else None
-    return ImageSet.of(pixels, labels, d.classes)
+    return ImageSet(pixels, labels, d.classes)
 
 
 def done(group: Group, where: torch.device) -> None:

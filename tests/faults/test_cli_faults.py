@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from bench import NEWEST, SAMPLE, TRAIN, photos
+from bench import NEWEST, SAMPLE, TINY, TRAIN, photos
 
 from ddpm_course.cli.main import warn_shortly
 from ddpm_course.cli.terminal import printable
@@ -134,6 +134,24 @@ def test_results_replace_nothing_that_is_needed(here, refuses, monkeypatch, word
     monkeypatch.setattr(UNet, "forward", lambda *given: pytest.fail("the network was called"))
     refuses(*words.split(), cwd=here, sentence=f"{needed} may not be written: name another file")
     assert contents(here) == before
+
+
+@pytest.mark.parametrize("words", ["train --data faces", "test run --data faces", "doctor faces"])
+def test_a_folder_called_as_a_set_is_not_passed_over(here, refuses, words):
+    photos(here / "faces")
+    before = contents(here)
+    refuses(*words.split(), cwd=here, sentence="write faces: for the data set, or ./faces for the folder")
+    assert contents(here) == before
+
+
+def test_a_run_on_a_set_goes_on_beside_a_folder_of_its_name(here):
+    words = ["train", "--data", "faces", "--out", "faces", *TINY]
+    ddpm(*words, "--steps", 2, cwd=here)  # the run itself is the folder
+    ddpm(*words, "--steps", 4, cwd=here)
+    photos(here / "mnist5k")
+    ddpm("train", "--data", "mnist5k:", "--out", "new", *TINY, "--steps", 2, cwd=here)
+    out, _, _ = ddpm("test", "new", cwd=here)
+    assert "500 test images" in out
 
 
 LOCKED = {

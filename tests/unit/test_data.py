@@ -6,9 +6,11 @@ import os
 import pickle
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +22,7 @@ from torchvision.datasets import CIFAR10
 
 from ddpm_course.data import cache as caching
 from ddpm_course.data import decoding, sources
-from ddpm_course.data.sets import ImageSet, batch_indices, load_digits, resize
+from ddpm_course.data.sets import ImageSet, batch_indices, load_digits, resize, to_float
 from ddpm_course.data.sources import load_data
 from helpers import wait_for, warm
 
@@ -143,9 +145,12 @@ def test_order_is_by_class_then_name(tmp_path):
     for name in ("x", "x y", "x-", "train"):
         fill(tmp_path / "d" / name, 10)
     source = sources.folder_source(tmp_path / "d")
-    assert [name for name, _, _ in source.files[::10]] == [f"{c}/000.png" for c in ("train", "x", "x y", "x-")]
-    kept = decoding.Source(tmp_path, [("a/000.png", 7, 1), ("a-/000.png", 8, 2)], source.read)
-    assert caching.cache_key(kept, 8, None) == "04f2a71b5583def1650b62d84646de6f"
+    assert source.files[::10] == [f"{c}/000.png" for c in ("train", "x", "x y", "x-")]
+    for k, name in enumerate(("a/000.png", "a-/000.png")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(bytes([k]))
+    kept = decoding.Source(tmp_path, ["a/000.png", "a-/000.png"], source.read)
+    assert caching.cache_key(kept, 8, None) == "46235f885ab1f4ab1eed37202d265fdc"
     assert load_data(tmp_path / "d", 8)[0].classes == ("train", "x", "x y", "x-")  # `train` may be a class
 
 
@@ -304,15 +309,160 @@ def test_a_path_belongs_to_sets_that_take_one(tmp_path, monkeypatch):
         with pytest.raises(FileNotFoundError, match=f"there is no folder /nowhere for {name}"):
             load_data(f"{name}:/nowhere", 16)
     monkeypatch.chdir(tmp_path)
-    found = [sources.from_anywhere(source) for source in ("mnist5k", "mnist:here", "here", "~/x")]
-    assert found == ["mnist5k", f"mnist:{tmp_path}/here", f"{tmp_path}/here", str(Path.home() / "x")]
+    found = [sources.from_anywhere(source) for source in ("mnist5k", "mnist5k:", "mnist:here", "here", "~/x")]
+    assert found == ["mnist5k", "mnist5k", f"mnist:{tmp_path}/here", f"{tmp_path}/here", str(Path.home() / "x")]
+
+
+def test_a_set_and_a_folder_of_one_name_can_both_be_had(tmp_path, monkeypatch):
+    "What a run has recorded means the set, whatever folder is there by now."
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "mnist5k", 20)
+    for name, count in (("mnist5k", 4500), ("mnist5k:", 4500), ("./mnist5k", 18)):
+        assert len(silent(load_data, name, 8)[0]) == count
+    assert len(silent(load_data, sources.from_anywhere("./mnist5k"), 8)[0]) == 18
+
+
+# -- levels that are no bytes -----------------------------------------------------------------------------------------
+
+
+def deep_png(levels: np.ndarray, bits: int = 0) -> bytes:
+    "A PNG of 16 bits, as its specification has it: grey, grey with alpha, or colour; with sBIT where bits are given."
+    shape = levels.shape if levels.ndim == 3 else (*levels.shape, 1)
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[shape[2]]
+    chunk = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    said = chunk(b"sBIT", bytes([bits] * shape[2])) if bits else b""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", shape[1], shape[0], 16, kind, 0, 0, 0))
+    text = chunk(b"tEXt", b"Comment\0sBIT\x01")  # is none
+    parts = head, text, said, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def deep_tiff(levels: np.ndarray, tags: dict[int, int] = {}, strips: int = 4) -> bytes:  # noqa: B006
+    "A colour TIFF of 16 bits in strips, as its specification has it."
+    height, width, _ = levels.shape
+    rows, body, at = height // strips, levels.astype("<u2").tobytes(), 8
+    size, extra = len(body) // strips, at + len(body)
+    offsets = struct.pack(f"<{strips}I", *(at + k * size for k in range(strips)))
+    more = struct.pack("<3H", 16, 16, 16) + offsets + struct.pack(f"<{strips}I", *[size] * strips)
+    entries = {
+        **{256: (3, 1, width), 257: (3, 1, height), 258: (3, 3, extra), 259: (3, 1, 1), 262: (3, 1, 2)},
+        **{273: (4, strips, extra + 6), 277: (3, 1, 3), 278: (3, 1, rows), 279: (4, strips, extra + 6 + 4 * strips)},
+        **{tag: (3, 1, value) for tag, value in tags.items()},
+    }
+    table = b"".join(struct.pack("<HHII", tag, *entry) for tag, entry in sorted(entries.items()))
+    place = extra + len(more)
+    return b"II*\0" + struct.pack("<I", place) + body + more + struct.pack("<H", len(entries)) + table + bytes(4)
+
+
+def levels_folder(root: Path, bits: int, write, count: int = 20, shape=(8, 8, 3)) -> np.ndarray:
+    "Pictures whose levels need so many bits in the last, which is held out, and one less in all others."
+    draws, found = np.random.default_rng(bits), []
+    root.mkdir()
+    for k in range(count):
+        levels = draws.integers(0, 2 ** (bits - (k < count - 1)), shape).astype(np.uint16)
+        levels.flat[0] = 2 ** (bits - (k < count - 1)) - 3
+        write(root / f"{k:02}", levels)
+        found.append(levels)
+    return np.stack(found)
+
+
+def rounded(levels: np.ndarray, white: float) -> np.ndarray:
+    "(N, H, W, ...) levels as bytes, channels first."
+    return np.moveaxis(np.round(levels * 255.0 / white).reshape(*levels.shape[:3], -1), -1, 1).astype(np.uint8)
+
+
+WRITERS = {
+    "grey PNG": ((8, 8), lambda path, x: path.with_suffix(".png").write_bytes(deep_png(x))),
+    "colour PNG": ((8, 8, 3), lambda path, x: path.with_suffix(".png").write_bytes(deep_png(x))),
+    "grey TIFF": ((8, 8), lambda path, x: Image.fromarray(x).save(path.with_suffix(".tif"))),
+    "colour TIFF": ((8, 8, 3), lambda path, x: path.with_suffix(".tif").write_bytes(deep_tiff(x))),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("bits", [9, 12, 16])
+def test_levels_of_16_bit_files_have_one_white_for_all(tmp_path, kind, bits):
+    "The brightest one is held out; it is told from the files, and again from the cache. 16 bits need no word."
+    shape, write = WRITERS[kind]
+    levels = levels_folder(tmp_path / "d", bits, write, shape=shape)
+    wanted, held = rounded(levels, 2**bits - 1), np.arange(20) % 10 == 9
+    for _ in range(2):
+        (train, test), said = told(load_data, tmp_path / "d", 8)
+        assert np.array_equal(train.pixels, wanted[~held]) and np.array_equal(test.pixels, wanted[held])
+        sentence = f"20 pictures hold levels of {bits} bits: 0 is taken for black and {2**bits - 1:,} for white"
+        assert said == ([] if bits == 16 else [f"{tmp_path / 'd'}: {sentence}"])
+
+
+@pytest.mark.parametrize(
+    "content, white",
+    [
+        (lambda x: deep_png(x, 12), 4095),
+        (lambda x: deep_png(x * 64, 10), 65535),  # as the specification wants it: 10 bits, stretched to 16
+        (lambda x: deep_png(np.stack([x, x | 0xFFFF], -1)), 1023),  # opaque
+        (lambda x: deep_png(np.dstack([x, x, x, x | 0xFFFF])), 1023),
+        (lambda x: deep_tiff(np.dstack([x] * 3), {281: 3000}), 4095),
+        (lambda x: deep_tiff(np.dstack([x] * 3), {341: 16383}), 16383),
+        (lambda x: deep_tiff(np.dstack([x] * 3)), 1023),
+    ],
+)
+def test_what_a_file_says_of_its_bits_counts(tmp_path, content, white):
+    levels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 16 + 15
+    path = tmp_path / ("a.png" if content(levels)[:1] == b"\x89" else "a.tif")
+    path.write_bytes(content(levels))
+    found = np.asarray(decoding.open_image(path).convert("L"))
+    stretched = levels * 64 if white == 65535 else levels
+    assert np.array_equal(found, rounded(stretched[None], white)[0, 0])
+
+
+def test_bytes_beside_deeper_files_stay_as_they_are(tmp_path):
+    root = fill(tmp_path / "d", 10, size=(8, 8), channels=1)
+    for k in range(10, 20):
+        (root / f"{k:03}.png").write_bytes(deep_png(np.full((8, 8), 4095 if k == 12 else 2047, np.uint16)))
+    (train, _), _ = told(load_data, root, 8)
+    assert np.array_equal(train.pixels[:9], pixels_of(*sorted(root.iterdir())[:9])[:, :1])
+    assert np.unique(train.pixels[9:], axis=0).ravel().tolist() == [127] * 64 + [255] * 64
+
+
+@pytest.mark.parametrize("low", [0, -1])
+def test_floats_in_files_have_one_black_for_all(tmp_path, low):
+    "Also for those that stay above 0."
+    root, bytes_ = tmp_path / "d", np.random.default_rng(0).integers(128, 256, (20, 8, 8), dtype=np.uint8)
+    root.mkdir()
+    bytes_[3] -= 128
+    for k, image in enumerate(bytes_):
+        Image.fromarray((image / 255 * (1 - low) + low).astype(np.float32)).save(root / f"{k:02}.tif")
+    for _ in range(2):
+        (train, _), said = told(load_data, root, 8)
+        assert np.array_equal(train.pixels[:, 0], bytes_[np.arange(20) % 10 != 9])
+        assert said == [f"{root}: 20 pictures hold floats: {low} is taken for black and 1 for white"]
+
+
+@pytest.mark.parametrize(
+    "image, sentence",
+    [
+        (np.full((8, 8), 200, np.float32), "floats from 200 to 200: expected 0 for black to 1 for white, or -1 to 1"),
+        (np.full((8, 8), np.nan, np.float32), "floats from nan to nan: expected 0"),
+        (np.full((8, 8), -5, np.int32), "whole numbers from -5 to -5: expected 0 for black"),
+    ],
+)
+def test_levels_that_may_mean_anything_are_refused(tmp_path, image, sentence):
+    "Even one in hundreds, which might be damaged: who knows what the others mean."
+    root = tmp_path / "d"
+    root.mkdir()
+    for k in range(200):
+        Image.fromarray(np.full((8, 8), 0.5, np.float32) if k != 77 else image).save(root / f"{k:03}.tif")
+    with pytest.raises(ValueError, match=re.escape(f"077.tif holds {sentence}")) as caught:
+        silent(load_data, root, 8)
+    assert "\n" not in str(caught.value)
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------
 
 
 def entries(cache: Path) -> list[str]:
-    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+    "The decoded sets, and what is left of some."
+    return sorted(path.name for path in cache.iterdir() if path.is_dir())
 
 
 @pytest.fixture
@@ -335,23 +485,120 @@ def test_second_start_is_a_hit_and_a_change_is_a_miss(tmp_path, cache, decodes):
     load(root, size=16), load(root, channels=1), load(root, channels=3)
     assert len(decodes) == 4 and len(entries(cache)) == 4
     image = root / "train/ape/000.png"
-    changes = (lambda: os.utime(image, ns=(1, 1))), image.unlink, (lambda: fill(root / "test/bee", 5, seed=99))
-    for k, change in enumerate(changes):
+    for k, change in enumerate((image.unlink, lambda: fill(root / "test/bee", 5, seed=99))):
         change()
         load(root)
         assert len(decodes) == 5 + k
     assert len(load(root)) == 23 and load(root).digest != first.digest
 
 
-def test_equal_names_sizes_and_times_are_not_enough(tmp_path):
-    found = []
-    for k, folder in enumerate(("a", "b")):
-        for n in range(10):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            picture((k, n)).save(tmp_path / folder / f"{n}.bmp")
-            os.utime(tmp_path / folder / f"{n}.bmp", ns=(0, 0))
-        found.append(load_data(tmp_path / folder, 8)[0].digest)
-    assert found[0] != found[1]
+def alike(root: Path) -> Path:
+    "Two classes of pictures whose files have the same size and date."
+    for name in ("ape", "bee"):
+        (root / name).mkdir(parents=True)
+        for k in range(20):
+            picture((ord(name[0]), k)).save(root / f"{name}/{k:02}.bmp")
+            os.utime(root / f"{name}/{k:02}.bmp", ns=(10**18, 10**18))
+    return root
+
+
+def as_it_was_dated(path: Path, content: bytes) -> None:
+    "Write over a file, and set its date back."
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def swap_contents(a: Path, b: Path) -> None:
+    one, other = a.read_bytes(), b.read_bytes()
+    as_it_was_dated(a, other)
+    as_it_was_dated(b, one)
+
+
+def swap_names(a: Path, b: Path) -> None:
+    a.rename(a.with_suffix(".aside"))
+    b.rename(a)
+    a.with_suffix(".aside").rename(b)
+
+
+def never_the_same_second(monkeypatch) -> None:
+    "From now on, files that are there have changed more than two seconds ago."
+    real = caching.time.time_ns
+    monkeypatch.setattr(caching.time, "time_ns", lambda: real() + 3 * 10**9)
+
+
+@pytest.mark.parametrize("swap", [swap_contents, swap_names])
+@pytest.mark.parametrize("disk", ["exact", "coarse", "whole seconds"])
+def test_two_pictures_that_change_places_are_seen(tmp_path, monkeypatch, swap, disk):
+    "Whatever names, sizes and dates say: also where a disk's clock says the same of a change within its tick."
+    root, real = alike(tmp_path / "d"), caching.stamp
+    if disk == "exact":
+        never_the_same_second(monkeypatch)
+    else:
+        tick = 10**9 if disk == "whole seconds" else caching.time.time_ns() + 1
+        monkeypatch.setattr(caching, "stamp", lambda path: (*real(path)[1:-1], tick))
+    silent(load_data, root, 8)
+    swap(root / "ape/01.bmp", root / "bee/03.bmp")
+    assert {path.stat().st_mtime_ns for path in root.glob("*/*")} == {10**18}
+    train, _ = silent(load_data, root, 8)
+    held_out = (root / f"{name}/{k}9.bmp" for name in ("ape", "bee") for k in range(2))
+    assert np.array_equal(train.pixels, pixels_of(*sorted({*root.glob("*/*")} - {*held_out})))
+    assert train.labels.tolist() == [0] * 18 + [1] * 18
+
+
+def test_equal_contents_are_decoded_once(tmp_path, monkeypatch, decodes):
+    "Touched, moved or copied files make no other set; one in another class does. What is as it was is not read."
+    root = alike(tmp_path / "d")
+    first, _ = silent(load_data, root, 8)
+    never_the_same_second(monkeypatch)
+    os.utime(root / "ape/01.bmp", ns=(1, 1))
+    shutil.copy(root / "bee/03.bmp", tmp_path / "x")
+    (tmp_path / "x").replace(root / "bee/03.bmp")
+    shutil.copytree(root, tmp_path / "copy")
+    for place in (root, tmp_path / "copy"):
+        assert silent(load_data, place, 8)[0].digest == first.digest and len(decodes) == 1
+    with monkeypatch.context() as moment:
+        moment.setattr(caching, "sums", lambda paths: pytest.fail("files were read"))
+        silent(load_data, root, 8)
+        shutil.move(root, tmp_path / "moved")
+        silent(load_data, tmp_path / "moved", 8)
+    (tmp_path / "moved/ape/01.bmp").rename(tmp_path / "moved/bee/20.bmp")
+    train, _ = silent(load_data, tmp_path / "moved", 8)
+    assert np.bincount(train.labels).tolist() == [18, 19] and len(decodes) == 2
+
+
+def test_a_stamp_proves_what_no_tick_can_hide():
+    now = 10**18
+    old, young, rough = now - 10**10 + 7, now - 10**9 + 7, now - 10**10
+    assert [caching.proves((1, 1, 1, changed), now) for changed in (old, young, rough)] == [True, False, False]
+    assert not caching.proves((1, 1, 1, now + 10**12 + 7), now)  # another machine's clock
+    assert caching.proves((), now)  # a link to nowhere
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"0" * 31, b"../../../../../../etc/passwd"])
+def test_a_damaged_note_of_what_was_read_is_made_again(tmp_path, cache, monkeypatch, damage, decodes):
+    root = alike(tmp_path / "d")
+    never_the_same_second(monkeypatch)
+    first, _ = silent(load_data, root, 8)
+    (note,) = cache.glob("*.same")
+    before = note.read_bytes()
+    note.write_bytes(damage)
+    assert silent(load_data, root, 8)[0].digest == first.digest and len(decodes) == 1
+    assert note.read_bytes() == before
+
+
+def test_what_changes_while_it_is_decoded_is_not_kept(tmp_path, cache, monkeypatch):
+    root, real = alike(tmp_path / "d"), decoding.decode
+
+    def meanwhile(*args):
+        swap_contents(root / "ape/01.bmp", root / "bee/03.bmp")
+        return real(*args)
+
+    with monkeypatch.context() as moment:
+        moment.setattr(decoding, "decode", meanwhile)
+        with pytest.raises(ValueError, match="d has changed while it was read: start again"):
+            silent(load_data, root, 8)
+    assert entries(cache) == [] and len(silent(load_data, root, 8)[0]) == 36
 
 
 def test_cache_that_does_not_fit_is_made_again(tmp_path, cache, decodes):
@@ -524,6 +771,79 @@ def test_a_set_of_arrays():
     assert named.digest != ImageSet.of(photos, [1, 0, 1]).digest != ImageSet.of(photos + 1, [1, 0, 1]).digest
     with pytest.raises(ValueError, match="these images have no classes"):
         ImageSet.of(photos).labels_at([0])
+
+
+EIGHT = np.zeros((4, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "labels, names, numbers, classes",
+    [
+        ([7, 1, 3, 1], (), [2, 0, 1, 0], ("1", "3", "7")),
+        ([1.0, 2.0, 2.0, 10.0], (), [0, 1, 1, 2], ("1", "2", "10")),  # by number
+        (["dog", "cat", "dog", "ant"], (), [2, 1, 2, 0], ("ant", "cat", "dog")),
+        (np.array(["b", "a", "b", "b"], object), (), [1, 0, 1, 1], ("a", "b")),
+        (np.array([12, 2, 12, 2], object), (), [1, 0, 1, 0], ("2", "12")),
+        (torch.tensor([-1, 1, 1, -1]), (), [0, 1, 1, 0], ("-1", "1")),
+        ([True, False, True, True], (), [1, 0, 1, 1], ("0", "1")),
+        ([2, 0, 2, 2], ["rose", "aster", "tulip"], [2, 0, 2, 2], ("rose", "aster", "tulip")),
+        (["tulip", "rose", "tulip", "rose"], ["rose", "aster", "tulip"], [2, 0, 2, 0], ("rose", "aster", "tulip")),
+        ([3, 3, 7, 3], ("1", "3", "7"), [1, 1, 2, 1], ("1", "3", "7")),  # held out, of classes called so
+        ([9, 0, 4, 9], tuple("0123456789"), [9, 0, 4, 9], tuple("0123456789")),
+    ],
+)
+def test_labels_count_the_classes_that_there_are(labels, names, numbers, classes):
+    found = ImageSet.of(EIGHT, labels, names)
+    assert found.labels.tolist() == numbers and found.labels.dtype == np.int64 and found.classes == classes
+
+
+@pytest.mark.parametrize(
+    "labels, names, sentence",
+    [
+        ([0, 1.5, 2, 2], (), "1.5 is no label: expected whole numbers or words"),
+        ([0, np.nan, 2, 2], (), "nan is no label: expected whole numbers or words"),
+        ([None, 1, 2, 2], (), "the labels are object: expected whole numbers or words"),
+        (["a", "b", "c", "a"], ("a", "b"), "no class is called c: expected some of a,b"),
+        ([1, 2, 3, 1], ("1", "3", "7"), "no class is called 2: expected some of 1,3,7"),
+        ([0, 1, 2, 3], ("a", "b", "c"), "from 0 to 3: expected shape (4,), and from 0 to less than 3"),
+        ([[0, 1], [1, 0], [0, 1], [0, 1]], (), "the labels are of shape (4, 2), from 0 to 1: expected shape (4,)"),
+    ],
+)
+def test_what_makes_no_labels_is_one_sentence(labels, names, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        ImageSet.of(EIGHT, labels, names)
+
+
+def test_held_out_images_count_the_classes_of_training(monkeypatch):
+    "From an entry of one's own, and in a run: they may lack some, and know no other."
+    images = ImageSet.of(EIGHT, [7, 1, 3, 1])
+    for labels, numbers in (([7, 3, 3, 7], [2, 1, 1, 2]), (["7", "1", "1", "7"], [2, 0, 0, 2])):
+        monkeypatch.setitem(sources.DATA, "mine", lambda *_, y=labels: (images, ImageSet.of(EIGHT, y)))
+        _, held_out = load_data("mine", 8)
+        assert held_out.labels.tolist() == numbers and held_out.classes == ("1", "3", "7")
+    monkeypatch.setitem(sources.DATA, "mine", lambda *_: (images, ImageSet.of(EIGHT, [7, 4, 4, 7])))
+    with pytest.raises(ValueError, match="mine, held-out images: no class is called 4: expected some of 1,3,7"):
+        load_data("mine", 8)
+    monkeypatch.setitem(sources.DATA, "mine", lambda *_: (images, ImageSet.of(EIGHT)))
+    assert load_data("mine", 8)[1].labels is None
+
+
+@pytest.mark.parametrize("low", [0, -1])
+def test_floats_are_bytes_between_their_limits(low):
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    for kind in (np.float16, np.float32, np.float64):
+        floats = (pixels / 255 * (1 - low) + low).astype(kind)
+        assert np.array_equal(ImageSet.of(floats).pixels[:, 0], pixels), kind
+    assert np.array_equal(ImageSet.of(to_float(pixels)).pixels[:, 0], pixels)
+    assert np.array_equal(ImageSet.of(np.float32(floats * 1.0005)).pixels[:, 0, 8:], pixels[:, 8:])  # rounding
+
+
+@pytest.mark.parametrize("low, high", [(0, 255), (-2, 1), (0, 1.01), (-128, 127), (0, np.nan), (0, np.inf)])
+def test_floats_between_other_limits_are_refused(low, high):
+    floats = np.zeros((2, 8, 8))
+    floats[0, 0, :2] = low, high
+    with pytest.raises(ValueError, match=r"floats from .* to .*: expected 0 for black to 1 for white, or -1 to 1$"):
+        ImageSet.of(floats)
 
 
 def test_shrinking_is_antialiased_as_in_pytorch():

@@ -1,5 +1,7 @@
 "Which pictures a run is asked about: its own, by checksum, or others with the same classes, by name."
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,8 +13,9 @@ from ddpm_course.run.datasets import fingerprints, pictures_of, trained_on
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     "Thirty grey pictures each of cats and dogs."
+    monkeypatch.setenv("DDPM_CACHE", str(tmp_path / "cache"))
     dice = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / "all" / name).mkdir(parents=True)
@@ -37,6 +40,23 @@ def test_a_run_is_asked_about_its_own_pictures(folder):
         pictures_of(config)
     asked = pictures_of(config, folder)[1]  # said to be the right ones
     assert trained_on(asked, images) == 2 and trained_on(held_out, images) == 0
+
+
+def test_pictures_that_changed_places_are_others(folder):
+    "Also where the files' names, sizes and dates are as they were."
+    for path in sorted(folder.glob("*/*")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+        os.utime(path.with_suffix(".bmp"), ns=(0, 0))
+    images, _ = load_data(folder, 8, 1)
+    config = trained_with(images, data=str(folder))
+    pictures_of(config)
+    one, other = folder / "cat/01.bmp", folder / "dog/01.bmp"
+    for path, content in ((one, other.read_bytes()), (other, one.read_bytes())):
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 0))
+    with pytest.raises(ValueError, match="holds other pictures than those this model was trained on"):
+        pictures_of(config)
 
 
 def test_classes_are_compared_by_name_and_order(folder):

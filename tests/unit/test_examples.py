@@ -90,6 +90,25 @@ def test_trains_and_samples_from_the_command_line(name, tmp_path):
         refused("train", *plugin, *changed, *SMALL, "--out", "run", cwd=tmp_path, sentence="run holds another run")
 
 
+def test_arrays_of_bytes_or_floats_with_any_labels(examples, tmp_path):
+    "Labels from 1 on, with a gap, of which the held-out tenth lacks one: no class is empty, none is another's."
+    digits = load_digits("train", 28)
+    rows = np.concatenate([np.flatnonzero(digits.labels == k)[:10] for k in (1, 3, 7)])[:29]  # 7 is not held out
+    bytes_, labels = digits.pixels[rows, 0], digits.labels[rows]
+    for images in (bytes_, bytes_ / 255, np.float32(bytes_ / 127.5 - 1), np.repeat(bytes_[..., None] / 255, 3, 3)):
+        np.savez(tmp_path / "a.npz", images=images, labels=labels)
+        train, held_out = examples["arrays"].npz(28, None, tmp_path / "a.npz")
+        assert train.classes == held_out.classes == ("1", "3", "7")
+        assert held_out.labels.tolist() == [0, 1] and np.bincount(train.labels).tolist() == [9, 9, 9]
+        assert (held_out.pixels == bytes_[9::10, None]).all()
+    np.savez(tmp_path / "a.npz", images=bytes_ / 1.0, labels=labels)
+    refused(
+        *f"train --plugin {EXAMPLES}/arrays.py --data npz:a.npz".split(),
+        cwd=tmp_path,
+        sentence="floats from 0 to 255: expected 0 for black to 1 for white, or -1 to 1",
+    )
+
+
 @pytest.mark.parametrize(
     "words, sentence",
     [

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 
 from ddpm_course.base.registry import look_up
-from ddpm_course.cli import train
+from ddpm_course.cli import compare, doctor, test, train
 from ddpm_course.cli.flags import given_fields, read, read_settings
 from ddpm_course.cli.main import make_parser
 from ddpm_course.cli.sample import Request, chosen_classes
 from ddpm_course.config import PRESETS, RunConfig, SamplingConfig, override
+from ddpm_course.data.sources import DATA
 from ddpm_course.schedules import SCHEDULES, make_schedule
 from helpers import colour_folder
 
@@ -89,7 +90,7 @@ def test_settings_are_the_preset_with_the_flags_laid_over():
 def test_a_folder_of_colour_gets_a_preset_and_its_own_name(tmp_path, monkeypatch):
     "Where none is named: three channels and thousands of steps. Grey folders and names keep the usual one."
     colour_folder(tmp_path / "photos")
-    colour_folder(tmp_path / "mnist5k")  # called as a set that ships: its name means that
+    colour_folder(tmp_path / "mnist5k")  # called as a set that ships
     (tmp_path / "scans").mkdir()
     for k in range(3):
         Image.new("RGB", (20, 20), (k, k, k)).save(tmp_path / f"scans/{k}.png")
@@ -109,9 +110,32 @@ def test_a_folder_of_colour_gets_a_preset_and_its_own_name(tmp_path, monkeypatch
     assert made("--data photos --preset photos64")[0] == "runs/photos64"  # that it is for
     assert made("--data scans --preset photos64")[0] == "runs/photos64-scans"
     assert made("--data scans") == ("runs/scans", override(usual, data="scans"))
-    assert made("--data mnist5k") == ("runs/mnist16", PRESETS["mnist16"])
+    assert made("--data mnist5k:") == ("runs/mnist16", PRESETS["mnist16"])
     assert made("--data ./mnist5k")[0] == "runs/mnist5k"
     assert made("--data nowhere")[0] == "runs/nowhere"
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_name_of_a_set_and_of_a_folder_is_asked_back(name, tmp_path, monkeypatch):
+    "Wherever pictures are named in a command; not for a preset or a run, nor where the folder is a run."
+    monkeypatch.chdir(tmp_path)
+    commands = {"train": train, "test": test, "compare": compare, "doctor": doctor}
+
+    def made(command, *words):
+        return read(make_parser(command).parse_args([command, *words]), commands[command].Request)
+
+    assert made("train", "--data", name).config.data.data == name  # no folder is called so
+    colour_folder(tmp_path / name)
+    words = {"train": ["--data"], "test": ["--data"], "compare": ["a", "b", "--data"], "doctor": []}
+    for command, before in words.items():
+        with pytest.raises(ValueError, match=f"write {name}: for the data set, or ./{name} for the folder"):
+            made(command, *before, name)
+    assert made("train", "--data", f"{name}:").config.data.data == name
+    assert made("train", "--data", f"./{name}").config.data.data == f"./{name}"
+    assert made("test", "--data", f"{name}:").data == name and made("doctor", f"./{name}").thing == f"./{name}"
+    assert made("train", "--preset", "faces16").config.data.data == "faces"
+    (tmp_path / name / ".lock").touch()  # a run that begins: its own line goes on with it
+    assert made("train", "--data", name, "--out", name).config.data.data == name
 
 
 def test_a_request_is_what_the_flags_gave():

@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -110,6 +111,19 @@ def test_pictures_that_have_changed(tmp_path, digits):
     with pytest.raises(ValueError, match="own pictures: they have changed$") as said:
         train(tmp_path / "run", PLAN, fewer)
     assert "choose another folder (where one may begin from these weights)" in str(said.value)
+
+
+def test_held_out_images_of_some_classes_keep_their_names(tmp_path, digits):
+    "Made without those of training, they would count their own classes from 0."
+    some = load_digits("test", 16)
+    few = some[np.isin(some.labels, (3, 7))]
+    held_out = ImageSet.of(few.pixels, few.labels)
+    assert held_out.classes == ("3", "7") and set(held_out.labels) == {0, 1}
+    with Run.open(tmp_path / "run", PLAN, digits, held_out=held_out) as run:
+        assert np.array_equal(run.held_out.labels, few.labels) and run.held_out.classes == digits.classes
+    with pytest.raises(ValueError, match="no class is called 3x: expected some of 0,1,2"):
+        with Run.open(tmp_path / "other", PLAN, digits, held_out=ImageSet(few.pixels, held_out.labels, ("3x", "7"))):
+            pass
 
 
 def test_held_out_losses_on_the_way_change_no_bit(tmp_path, digits):
