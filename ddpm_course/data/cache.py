@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from ..base.files import flush, read_json, write_whole
 from ..base.machine import cores
-from .decoding import NOWHERE, PART, Pair, Source, progress, read_source, two_sets
+from .decoding import MOST, NOWHERE, PART, Pair, Source, progress, read_source, two_sets
 from .sets import RESIZED
 
 
@@ -47,15 +47,15 @@ def proves(seen: tuple[int, ...], now: int) -> bool:
 
 
 def sums(paths: Sequence[str]) -> list[str]:
-    "The SHA-256 of each file; '' for a link to nowhere."
+    "The SHA-256 of each file; its size where it is too large to be decoded; '' for a link to nowhere."
     found = []
     for path in paths:
         try:
             with open(path, 'rb', buffering=0) as file:
-                total = sha256()
-                while part := file.read(1 << 20):
+                total, size = sha256(), os.fstat(file.fileno()).st_size
+                while size <= MOST and (part := file.read(1 << 20)):
                     total.update(part)
-            found.append(total.hexdigest())
+            found.append(total.hexdigest() if size <= MOST else str(size))
         except OSError as error:
             if error.errno not in NOWHERE:
                 raise

@@ -23,6 +23,7 @@ FORMATS = {             # of the files that are read: how a name ends, and what 
     '.tiff': 'TIFF', '.gif': 'GIF'}
 
 
+MOST = 1 << 32                              # bytes of a file that is read
 NOWHERE = (errno.ENOENT, errno.ELOOP)       # what opening a link that leads there says
 
 
@@ -110,7 +111,7 @@ def open_scaled(path: str | Path, scales: Mapping[str, Scale] = MappingProxyType
                 ) -> tuple[Image.Image, Scale | None]:
     "`open_image`, by one of these scales or else by the picture's own; and its own."
     try:
-        content = read_whole(Path(path), 1 << 32)
+        content = read_whole(Path(path), MOST)
         with Image.open(BytesIO(content), formats=tuple(FORMATS.values())) as file:
             levels, own = levels_of(file, content), None
             image = ImageOps.exif_transpose(file)
