@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -190,6 +191,7 @@ def agent(folder, machine: int, port: int, job: str, words: list[str], fault: st
             os.dup2(log.fileno(), stream)
     rdzv = {"is_host": machine == 1, "last_call_timeout": 1, "keep_alive_interval": 1}
     os.environ |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+    tempfile.tempdir = str(folder)  # where the logs of its workers are left
     config = LaunchConfig(
         min_nodes=4, max_nodes=4, nproc_per_node=1, run_id=job, max_restarts=restarts, rdzv_backend="c10d",
         rdzv_endpoint=f"127.0.0.1:{port}", rdzv_configs=rdzv, local_addr="127.0.0.1", start_method="fork",
