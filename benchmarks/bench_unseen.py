@@ -250,7 +250,7 @@ CASES = {
         "setting",
         "gradients are clipped to a norm of 1e-7, so that Adam's moves vanish beside its epsilon",
         r"(larger|higher|bigger|without|raise) (--)?clip|clip(s|ped|ping)? .*(all|every|always|nearly|most|%|times)"
-        r"|--clip .*(small|low|tiny)",
+        r"|--clip .*(small|low|tiny)|cut to --clip",
         words="--optimizer adamw --lr 2e-3 --clip 1e-7",
     ),
     "decayed": Case(
