@@ -25,6 +25,11 @@ class Request(Processes):
     out: str = option('bench.json', 'the file of what was found', ending='.json')
 
 
+def short(found: dict[str, Any]) -> dict[str, Any]:
+    "With four digits of each number, on the screen as in the file: rounded twice, they may differ."
+    return json.loads(json.dumps(found), parse_float=lambda x: float(f'{float(x):.4g}'))
+
+
 def table(found: dict[str, Any]) -> str:
     "What was found, in a few lines."
     speed, parts = found['images/s'], found['ms']
@@ -49,9 +54,8 @@ def run(request: Request, group: Group) -> None:
     config = override(request.config, classes=classes, threads=threads,
                       precision=pick_precision(t.precision, where))
     with torch_settings(threads, config.training.precision):
-        found = measure(config, group, where, request.seconds)
+        found = short(measure(config, group, where, request.seconds))
     say(group, table(found))
     if group.rank == 0:
-        short = json.loads(json.dumps(found), parse_float=lambda x: float(f'{float(x):.4g}'))
-        write_whole(path, json.dumps(short, indent=1) + '\n')
+        write_whole(path, json.dumps(found, indent=1) + '\n')
     say(group, f'wrote {path}')

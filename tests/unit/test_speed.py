@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ddpm_course.base.group import Group
+from ddpm_course.cli import bench
 from ddpm_course.config import PRESETS, override
 from ddpm_course.run import speed, training
 from ddpm_course.run.training import new_state
@@ -81,6 +82,15 @@ def test_the_ring_s_constants_come_back(monkeypatch):
     found = speed.ring_of(Eight("cpu"), CPU, 4**12, 1.0)
     assert found["latency, s"] == pytest.approx(1e-5) and found["bytes/s"] == pytest.approx(25e9)
     assert found["formula"] == pytest.approx(found["seconds"])
+
+
+def test_the_screen_and_the_file_round_alike(tmp_path, monkeypatch, capsys):
+    "Of 32.2526 the file has 32.25, which is 32.2 and not 32.3."
+    found = {"images/s": {"as it is": 32.2526}, "ms": {"sums": 1.23456}, "share of the peak": 0.5}
+    monkeypatch.setattr(bench, "measure", lambda *given: found)
+    bench.run(bench.Request(out=str(tmp_path / "bench.json")), ALONE)
+    kept = json.loads((tmp_path / "bench.json").read_text())
+    assert kept["images/s"]["as it is"] == 32.25 and bench.table(kept) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.thorough)])
