@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import time
 import warnings
@@ -69,25 +68,28 @@ def sum_of(known: Any) -> str:
 
 
 def content_of(source: Source) -> str:
-    """A name for all that is read: names and bytes of the files. They are read for it only where a
-    stamp is another than before, or proves nothing."""
+    """A name for all that is read: names and bytes of the files. Only those are read for it whose
+    stamp is another than before, or proves nothing; the others' sums are kept by their stamps."""
     now = time.time_ns()                                    # before anything is looked at
     paths = [os.path.join(source.root, name) for name in source.files]
     seen = [stamp(path) for path in paths]
-    known = cache_folder() / f'{sum_of([source.files, seen])}.same'
-    with suppress(OSError, ValueError):
-        if re.fullmatch('[0-9a-f]{32}', text := known.read_text('ascii')):
-            return text
-    found = []
-    with progress('reading', len(paths), 'files') as bar, ThreadPoolExecutor(min(8, cores())) as pool:
-        for some in pool.map(lambda k: sums(paths[k:k + PART]), range(0, len(paths), PART)):
-            found += some
-            bar.update(len(some))
-    content = sum_of([source.files, found])
-    if all(proves(one, now) for one in seen):
+    marks = [' '.join(map(str, one)) for one in seen]
+    note, known = cache_folder() / f'{sum_of(stamp(str(source.root))[:1])}.sums', {}
+    with suppress(OSError, ValueError, AttributeError):     # none, or damaged
+        known = dict(read_json(note, MOST).items())
+    new = [k for k, mark in enumerate(marks) if mark not in known]
+    found = [known.get(mark, '') for mark in marks]
+    with progress('reading', len(new), 'files') as bar, ThreadPoolExecutor(min(8, cores())) as pool:
+        parts = [new[first:first + PART] for first in range(0, len(new), PART)]
+        for part, some in zip(parts, pool.map(lambda part: sums([paths[k] for k in part]), parts)):
+            for k, one in zip(part, some):
+                found[k] = one
+            bar.update(len(part))
+    if any(proves(seen[k], now) for k in new):
+        kept = {mark: one for mark, each, one in zip(marks, seen, found) if proves(each, now)}
         with suppress(OSError):                             # of the cache
-            write_whole(known, content)
-    return content
+            write_whole(note, json.dumps(kept))
+    return sum_of([source.files, found])
 
 
 def cache_key(source: Source, size: int, channels: int | None) -> str:

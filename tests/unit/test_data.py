@@ -557,14 +557,20 @@ def test_equal_contents_are_decoded_once(tmp_path, monkeypatch, decodes):
     shutil.copytree(root, tmp_path / "copy")
     for place in (root, tmp_path / "copy"):
         assert silent(load_data, place, 8)[0].digest == first.digest and len(decodes) == 1
-    with monkeypatch.context() as moment:
-        moment.setattr(caching, "sums", lambda paths: pytest.fail("files were read"))
-        silent(load_data, root, 8)
-        shutil.move(root, tmp_path / "moved")
-        silent(load_data, tmp_path / "moved", 8)
+    read, real = [], caching.sums
+    monkeypatch.setattr(caching, "sums", lambda paths: read.extend(paths) or real(paths))
+    silent(load_data, root, 8)
+    shutil.move(root, tmp_path / "moved")
+    silent(load_data, tmp_path / "moved", 8)
+    assert read == []
+    os.utime(tmp_path / "moved/ape/02.bmp", ns=(1, 1))
+    silent(load_data, tmp_path / "moved", 8)
     (tmp_path / "moved/ape/01.bmp").rename(tmp_path / "moved/bee/20.bmp")
+    assert len(decodes) == 1
     train, _ = silent(load_data, tmp_path / "moved", 8)
     assert np.bincount(train.labels).tolist() == [18, 19] and len(decodes) == 2
+    once = [str(tmp_path / "moved" / name) for name in ("ape/02.bmp", "bee/20.bmp")]
+    assert list(dict.fromkeys(read)) == once  # those that have changed, and no other
 
 
 def test_a_stamp_proves_what_no_tick_can_hide():
@@ -575,12 +581,12 @@ def test_a_stamp_proves_what_no_tick_can_hide():
     assert caching.proves((), now)  # a link to nowhere
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff", b"0" * 31, b"../../../../../../etc/passwd"])
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"0" * 31, b"[1]", b'{"1 2 3 4": 5}'])
 def test_a_damaged_note_of_what_was_read_is_made_again(tmp_path, cache, monkeypatch, damage, decodes):
     root = alike(tmp_path / "d")
     never_the_same_second(monkeypatch)
     first, _ = silent(load_data, root, 8)
-    (note,) = cache.glob("*.same")
+    (note,) = cache.glob("*.sums")
     before = note.read_bytes()
     note.write_bytes(damage)
     assert silent(load_data, root, 8)[0].digest == first.digest and len(decodes) == 1
